@@ -1,0 +1,705 @@
+//! The resolved values of a project: what `apply` works with.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::{Map, Place, Placed, Secret, Value};
+
+/// A rendered leaf or body as it was written: data with expressions in its strings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tree {
+    /// YAML null.
+    Null(Place),
+    /// YAML true or false.
+    Bool(bool, Place),
+    /// A number in its written digits.
+    Number(crate::model::Number, Place),
+    /// Text, which may hold `{{ … }}`.
+    Text(Placed<String>),
+    /// A list.
+    List(Vec<Tree>, Place),
+    /// A mapping in written order; keys are plain text, never expressions.
+    Map(Vec<(Placed<String>, Tree)>, Place),
+}
+
+/// An expression or text leaf, such as `{{ record.id }}`.
+pub type Template = Placed<String>;
+
+/// What `apply`, `plan`, `preview` and `try` need of one pipeline, its endpoint and connection.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// Name; the file's name without ending unless the file says another.
+    pub name: String,
+    /// The file, relative to the root, as a person types it.
+    pub path: String,
+    /// The project's root, absolute.
+    pub root: PathBuf,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The account.
+    pub connection: Connection,
+    /// The call.
+    pub endpoint: Endpoint,
+    /// Where records come from.
+    pub source: SourceSpec,
+    /// Schema of each record: path relative to the root, and where it was named.
+    pub schema: Option<Placed<String>>,
+    /// What identifies a record.
+    pub key: Option<Key>,
+    /// Variables with their values, after `--var`.
+    pub vars: Map,
+    /// Which records, and in which shape.
+    pub select: Select,
+    /// How requests are delivered.
+    pub delivery: Delivery,
+    /// Whether replies are kept in `responses.ndjson`.
+    pub responses_file: bool,
+    /// What a later run does with records that an earlier run delivered.
+    pub sync: Option<Sync>,
+    /// What new input means while an older run still has pending records.
+    pub on_new_input: OnNewInput,
+    /// Where state lies: absolute, `.runner` under the root unless set.
+    pub state_dir: PathBuf,
+    /// Whether a missing state folder is an error.
+    pub require_state: bool,
+    /// The `--env` name, `default` without one.
+    pub environment: String,
+    /// Whether the environment asks before it sends.
+    pub confirm: bool,
+    /// Files whose content is part of the meaning (ruling 8), relative to the root, with their
+    /// text: pipeline, endpoint, connector, schemas, body files.
+    pub files: Vec<std::sync::Arc<crate::model::SourceText>>,
+    /// A canonical text of everything in here that decides what is sent (not: concurrency, rate,
+    /// timeouts, retry numbers, tokens, descriptions, comments).
+    pub meaning: String,
+}
+
+/// What identifies a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// The expression.
+    pub value: Template,
+    /// Whether it may be shown as it is; keys are personal data unless the pipeline says this.
+    pub public: bool,
+}
+
+/// `source:`
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceSpec {
+    /// Path as written, relative to the root (or absolute when given by `--input`); `-` is stdin.
+    pub file: String,
+    /// Where it was written; `None` when it came from the command line.
+    pub place: Option<Place>,
+    /// The format; `None` is told by the file's ending.
+    pub format: Option<Format>,
+    /// JSON pointer to the list (`format: json` only); empty is the top.
+    pub pointer: String,
+    /// How a CSV file is written.
+    pub csv: CsvOptions,
+    /// Limits on one record (guarantees, section 8).
+    pub limits: RecordLimits,
+}
+
+/// What a source is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Comma- or otherwise separated values.
+    Csv,
+    /// Tab-separated values.
+    Tsv,
+    /// One JSON document that holds a list.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// `source.csv:`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvOptions {
+    /// One byte between fields; `None` is a comma, or a tab for TSV.
+    pub delimiter: Option<u8>,
+    /// One byte around fields.
+    pub quote: u8,
+    /// Names of the columns, when the file has no header line.
+    pub header: Option<Vec<String>>,
+    /// Lines that begin with this byte are no records.
+    pub comment: Option<u8>,
+    /// The encoding; `None` is UTF-8.
+    pub encoding: Option<Encoding>,
+    /// Words that mean null, beside the empty cell.
+    pub null_words: Vec<String>,
+    /// `empty: text` keeps empty cells as empty text; otherwise they are absent.
+    pub empty_is_text: bool,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self {
+            delimiter: None,
+            quote: b'"',
+            header: None,
+            comment: None,
+            encoding: None,
+            null_words: Vec::new(),
+            empty_is_text: false,
+        }
+    }
+}
+
+/// How a text file is encoded, when it is not UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// UTF-8, with or without a byte order mark.
+    Utf8,
+    /// UTF-16, byte order by its mark, little-endian without one.
+    Utf16,
+    /// UTF-16, little-endian.
+    Utf16Le,
+    /// UTF-16, big-endian.
+    Utf16Be,
+    /// Latin-1, read as windows-1252 like the WHATWG Encoding Standard does.
+    Latin1,
+}
+
+/// Limits on one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordLimits {
+    /// Bytes of one field or string.
+    pub field: usize,
+    /// Bytes of one record.
+    pub record: usize,
+    /// Columns of a CSV file.
+    pub columns: usize,
+    /// Nesting of a JSON record.
+    pub depth: usize,
+    /// Digits of a number.
+    pub digits: usize,
+}
+
+impl Default for RecordLimits {
+    fn default() -> Self {
+        Self { field: 1 << 20, record: 4 << 20, columns: 4096, depth: 64, digits: 128 }
+    }
+}
+
+/// `select:` in the order in which it is applied: rename, typing, where, schema, key, duplicates,
+/// limit.
+#[derive(Debug, Clone, Default)]
+pub struct Select {
+    /// New name for each old one: (from, to).
+    pub rename: Vec<(Placed<String>, String)>,
+    /// A record for which this is false is skipped.
+    pub filter: Option<Template>,
+    /// Fields that the default body leaves out.
+    pub exclude: Vec<Placed<String>>,
+    /// What a repeated key means.
+    pub duplicates: Duplicates,
+    /// At most this many records.
+    pub limit: Option<u64>,
+}
+
+/// What a repeated key means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Duplicates {
+    /// The first is sent, later ones are invalid.
+    #[default]
+    Refuse,
+    /// The first is sent, later ones are skipped.
+    KeepFirst,
+    /// The last is sent, earlier ones are skipped.
+    KeepLast,
+    /// All are sent.
+    Allow,
+}
+
+/// One account: a connector with its settings and secrets.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Name in `runner.yaml`, or `in place`.
+    pub name: String,
+    /// Where it was named by the pipeline.
+    pub place: Place,
+    /// The connector's folder name; `None` for a connection in place without connector.
+    pub connector: Option<String>,
+    /// Scheme, host, port and path prefix, without a slash at the end. A setting that is not set
+    /// stands as `${NAME}` while `unset` is not empty.
+    pub base_url: String,
+    /// Non-secret settings, for expressions.
+    pub settings: Map,
+    /// How requests prove who sends them.
+    pub auth: Auth,
+    /// Headers for every request; they may use secrets through `{{ connection.x }}` only where
+    /// the connector declares it (values resolved here).
+    pub headers: Vec<(String, HeaderTemplate)>,
+    /// Settings that have no value, with the variable that would give it: offline commands go on
+    /// with them, sending commands refuse.
+    pub unset: Vec<Unset>,
+    /// All secrets that were read, for masking.
+    pub secrets: Vec<Secret>,
+    /// `tls:`
+    pub tls: Tls,
+    /// `proxy:` URL, when the connection says one.
+    pub proxy: Option<String>,
+    /// Whether credentials may go over plain http to a host that is not loopback.
+    pub allow_plain_http: bool,
+    /// What the connector recommends; a pipeline may go lower.
+    pub limits: Limits,
+    /// How `check-connection` asks.
+    pub check: Option<CheckCall>,
+    /// Error shape of the connector's sandbox: a body with `{{ status }}`, `{{ class }}` and
+    /// `{{ message }}`.
+    pub sandbox_error: Option<Tree>,
+}
+
+/// A header value of a connector.
+#[derive(Debug, Clone)]
+pub enum HeaderTemplate {
+    /// Text with expressions over `connection` and `run`.
+    Plain(Template),
+    /// The value of a secret setting.
+    Secret(Secret),
+}
+
+/// A setting without a value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unset {
+    /// The setting's name.
+    pub setting: String,
+    /// The message to show when a command needs it (rule `variable-unset`).
+    pub message: String,
+    /// Environment variable or file that would give it.
+    pub from: String,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// How requests prove who sends them. Secrets are `None` while they are unset.
+#[derive(Debug, Clone, Default)]
+pub enum Auth {
+    /// No credentials.
+    #[default]
+    None,
+    /// `Authorization: Bearer …` (RFC 6750).
+    Bearer(Option<Secret>),
+    /// `Authorization: Basic …` (RFC 7617).
+    Basic {
+        /// User name.
+        user: Option<Secret>,
+        /// Password.
+        password: Option<Secret>,
+    },
+    /// A key in a header of any name.
+    ApiKeyHeader {
+        /// The header.
+        name: String,
+        /// The key.
+        value: Option<Secret>,
+    },
+    /// A key in the query.
+    ApiKeyQuery {
+        /// The query parameter.
+        name: String,
+        /// The key.
+        value: Option<Secret>,
+    },
+}
+
+impl Auth {
+    /// Whether a request carries credentials.
+    #[must_use]
+    pub const fn is_some(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
+/// `tls:` of a connection; paths are absolute.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// PEM file with extra certificate authorities.
+    pub ca: Option<PathBuf>,
+    /// `verify: false` switches verification off, with a warning at every start.
+    pub insecure: bool,
+}
+
+/// `limits:` of a connector.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    /// Requests in flight at once.
+    pub concurrency: Option<NonZeroUsize>,
+    /// Requests a second.
+    pub rate: Option<f64>,
+}
+
+/// `check:` of a connector.
+#[derive(Debug, Clone)]
+pub struct CheckCall {
+    /// The method.
+    pub method: http::Method,
+    /// The path below the base URL.
+    pub path: Template,
+}
+
+/// One call of an API.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `freshchat/create-user`, or `in place`.
+    pub name: String,
+    /// Where it was named or written.
+    pub place: Place,
+    /// Title for people.
+    pub title: Option<String>,
+    /// One sentence.
+    pub summary: Option<String>,
+    /// Where the API is documented.
+    pub docs: Option<String>,
+    /// Prerequisites, what comes back and why.
+    pub notes: Option<String>,
+    /// The method.
+    pub method: Placed<http::Method>,
+    /// The path below the base URL, with expressions; begins with `/`.
+    pub path: Template,
+    /// Declared parameters.
+    pub params: Vec<Param>,
+    /// Query parameters: text, a list (repeats the name), or null/absent (left out).
+    pub query: Vec<(Placed<String>, Tree)>,
+    /// Headers of the endpoint, then those of the pipeline.
+    pub headers: Vec<(Placed<String>, Template)>,
+    /// What the body is.
+    pub content: Content,
+    /// The body: `None` is the default, `{{ body_fields }}`.
+    pub body: Option<Tree>,
+    /// A text body from a file beside the template.
+    pub body_file: Option<BodyFile>,
+    /// `nulls: keep`
+    pub keep_nulls: bool,
+    /// Schema of the rendered body, relative to the root.
+    pub body_schema: Option<Placed<String>>,
+    /// Whether repeating is harmless.
+    pub idempotency: Idempotency,
+    /// How to find out about a request in doubt.
+    pub reconcile: Option<Reconcile>,
+    /// Exceptions from the usual reading of a reply; the endpoint's first, then the connector's.
+    pub outcomes: Vec<OutcomeRule>,
+    /// How to read a refusal.
+    pub errors: ErrorReading,
+    /// What to keep of a good reply: (name, expression).
+    pub captures: Vec<(Placed<String>, Template)>,
+    /// Schema that replies ought to keep, relative to the root.
+    pub response_schema: Option<Placed<String>>,
+    /// A record for preview, `try` and the sandbox.
+    pub sample: Option<Map>,
+    /// How the embedded stand-in behaves.
+    pub sandbox: SandboxSpec,
+}
+
+/// A declared parameter of an endpoint.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Its name.
+    pub name: Placed<String>,
+    /// Its type.
+    pub kind: ParamKind,
+    /// Whether it must have a value.
+    pub required: bool,
+    /// What it is.
+    pub description: Option<String>,
+    /// Its value when nothing is bound.
+    pub default: Option<Value>,
+    /// What the pipeline bound to it; `None` is the record field of the same name.
+    pub binding: Option<Tree>,
+}
+
+/// The type of a parameter, setting or variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ParamKind {
+    /// Text.
+    #[default]
+    String,
+    /// An integer.
+    Integer,
+    /// A number.
+    Number,
+    /// True or false.
+    Boolean,
+    /// A calendar date, `2026-11-22`.
+    Date,
+    /// A list.
+    Array,
+    /// An object.
+    Object,
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Content {
+    /// `application/json`
+    #[default]
+    Json,
+    /// `application/x-www-form-urlencoded`
+    Form,
+    /// `application/x-ndjson`; the body is a list, one line an element
+    Ndjson,
+    /// `text/plain; charset=utf-8`
+    Text,
+    /// No body and no content type.
+    None,
+}
+
+/// A text body in a file of its own.
+#[derive(Debug, Clone)]
+pub struct BodyFile {
+    /// Its text, as one template.
+    pub text: Template,
+    /// How values are escaped in it, by the file's ending (`.json.j2`, `.xml.j2`, other).
+    pub escape: Escape,
+}
+
+/// How a value is written into a text body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Escape {
+    /// As it is.
+    None,
+    /// As a JSON value.
+    Json,
+    /// With XML's entities.
+    Xml,
+}
+
+/// Whether repeating a request is harmless.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Idempotency {
+    /// A repeat can act twice (a plain POST).
+    None,
+    /// A repeat has the same effect.
+    Natural,
+    /// The far side drops repeats that carry the same key in this header.
+    Header {
+        /// The header's name.
+        name: String,
+        /// How long the far side remembers a key.
+        remembered: Option<Duration>,
+        /// The key itself, when the endpoint says it.
+        value: Option<Template>,
+    },
+}
+
+/// How to find out whether a request in doubt was applied.
+#[derive(Debug, Clone)]
+pub struct Reconcile {
+    /// Wait before the first look.
+    pub after: Duration,
+    /// Looks in all.
+    pub tries: NonZeroU32,
+    /// The method of the look.
+    pub method: http::Method,
+    /// Its path.
+    pub path: Template,
+    /// Its query.
+    pub query: Vec<(Placed<String>, Tree)>,
+    /// True when the write is there.
+    pub applied: Template,
+    /// True when it certainly is not.
+    pub not_applied: Option<Template>,
+    /// What to keep of the look when it was applied.
+    pub captures: Vec<(Placed<String>, Template)>,
+}
+
+/// One exception from the usual reading of a reply.
+#[derive(Debug, Clone)]
+pub struct OutcomeRule {
+    /// Statuses it is for; empty is any.
+    pub statuses: Vec<StatusMatch>,
+    /// An expression over `response` that must be true.
+    pub when: Option<Template>,
+    /// What it decides.
+    pub then: Then,
+    /// Class to note instead of the usual.
+    pub class: Option<String>,
+    /// Message to show.
+    pub message: Option<Template>,
+    /// Decides even when an earlier attempt of the record ended unknown.
+    pub after_unknown: bool,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// `404`, or a class such as `4xx`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusMatch {
+    /// One status.
+    Exactly(u16),
+    /// `2xx` is 2. Never matches 408, 425 and 429.
+    Class(u8),
+}
+
+/// What an outcome rule decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The far side acted.
+    Delivered,
+    /// Nothing was applied; try again.
+    Retry,
+    /// Nothing was applied; it will not be.
+    Failed,
+    /// It may have been applied.
+    InDoubt,
+    /// Not needed.
+    Skipped,
+    /// The run has to stop; a person looks.
+    Stop,
+}
+
+/// `errors:` how to read a refusal; missing fields read as empty.
+#[derive(Debug, Clone, Default)]
+pub struct ErrorReading {
+    /// The machine word.
+    pub class: Option<Template>,
+    /// The human text.
+    pub message: Option<Template>,
+}
+
+/// `sandbox:` of an endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct SandboxSpec {
+    /// A fixed reply instead of the stored object.
+    pub reply: Option<SandboxReply>,
+    /// Fields of which no two objects may hold the same value.
+    pub unique: Vec<String>,
+    /// The reply to an object whose unique field is taken.
+    pub unique_reply: Option<SandboxReply>,
+}
+
+/// A reply of the sandbox.
+#[derive(Debug, Clone)]
+pub struct SandboxReply {
+    /// Status.
+    pub status: u16,
+    /// Body, with expressions over `request` and `new`.
+    pub body: Option<Tree>,
+    /// Headers.
+    pub headers: Vec<(String, String)>,
+}
+
+/// `delivery:`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// Whether an attempt that may have acted can be repeated at all.
+    pub mode: Mode,
+    /// What happens to a record in doubt; `auto` is already derived from the endpoint.
+    pub in_doubt: InDoubt,
+    /// Requests in flight at once.
+    pub concurrency: NonZeroUsize,
+    /// Requests a second, if limited.
+    pub rate: Option<f64>,
+    /// Limit on one attempt, from connecting to the end of the reply.
+    pub timeout: Duration,
+    /// Limit on making a connection.
+    pub connect_timeout: Duration,
+    /// How long an orderly stop waits for replies.
+    pub stop_grace: Duration,
+    /// What outlives what.
+    pub durability: Durability,
+    /// When an attempt is repeated.
+    pub retry: Retry,
+    /// What must not be in flight together; `None` is the key, if there is one.
+    pub order_by: Option<Template>,
+    /// Whether later records of an order value go on after a failure.
+    pub on_failure: OnFailure,
+    /// When the run gives up.
+    pub stop_when: StopWhen,
+    /// Bytes kept of one decoded reply body.
+    pub max_reply: usize,
+    /// Bytes of one rendered body.
+    pub max_body: usize,
+}
+
+/// `delivery.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Nothing is lost; a repeat is noted.
+    #[default]
+    AtLeastOnce,
+    /// At most one attempt of a record can have acted.
+    AtMostOnce,
+}
+
+/// What happens to a record in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InDoubt {
+    /// Send again, same bytes, same key.
+    Resend,
+    /// Ask the far side.
+    Probe,
+    /// Wait for a person.
+    Hold,
+    /// Leave out, with the reason.
+    Skip,
+}
+
+/// What outlives what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The checkpoint survives loss of power.
+    #[default]
+    Power,
+    /// It survives the death of the process only.
+    Process,
+}
+
+/// `retry:`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Sendings in all; 1 means no retry.
+    pub attempts: NonZeroU32,
+    /// Upper end of the first random wait.
+    pub first_wait: Duration,
+    /// Upper end of any random wait.
+    pub max_wait: Duration,
+    /// A longer wait asked for by the far side stops the run.
+    pub max_retry_after: Duration,
+}
+
+/// Whether later records of an order value go on after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// They go on.
+    #[default]
+    Continue,
+    /// They wait, unsent.
+    HoldRest,
+}
+
+/// `stop_when:` the error budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StopWhen {
+    /// Failed and invalid records in all.
+    pub failures: Option<u64>,
+    /// Share of failures among the last `window` outcomes, 0 to 1.
+    pub failure_rate: Option<f64>,
+    /// Outcomes that the rate looks at; it is judged only once so many are there.
+    pub window: usize,
+    /// The first so many go one at a time; more than half refused halts the run.
+    pub canary: Option<u64>,
+    /// Attempts in a row that ended unknown, with 5xx, without connection or with 429.
+    pub consecutive: u64,
+}
+
+/// `sync:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Everything is sent again.
+    All,
+    /// Only keys that no earlier run delivered.
+    New,
+}
+
+/// What new input means while an older run still has pending records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNewInput {
+    /// An error that names the choices.
+    #[default]
+    Refuse,
+    /// The older run is closed, its rest stays unsent.
+    Close,
+}

@@ -1,0 +1,11 @@
+//! `runner`: a declarative batch runner. Records in, HTTP requests out, one known outcome each.
+//!
+//! The modules in reading order follow the data: `config` reads what a team wrote, `source`
+//! brings records, `schema` and `select` check and shape them, `render` makes requests, `deliver`
+//! sends them, `outcome` remembers what became of them; `engine` is the only place where these
+//! stages meet, `report` shows what happened, `cli` starts it all.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod model;

@@ -1,0 +1,26 @@
+//! The nouns that all stages share.
+//!
+//! A stage takes and gives these types and knows no other stage. Only std, serde and http types
+//! appear here, nothing is opened, sent or printed.
+
+mod class;
+mod diagnostic;
+mod event;
+mod outcome;
+mod place;
+mod record;
+mod reply;
+mod request;
+mod secret;
+mod value;
+
+pub use class::Class;
+pub use diagnostic::{Diagnostic, Failure, Problems, Severity, did_you_mean, nearest};
+pub use event::{Event, Pause};
+pub use outcome::{Counts, Outcome, State};
+pub use place::{Place, Placed, SourceText};
+pub use record::{BadRecord, Record, RecordPlace};
+pub use reply::{Arrived, Lost, Reply};
+pub use request::Request;
+pub use secret::{Mask, Secret};
+pub use value::{Map, Number, Str, Value};

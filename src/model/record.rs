@@ -1,0 +1,46 @@
+//! One input row or object, and where it came from.
+
+use std::sync::Arc;
+
+use super::Map;
+
+/// Where a record stands in its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The file as the user named it; `-` is standard input.
+    pub file: Arc<str>,
+    /// The line on which the record starts, from 1; true also behind quoted newlines.
+    pub line: u64,
+    /// The byte at which the record starts in the (decompressed) source, from 0.
+    pub byte: u64,
+}
+
+impl std::fmt::Display for RecordPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, line {}", self.file, self.line)
+    }
+}
+
+/// One item of a source: a record, or the place of one that cannot be read.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Position in the whole input, from 0.
+    pub ordinal: u64,
+    /// Where it stands.
+    pub place: RecordPlace,
+    /// Hash of its content (xxh3 over the bytes it was read from), which tells a changed input.
+    pub digest: u64,
+    /// Its fields, or why it cannot be read as a record.
+    pub fields: Result<Map, BadRecord>,
+}
+
+/// Why one item of a source is no record. Its neighbours are not affected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Stable slug of the rule, such as `ragged-row`; the outcome's class.
+    pub rule: &'static str,
+    /// What is wrong with it: column, byte offset, limit.
+    pub message: String,
+    /// Its bytes as far as they were kept (at most 64 KiB).
+    pub bytes: Vec<u8>,
+}

@@ -1,0 +1,38 @@
+//! What one attempt brought back, or why nothing came.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+/// The end of one attempt.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// Complete reply headers came, with whatever of the body.
+    Arrived(Arrived),
+    /// No complete reply.
+    Lost(Lost),
+}
+
+/// A reply whose headers are complete.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// The status line.
+    pub status: StatusCode,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The decoded body, at most the cap of `delivery.max_reply`.
+    pub body: Bytes,
+    /// Whether the whole body is here; false when it was cut off, too large or too slow.
+    pub complete: bool,
+}
+
+/// Why an attempt has no reply.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Whether the far side certainly saw nothing: name not found, connection refused, TLS
+    /// failed, HTTP/2 stream refused. Otherwise it is unknown whether it acted.
+    pub certain: bool,
+    /// Stable slug: `connect`, `dns`, `tls`, `timeout`, `reset`, `address-refused`, `cancelled`.
+    pub class: &'static str,
+    /// The cause in words, without the URL.
+    pub message: String,
+}
