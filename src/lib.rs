@@ -8,4 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod deliver;
 pub mod model;
+pub mod outcome;

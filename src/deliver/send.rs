@@ -1,0 +1,236 @@
+//! One attempt over HTTP: a request out, a reply or the reason for none back.
+//!
+//! The only file that names reqwest. The client is told to do nothing by itself: no redirects,
+//! no repeats, no cookies, no proxy from the environment. Invariant: an error is called certain
+//! only when no byte of the request can have left.
+
+use std::error::Error as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use crate::config::{Connection, Delivery};
+use crate::model::{Arrived, Class, Diagnostic, Failure, Lost, Reply, Request};
+
+use super::auth::Credentials;
+
+/// Sends requests of one connection.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    client: reqwest::Client,
+    credentials: Arc<Credentials>,
+    max_reply: usize,
+    timeout: Duration,
+}
+
+impl Sender {
+    /// Builds the client of a connection.
+    pub fn new(connection: &Connection, delivery: &Delivery) -> Result<Self, Failure> {
+        let credentials = Arc::new(Credentials::new(connection)?);
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .tcp_nodelay(true)
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
+            .connect_timeout(delivery.connect_timeout)
+            // Shorter than the usual keep-alive of servers, so that a connection that was just
+            // closed by the far side is seldom used for a POST.
+            .pool_idle_timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(delivery.concurrency.get())
+            .user_agent(concat!("runner/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Arc::new(Resolver));
+        let https = connection.base_url.starts_with("https:");
+        if !https && connection.proxy.is_none() {
+            // Plain http never needs certificates: so that a machine without any can use it.
+            builder = builder.tls_certs_only([]);
+        } else if let Some(path) = &connection.tls.ca {
+            let pem = std::fs::read(path).map_err(|error| Failure::io("read the CA file", path, &error))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| {
+                Failure::new(
+                    Class::Config,
+                    Diagnostic::error("ca-not-pem", format!("{} holds no PEM certificates", path.display()))
+                        .place(&connection.place),
+                )
+            })?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if connection.tls.insecure {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        if let Some(proxy) = &connection.proxy {
+            let proxy = reqwest::Proxy::all(proxy).map_err(|_| {
+                Failure::new(
+                    Class::Config,
+                    Diagnostic::error("proxy", "the proxy of the connection is not a URL")
+                        .place(&connection.place),
+                )
+            })?;
+            builder = builder.proxy(proxy);
+        }
+        let client = builder.build().map_err(|error| {
+            Failure::new(
+                Class::Config,
+                Diagnostic::error("http-client", format!("cannot make an HTTP client: {}", cause(&error)))
+                    .place(&connection.place)
+                    .help("https needs the machine's CA certificates: install `ca-certificates`, or set `tls: { ca: PATH }`"),
+            )
+        })?;
+        Ok(Self { client, credentials, max_reply: delivery.max_reply, timeout: delivery.timeout })
+    }
+
+    /// Sends one request and waits for its reply, at most for the time limit of one attempt.
+    pub async fn send(&self, request: &Request) -> Reply {
+        let mut url = request.url.clone();
+        let mut headers = request.headers.clone();
+        self.credentials.apply(&mut url, &mut headers);
+        let mut outgoing = reqwest::Request::new(request.method.clone(), url);
+        *outgoing.headers_mut() = headers;
+        if !request.body.is_empty() {
+            *outgoing.body_mut() = Some(request.body.clone().into());
+        }
+        // One limit over connecting, sending and reading; a timer of ours, so that a reply whose
+        // headers came in time is kept although its body did not.
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        match tokio::time::timeout_at(deadline, self.client.execute(outgoing)).await {
+            Err(_) => Reply::Lost(Lost {
+                certain: false,
+                class: "timeout",
+                message: format!("no reply within {}", humantime::format_duration(self.timeout)),
+            }),
+            Ok(Err(error)) => Reply::Lost(lost(&error)),
+            Ok(Ok(response)) => Reply::Arrived(self.receive(response, deadline).await),
+        }
+    }
+
+    async fn receive(&self, response: reqwest::Response, deadline: tokio::time::Instant) -> Arrived {
+        let status = response.status();
+        let headers = response.headers().clone();
+        let mut stream = response.bytes_stream();
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        let mut complete = true;
+        loop {
+            let chunk = match tokio::time::timeout_at(deadline, stream.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(Some(Err(_))) | Err(_) => {
+                    complete = false;
+                    break;
+                }
+            };
+            // Nearly every reply is one chunk, which needs no copy.
+            if first.is_empty() && rest.is_empty() && chunk.len() <= self.max_reply {
+                first = chunk;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            let room = self.max_reply - rest.len();
+            rest.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() > room {
+                complete = false;
+                break;
+            }
+        }
+        let body = if rest.is_empty() { first } else { rest.freeze() };
+        Arrived { status, headers, body, complete }
+    }
+}
+
+/// Reads why there is no reply.
+fn lost(error: &reqwest::Error) -> Lost {
+    let message = cause(error);
+    let tls = message.contains("certificate") || message.contains("TLS") || message.contains("tls");
+    if message.contains(ADDRESS_REFUSED) {
+        return Lost { certain: true, class: "address-refused", message };
+    }
+    if error.is_connect() || error.is_builder() {
+        let class = if error.is_dns() {
+            "dns"
+        } else if message.contains("invalid peer certificate") {
+            "certificate"
+        } else if tls {
+            "tls"
+        } else {
+            "connect"
+        };
+        return Lost { certain: true, class, message };
+    }
+    if message.contains("REFUSED_STREAM") {
+        return Lost { certain: true, class: "refused-stream", message };
+    }
+    let class = if error.is_timeout() { "timeout" } else { "reset" };
+    Lost { certain: false, class, message }
+}
+
+/// The innermost causes in words, without the URL, which could hold a record's values.
+fn cause(error: &reqwest::Error) -> String {
+    let mut words = Vec::new();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let text = inner.to_string();
+        let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+        // Layers repeat the text of those below them.
+        words.retain(|outer: &String| !outer.contains(&text) && !text.contains(outer.as_str()));
+        words.push(text);
+        source = inner.source();
+    }
+    match words.last() {
+        Some(_) => words.join(": ").to_lowercase().replace("refused_stream", "REFUSED_STREAM"),
+        None => "the connection failed".into(),
+    }
+}
+
+const ADDRESS_REFUSED: &str = "link-local address refused";
+
+/// The system's resolver, without addresses that lead to the machine's own metadata service.
+#[derive(Debug)]
+struct Resolver;
+
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let kept: Vec<SocketAddr> =
+                found.iter().copied().filter(|address| !is_link_local(address.ip())).collect();
+            if kept.is_empty() && !found.is_empty() {
+                return Err(ADDRESS_REFUSED.into());
+            }
+            Ok(Box::new(kept.into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+/// Whether an address is link-local (RFC 3927, RFC 4291), in any spelling.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some_and(|mapped| mapped.is_link_local())
+                || address.to_ipv4().is_some_and(|inner| inner.is_link_local())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_local_addresses_are_known_in_every_form() {
+        for refused in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "::169.254.169.254"] {
+            assert!(is_link_local(refused.parse().unwrap()), "{refused}");
+        }
+        for fine in ["127.0.0.1", "10.0.0.1", "::1", "2606:4700::1111"] {
+            assert!(!is_link_local(fine.parse().unwrap()), "{fine}");
+        }
+    }
+}

@@ -1,0 +1,603 @@
+//! The checkpoint opened for looking and deciding: before a run sends, after it ended, and by the
+//! commands that only look.
+//!
+//! Separate from [`super::writer`], which owns the same file while requests are under way.
+//! Invariant: anything odd in the file is refused with its name; nothing is repaired by guess.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+
+use crate::config::Durability;
+use crate::model::{Class, Counts, Diagnostic, Failure, State};
+
+use super::database::{self, APPLICATION, COLUMNS, FORMAT, RUN_SHIFT, record_id};
+use super::folder::{self, Folder};
+use super::rows::{InputMark, RecordRow, RunRow, StartRow, counts_of};
+use super::writer::Writer;
+
+/// The checkpoint of one pipeline and target.
+#[derive(Debug)]
+pub struct Checkpoint {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// What a new run begins with.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// `20261122T0214-3f9c`
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// Connector, connection and base URL.
+    pub destination: String,
+    /// Digest of the meaning.
+    pub meaning: String,
+    /// Digests of its files, as JSON.
+    pub meaning_files: String,
+    /// The input as it was named.
+    pub input: String,
+    /// How to recognise its files, as JSON.
+    pub input_stamp: String,
+    /// Records in it.
+    pub records: u64,
+    /// Running digest over all of them.
+    pub input_digest: u64,
+}
+
+/// How a start ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// Its class.
+    pub class: Class,
+    /// Whether every record has an outcome.
+    pub complete: bool,
+}
+
+const RUN_COLUMNS: &str = "number, id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
+     input_digest, lease_ordinal, lease_byte, lease_line, lease_digest, lease_selected, settled_below, closed_at, \
+     class, complete";
+
+impl Checkpoint {
+    /// Opens the checkpoint to work on it; makes it when it is not there.
+    ///
+    /// The caller holds the lock. A missing checkpoint beside the folder of an unfinished run is
+    /// refused: what was sent would be forgotten.
+    pub fn open(folder: &Folder) -> Result<Self, Failure> {
+        let path = folder.database();
+        for ending in ["", "-wal", "-shm"] {
+            folder::refuse_links(&with_ending(&path, ending))?;
+        }
+        if !path.exists() {
+            refuse_orphans(folder)?;
+            return Self::create(path);
+        }
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let checkpoint = Self { connection, path };
+        checkpoint.check()?;
+        Ok(checkpoint)
+    }
+
+    /// Opens the checkpoint to look at it, beside a run that may be under way. `None` when there
+    /// is none yet.
+    pub fn open_to_read(folder: &Folder) -> Result<Option<Self>, Failure> {
+        let path = folder.database();
+        folder::refuse_links(&path)?;
+        if !path.exists() {
+            return Ok(None);
+        }
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let checkpoint = Self { connection, path };
+        checkpoint.check_version()?;
+        Ok(Some(checkpoint))
+    }
+
+    fn create(path: PathBuf) -> Result<Self, Failure> {
+        // SQLite gives its other files the rights of this one, whatever the umask.
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| Failure::io("make the checkpoint", &path, &error))?;
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let checkpoint = Self { connection, path };
+        let wrap = |error| database_failure(&checkpoint.path, &error);
+        checkpoint
+            .connection
+            .execute_batch(&format!(
+                "PRAGMA synchronous=FULL; BEGIN; {} PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT;",
+                database::TABLES
+            ))
+            .map_err(wrap)?;
+        if let Some(parent) = checkpoint.path.parent() {
+            folder::sync_folder(parent)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn check_version(&self) -> Result<(), Failure> {
+        let get = |name: &str| -> Result<i32, Failure> {
+            self.connection
+                .query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+                .map_err(|error| self.failure(&error))
+        };
+        if get("application_id")? != APPLICATION {
+            return Err(self.damage("it is not a checkpoint of this program"));
+        }
+        let version = get("user_version")?;
+        if version != FORMAT {
+            return Err(Failure::new(
+                Class::State,
+                Diagnostic::error(
+                    "state-version",
+                    format!("the checkpoint has format {version}, this program writes format {FORMAT}"),
+                )
+                .at(self.path.display().to_string())
+                .note("nothing was sent")
+                .help("use the version of `runner` that wrote it, or a newer one"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        self.check_version()?;
+        let found: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| self.failure(&error))?;
+        if found != "ok" {
+            return Err(self.damage(&found));
+        }
+        Ok(())
+    }
+
+    /// Says that the file is damaged, and where.
+    fn damage(&self, what: &str) -> Failure {
+        Failure::new(
+            Class::State,
+            Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {what}"))
+                .at(self.path.display().to_string())
+                .note("nothing was sent, nothing was changed")
+                .help("put back a copy of the file from before; docs/checkpoint.md tells how to read it by hand"),
+        )
+    }
+
+    fn failure(&self, error: &rusqlite::Error) -> Failure {
+        database_failure(&self.path, error)
+    }
+
+    /// The newest run, if there is one.
+    pub fn latest_run(&self) -> Result<Option<RunRow>, Failure> {
+        self.connection
+            .query_row(&format!("SELECT {RUN_COLUMNS} FROM run ORDER BY number DESC LIMIT 1"), [], read_run)
+            .optional()
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// All kept runs, the oldest first.
+    pub fn runs(&self) -> Result<Vec<RunRow>, Failure> {
+        let read = || -> rusqlite::Result<Vec<RunRow>> {
+            let mut statement =
+                self.connection.prepare(&format!("SELECT {RUN_COLUMNS} FROM run ORDER BY number"))?;
+            let rows = statement.query_map([], read_run)?;
+            rows.collect()
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// The newest start of a run.
+    pub fn latest_start(&self, run: &RunRow) -> Result<Option<StartRow>, Failure> {
+        self.connection
+            .query_row(
+                "SELECT number, run, at, boot, class FROM start WHERE run = ?1 ORDER BY number DESC LIMIT 1",
+                [run.number],
+                |row| {
+                    Ok(StartRow {
+                        number: row.get(0)?,
+                        run: row.get(1)?,
+                        at: row.get(2)?,
+                        boot: row.get(3)?,
+                        class: row.get(4)?,
+                    })
+                },
+            )
+            .optional()
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Writes a new run, durable on return.
+    pub fn begin_run(&self, new: &NewRun) -> Result<RunRow, Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "INSERT INTO run (id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
+                 input_digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                params![
+                    new.id,
+                    new.started_at,
+                    new.destination,
+                    new.meaning,
+                    new.meaning_files,
+                    new.input,
+                    new.input_stamp,
+                    new.records.cast_signed(),
+                    new.input_digest.cast_signed(),
+                ],
+            )?;
+            Ok(())
+        })?;
+        self.latest_run()?.ok_or_else(|| self.damage("the run that was just written is not there"))
+    }
+
+    /// Notes that the input of a run grew, or that its files were touched.
+    pub fn update_input(&self, run: &RunRow, stamp: &str, records: u64, digest: u64) -> Result<(), Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "UPDATE run SET input_stamp = ?2, records = ?3, input_digest = ?4, closed_at = NULL WHERE number = ?1",
+                params![run.number, stamp, records.cast_signed(), digest.cast_signed()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Notes that the rest of a run goes on under a changed meaning.
+    pub fn update_meaning(
+        &self,
+        run: &RunRow,
+        meaning: &str,
+        files: &str,
+        destination: &str,
+    ) -> Result<(), Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "UPDATE run SET meaning = ?2, meaning_files = ?3, destination = ?4 WHERE number = ?1",
+                params![run.number, meaning, files, destination],
+            )?;
+            add_note(connection, run.number, None, "accept-changes", meaning)
+        })
+    }
+
+    /// Closes a run: nothing of it is sent any more by itself.
+    pub fn close_run(&self, run: &RunRow, why: &str) -> Result<(), Failure> {
+        self.durably(|connection| {
+            connection
+                .execute("UPDATE run SET closed_at = ?2 WHERE number = ?1", params![run.number, now()])?;
+            add_note(connection, run.number, None, "close", why)
+        })
+    }
+
+    /// Removes a run and its records.
+    pub fn remove_run(&self, run: &RunRow) -> Result<(), Failure> {
+        let (from, to) = (record_id(run.number, 0), record_id(run.number + 1, 0));
+        self.durably(|connection| {
+            connection
+                .execute("DELETE FROM attempt WHERE record >= ?1 AND record < ?2", params![from, to])?;
+            connection.execute("DELETE FROM record WHERE id >= ?1 AND id < ?2", params![from, to])?;
+            connection.execute("DELETE FROM note WHERE run = ?1", [run.number])?;
+            connection.execute("DELETE FROM start WHERE run = ?1", [run.number])?;
+            connection.execute("DELETE FROM run WHERE number = ?1", [run.number])?;
+            Ok(())
+        })
+    }
+
+    /// Writes rows as one durable step; what recovery found, or what a person decided.
+    pub fn write_rows(&self, run: &RunRow, rows: &[RecordRow], why: &str) -> Result<(), Failure> {
+        self.durably(|connection| {
+            for row in rows {
+                database::write_record(connection, run.number, row)?;
+                add_note(connection, run.number, Some(row.ordinal), why, row.state.name())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Lowers the mark below which all is settled, because rows below it were reopened.
+    pub fn reopen_from(&self, run: &RunRow, ordinal: u64) -> Result<(), Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "UPDATE run SET settled_below = min(settled_below, ?2), closed_at = NULL, complete = 0 WHERE number = ?1",
+                params![run.number, ordinal.cast_signed()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Calls `each` for every row of a run from `from` on, by ordinal; every row is checked.
+    pub fn each_row(
+        &self,
+        run: &RunRow,
+        from: u64,
+        mut each: impl FnMut(RecordRow) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM record WHERE id >= ?1 AND id < ?2 ORDER BY id"))
+            .map_err(|error| self.failure(&error))?;
+        let mut rows = statement
+            .query(params![record_id(run.number, from), record_id(run.number + 1, 0)])
+            .map_err(|error| self.failure(&error))?;
+        while let Some(row) = rows.next().map_err(|error| self.failure(&error))? {
+            match database::read_record(row) {
+                Ok(Ok(record)) => each(record)?,
+                Ok(Err(damaged)) => {
+                    let ordinal = damaged.id & ((1 << RUN_SHIFT) - 1);
+                    return Err(self.damage(&format!(
+                        "table `record`, row {} (run {}, ordinal {ordinal}): its checksum does not fit",
+                        damaged.id, run.id
+                    )));
+                }
+                Err(
+                    error @ (rusqlite::Error::FromSqlConversionFailure(..)
+                    | rusqlite::Error::InvalidColumnType(..)),
+                ) => {
+                    return Err(self.damage(&format!("table `record`, run {}: {error}", run.id)));
+                }
+                Err(error) => return Err(self.failure(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The row of one record, if there is one.
+    pub fn row(&self, run: &RunRow, ordinal: u64) -> Result<Option<RecordRow>, Failure> {
+        let mut found = None;
+        // Rows are few here: a command looks at single records.
+        let read = self
+            .connection
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM record WHERE id = ?1"),
+                [record_id(run.number, ordinal)],
+                database::read_record,
+            )
+            .optional()
+            .map_err(|error| self.failure(&error))?;
+        match read {
+            Some(Ok(row)) => found = Some(row),
+            Some(Err(_)) => {
+                return Err(self.damage(&format!("table `record`, run {}, ordinal {ordinal}", run.id)));
+            }
+            None => {}
+        }
+        Ok(found)
+    }
+
+    /// How many records of a run are in each state; they add up to its input.
+    pub fn counts(&self, run: &RunRow) -> Result<Counts, Failure> {
+        let read = || -> rusqlite::Result<Vec<(State, u64)>> {
+            let mut statement = self
+                .connection
+                .prepare("SELECT state, count(*) FROM record WHERE id >= ?1 AND id < ?2 GROUP BY state")?;
+            let rows = statement.query_map(
+                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
+                |row| {
+                    Ok((
+                        State::from_number(row.get(0)?).unwrap_or(State::Pending),
+                        row.get::<_, i64>(1)?.cast_unsigned(),
+                    ))
+                },
+            )?;
+            rows.collect()
+        };
+        Ok(counts_of(read().map_err(|error| self.failure(&error))?, run.records))
+    }
+
+    /// Sum of attempts over all records of a run.
+    pub fn attempts(&self, run: &RunRow) -> Result<u64, Failure> {
+        self.connection
+            .query_row(
+                "SELECT coalesce(sum(attempts), 0) FROM record WHERE id >= ?1 AND id < ?2",
+                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
+                |row| row.get::<_, i64>(0),
+            )
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Reasons of failed, invalid, skipped and held records of a run, the most frequent first.
+    pub fn reasons(&self, run: &RunRow) -> Result<Vec<(State, String, String, u64)>, Failure> {
+        let read = || -> rusqlite::Result<Vec<(State, String, String, u64)>> {
+            let mut statement = self.connection.prepare(
+                "SELECT state, coalesce(class, ''), coalesce(min(message), ''), count(*) FROM record \
+                 WHERE id >= ?1 AND id < ?2 AND state IN (3, 4, 5, 6) GROUP BY state, class \
+                 ORDER BY state, count(*) DESC, class LIMIT 200",
+            )?;
+            let rows = statement.query_map(
+                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
+                |row| {
+                    Ok((
+                        State::from_number(row.get(0)?).unwrap_or(State::Pending),
+                        row.get(1)?,
+                        row.get(2)?,
+                        row.get::<_, i64>(3)?.cast_unsigned(),
+                    ))
+                },
+            )?;
+            rows.collect()
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// Looks for key hashes that earlier runs delivered or hold: calls `each` with run, state and
+    /// key hash of every keyed record in one of `states` in runs before `before`.
+    pub fn keys_of_earlier_runs(
+        &self,
+        before: i64,
+        states: &[State],
+        mut each: impl FnMut(i64, State, u64),
+    ) -> Result<(), Failure> {
+        let mut read = || -> rusqlite::Result<()> {
+            let mut statement = self
+                .connection
+                .prepare("SELECT id, state, key_hash FROM record WHERE id < ?1 AND key_hash IS NOT NULL")?;
+            let mut rows = statement.query([record_id(before, 0)])?;
+            while let Some(row) = rows.next()? {
+                let id: i64 = row.get(0)?;
+                let Some(state) = State::from_number(row.get(1)?) else { continue };
+                if states.contains(&state) {
+                    each(id >> RUN_SHIFT, state, row.get::<_, i64>(2)?.cast_unsigned());
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// Notes a start of the program on a run and hands the file to a writer thread.
+    pub fn into_writer(self, run: &RunRow, durability: Durability) -> Result<Writer, Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "INSERT INTO start (run, at, boot, process, version) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![run.number, now(), boot_id(), std::process::id(), env!("CARGO_PKG_VERSION")],
+            )?;
+            connection.execute("UPDATE run SET class = '', complete = 0 WHERE number = ?1", [run.number])?;
+            Ok(())
+        })?;
+        Writer::start(self.connection, self.path, run.number, durability)
+    }
+
+    fn durably(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), Failure> {
+        let run = || -> rusqlite::Result<()> {
+            self.connection.execute_batch("PRAGMA synchronous=FULL; BEGIN IMMEDIATE")?;
+            match write(&self.connection) {
+                Ok(()) => self.connection.execute_batch("COMMIT"),
+                Err(error) => {
+                    let _ = self.connection.execute_batch("ROLLBACK");
+                    Err(error)
+                }
+            }
+        };
+        run().map_err(|error| self.failure(&error))
+    }
+}
+
+/// Whether a start happened before the machine was last booted (or it cannot be told).
+#[must_use]
+pub(super) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+impl StartRow {
+    /// Whether the machine was started anew since, so that un-synced writes may be lost. Unknown
+    /// counts as yes.
+    #[must_use]
+    pub fn before_this_boot(&self) -> bool {
+        self.boot.is_empty() || self.boot != boot_id()
+    }
+}
+
+/// RFC 3339, UTC, to the millisecond: for stamps only.
+pub(super) fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}
+
+pub(super) fn add_note(
+    connection: &Connection,
+    run: i64,
+    ordinal: Option<u64>,
+    what: &str,
+    detail: &str,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO note (run, record, at, what, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![run, ordinal.map(u64::cast_signed), now(), what, detail])?;
+    Ok(())
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Failure> {
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        // A checkpoint of the log every 16 MiB: each one syncs, and the writer waits for it.
+        connection.execute_batch(
+            "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-4096",
+        )?;
+        connection.set_prepared_statement_cache_capacity(16);
+        Ok(connection)
+    };
+    open().map_err(|error| database_failure(path, &error))
+}
+
+/// A checkpoint that is gone beside the folder of a run that is not finished.
+fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
+    let Ok(runs) = std::fs::read_dir(folder.runs()) else { return Ok(()) };
+    for run in runs.flatten() {
+        let summary = std::fs::read_to_string(run.path().join("summary.json")).unwrap_or_default();
+        let complete = serde_json::from_str::<serde_json::Value>(&summary)
+            .ok()
+            .and_then(|summary| {
+                summary.get("state").and_then(|state| state.as_str().map(|state| state == "complete"))
+            })
+            .unwrap_or(false);
+        if !complete {
+            return Err(Failure::new(
+                Class::State,
+                Diagnostic::error(
+                    "checkpoint-missing",
+                    "the checkpoint is gone, but an unfinished run has left its folder",
+                )
+                .at(folder.database().display().to_string())
+                .note(format!("the run: {}", run.path().display()))
+                .note("without the checkpoint it is not known what was sent; nothing was sent now")
+                .help("put the checkpoint back, or move that folder away to begin again"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure {
+    use rusqlite::ErrorCode;
+    let code = error.sqlite_error_code();
+    let class = match code {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
+        _ => Class::Io,
+    };
+    let diagnostic = match class {
+        Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))
+            .at(path.display().to_string())
+            .note("nothing more was sent, nothing was repaired")
+            .help("put back a copy of the file from before; docs/checkpoint.md tells how to read it by hand"),
+        _ => Diagnostic::error("io", format!("the checkpoint cannot be read or written: {error}"))
+            .at(path.display().to_string())
+            .note("no request was begun after that")
+            .help("free the disk or mend the rights, then start the same command again; it goes on"),
+    };
+    Failure::new(class, diagnostic)
+}
+
+fn read_run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    let unsigned = |index: usize| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    Ok(RunRow {
+        number: row.get(0)?,
+        id: row.get(1)?,
+        started_at: row.get(2)?,
+        destination: row.get(3)?,
+        meaning: row.get(4)?,
+        meaning_files: row.get(5)?,
+        input: row.get(6)?,
+        input_stamp: row.get(7)?,
+        records: unsigned(8)?,
+        input_digest: unsigned(9)?,
+        lease: InputMark {
+            ordinal: unsigned(10)?,
+            byte: unsigned(11)?,
+            line: unsigned(12)?,
+            digest: unsigned(13)?,
+            selected: unsigned(14)?,
+        },
+        settled_below: unsigned(15)?,
+        closed_at: row.get(16)?,
+        class: row.get(17)?,
+        complete: row.get(18)?,
+    })
+}

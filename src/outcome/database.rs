@@ -1,0 +1,224 @@
+//! The tables, and rows in and out of them.
+//!
+//! docs/checkpoint.md describes the same tables to people. A change here raises `FORMAT`.
+
+use rusqlite::{CachedStatement, Connection, Row, params};
+
+use crate::model::State;
+
+use super::rows::RecordRow;
+
+/// `application_id` of our files: "RUNR".
+pub const APPLICATION: i32 = 0x5255_4e52;
+/// `user_version`: the version of the tables below.
+pub const FORMAT: i32 = 1;
+/// A record's id is its run's number shifted by this, plus its ordinal.
+pub const RUN_SHIFT: u32 = 40;
+
+pub const TABLES: &str = "
+CREATE TABLE run (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  started_at TEXT NOT NULL,
+  destination TEXT NOT NULL,
+  meaning TEXT NOT NULL,
+  meaning_files TEXT NOT NULL,
+  input TEXT NOT NULL,
+  input_stamp TEXT NOT NULL,
+  records INTEGER NOT NULL,
+  input_digest INTEGER NOT NULL,
+  lease_ordinal INTEGER NOT NULL DEFAULT 0,
+  lease_byte INTEGER NOT NULL DEFAULT 0,
+  lease_line INTEGER NOT NULL DEFAULT 0,
+  lease_digest INTEGER NOT NULL DEFAULT 0,
+  lease_selected INTEGER NOT NULL DEFAULT 0,
+  settled_below INTEGER NOT NULL DEFAULT 0,
+  syncs INTEGER NOT NULL DEFAULT 0,
+  closed_at TEXT,
+  class TEXT NOT NULL DEFAULT '',
+  complete INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE start (
+  number INTEGER PRIMARY KEY,
+  run INTEGER NOT NULL REFERENCES run(number),
+  at TEXT NOT NULL,
+  boot TEXT NOT NULL,
+  process INTEGER NOT NULL,
+  version TEXT NOT NULL,
+  class TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TABLE record (
+  id INTEGER PRIMARY KEY,
+  state INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  flags INTEGER NOT NULL,
+  status INTEGER NOT NULL,
+  class TEXT,
+  message TEXT,
+  key_hash INTEGER,
+  order_hash INTEGER,
+  digest INTEGER NOT NULL,
+  request INTEGER,
+  captures TEXT,
+  crc INTEGER NOT NULL
+) STRICT;
+CREATE TABLE attempt (
+  record INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  at TEXT NOT NULL,
+  status INTEGER NOT NULL,
+  class TEXT NOT NULL,
+  wait_ms INTEGER,
+  PRIMARY KEY (record, number, at)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE note (
+  number INTEGER PRIMARY KEY,
+  run INTEGER NOT NULL,
+  record INTEGER,
+  at TEXT NOT NULL,
+  what TEXT NOT NULL,
+  detail TEXT NOT NULL
+) STRICT;
+CREATE VIEW outcome AS SELECT
+  (SELECT id FROM run WHERE number = record.id >> 40) AS run,
+  record.id & 1099511627775 AS ordinal,
+  CASE record.state WHEN 0 THEN 'pending' WHEN 1 THEN 'in_flight' WHEN 2 THEN 'delivered' WHEN 3 THEN 'failed'
+    WHEN 4 THEN 'invalid' WHEN 5 THEN 'skipped' WHEN 6 THEN 'in_doubt' END AS state,
+  attempts, status, class, message, captures
+FROM record;
+";
+
+const UNKNOWN: u32 = 1;
+const GENERATION_SHIFT: u32 = 8;
+
+/// The id of a record's row.
+pub const fn record_id(run: i64, ordinal: u64) -> i64 {
+    (run << RUN_SHIFT) | ordinal.cast_signed()
+}
+
+/// A row whose checksum does not fit, or whose values cannot be.
+#[derive(Debug)]
+pub struct Damaged {
+    pub id: i64,
+}
+
+const INSERT: &str = "INSERT OR REPLACE INTO record
+  (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, crc)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+
+/// The columns that [`read_record`] wants, in its order.
+pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, crc";
+
+/// Writes one record row, over an older one of the same record.
+pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<()> {
+    let mut statement: CachedStatement<'_> = connection.prepare_cached(INSERT)?;
+    let id = record_id(run, row.ordinal);
+    let flags = u32::from(row.unknown) * UNKNOWN | row.generation << GENERATION_SHIFT;
+    let crc = checksum(id, row, flags);
+    statement.execute(params![
+        id,
+        row.state as u8,
+        row.attempts,
+        flags,
+        row.status,
+        some_text(&row.class),
+        some_text(&row.message),
+        some_hash(row.key_hash),
+        some_hash(row.order_hash),
+        row.digest.cast_signed(),
+        some_hash(row.request),
+        some_text(&row.captures),
+        crc,
+    ])?;
+    Ok(())
+}
+
+/// Reads one row and checks it.
+pub fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<RecordRow, Damaged>> {
+    let id: i64 = row.get(0)?;
+    let state: u8 = row.get(1)?;
+    let flags: u32 = row.get(3)?;
+    let Some(state) = State::from_number(state) else { return Ok(Err(Damaged { id })) };
+    let record = RecordRow {
+        ordinal: (id & ((1 << RUN_SHIFT) - 1)).cast_unsigned(),
+        state,
+        attempts: row.get(2)?,
+        unknown: flags & UNKNOWN != 0,
+        generation: flags >> GENERATION_SHIFT,
+        status: row.get(4)?,
+        class: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+        message: row.get::<_, Option<String>>(6)?.unwrap_or_default(),
+        key_hash: hash_of(row.get(7)?),
+        order_hash: hash_of(row.get(8)?),
+        digest: row.get::<_, i64>(9)?.cast_unsigned(),
+        request: hash_of(row.get(10)?),
+        captures: row.get::<_, Option<String>>(11)?.unwrap_or_default(),
+    };
+    let crc: u32 = row.get(12)?;
+    Ok(if crc == checksum(id, &record, flags) { Ok(record) } else { Err(Damaged { id }) })
+}
+
+fn some_text(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+const fn some_hash(hash: u64) -> Option<i64> {
+    if hash == 0 { None } else { Some(hash.cast_signed()) }
+}
+
+fn hash_of(stored: Option<i64>) -> u64 {
+    stored.unwrap_or(0).cast_unsigned()
+}
+
+fn checksum(id: i64, row: &RecordRow, flags: u32) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&id.to_le_bytes());
+    crc.update(&[row.state as u8]);
+    crc.update(&row.attempts.to_le_bytes());
+    crc.update(&flags.to_le_bytes());
+    crc.update(&row.status.to_le_bytes());
+    for text in [&row.class, &row.message, &row.captures] {
+        crc.update(&(text.len() as u64).to_le_bytes());
+        crc.update(text.as_bytes());
+    }
+    for hash in [row.key_hash, row.order_hash, row.digest, row.request] {
+        crc.update(&hash.to_le_bytes());
+    }
+    crc.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_read_back_equals_what_was_written() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        let mut row = RecordRow::new((1 << RUN_SHIFT) - 1, State::Failed);
+        row.attempts = 4;
+        row.unknown = true;
+        row.generation = 3;
+        row.status = 422;
+        row.class = "INVALID_VALUE".into();
+        row.message = "email is not valid".into();
+        row.key_hash = u64::MAX;
+        row.digest = 7;
+        row.captures = r#"{"id":12345678901234567890}"#.into();
+        write_record(&connection, 5, &row).unwrap();
+        let read = |connection: &Connection| {
+            connection.query_row(&format!("SELECT {COLUMNS} FROM record"), [], read_record).unwrap()
+        };
+        assert_eq!(read(&connection).unwrap(), row);
+        for column in ["state", "attempts", "flags", "status", "digest", "key_hash"] {
+            connection.execute(&format!("UPDATE record SET {column} = {column} + 1"), []).unwrap();
+            assert!(read(&connection).is_err(), "{column}");
+            connection.execute(&format!("UPDATE record SET {column} = {column} - 1"), []).unwrap();
+        }
+        for column in ["message", "captures", "class"] {
+            connection.execute(&format!("UPDATE record SET {column} = upper({column}) || ' '"), []).unwrap();
+            assert!(read(&connection).is_err(), "{column}");
+            write_record(&connection, 5, &row).unwrap();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Outcome files (placeholder header, written with the engine).

@@ -1,0 +1,198 @@
+//! The folders and the lock of a pipeline's state, guarded against other owners, links and a
+//! second process.
+//!
+//! `<state>/<target>/state/<pipeline>.db` is the checkpoint, `.lock` beside it the lock,
+//! `<state>/<target>/runs/<pipeline>/<run>/` the outcome files of a run.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::model::{Class, Diagnostic, Failure};
+
+/// Where the state of one pipeline and target lies.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    top: PathBuf,
+    target: PathBuf,
+    pipeline: String,
+}
+
+/// Whether a missing state folder may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Make what is missing.
+    Create,
+    /// A missing folder is an error: somebody mounted the wrong volume.
+    MustExist,
+}
+
+impl Folder {
+    /// The state of `pipeline` for `target` (the environment's name, or `sandbox`) below `top`.
+    #[must_use]
+    pub fn new(top: &Path, target: &str, pipeline: &str) -> Self {
+        Self { top: top.to_owned(), target: top.join(target), pipeline: pipeline.to_owned() }
+    }
+
+    /// The checkpoint file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.target.join("state").join(format!("{}.db", self.pipeline))
+    }
+
+    /// The folder of all runs of the pipeline.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.target.join("runs").join(&self.pipeline)
+    }
+
+    /// The folder of one run.
+    #[must_use]
+    pub fn run(&self, id: &str) -> PathBuf {
+        self.runs().join(id)
+    }
+
+    /// Makes the folders that are missing (0700) and refuses those that others could change.
+    pub fn prepare(&self, usage: Use) -> Result<(), Failure> {
+        if usage == Use::MustExist && !self.top.is_dir() {
+            return Err(Failure::new(
+                Class::State,
+                Diagnostic::error(
+                    "state-missing",
+                    format!("the state folder {} is not there", self.top.display()),
+                )
+                .note("`require_state: true` is set, so it is not made by itself; nothing was sent")
+                .help("mount the folder that holds the state, or make a new one with `runner init --state`"),
+            ));
+        }
+        let state = self.target.join("state");
+        let runs = self.target.join("runs");
+        for folder in [&self.top, &self.target, &state, &runs, &self.runs()] {
+            make_private_folder(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folder of a run.
+    pub fn make_run(&self, id: &str) -> Result<PathBuf, Failure> {
+        let path = self.run(id);
+        make_private_folder(&path)?;
+        Ok(path)
+    }
+
+    /// Takes the lock, or says who holds it. It is held until the value is dropped.
+    pub fn lock(&self) -> Result<Lock, Failure> {
+        let path = self.target.join("state").join(format!("{}.lock", self.pipeline));
+        refuse_links(&path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(|error| Failure::io("open the lock", &path, &error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.take(200).read_to_string(&mut holder);
+                let holder = if holder.trim().is_empty() {
+                    "another process".into()
+                } else {
+                    holder.trim().to_owned()
+                };
+                return Err(Failure::new(
+                    Class::State,
+                    Diagnostic::error(
+                        "run-locked",
+                        format!("another start of {} is under way", self.pipeline),
+                    )
+                    .at(path.display().to_string())
+                    .note(format!("held by {holder}; it was not disturbed, nothing was sent"))
+                    .help("wait until it ends, or stop that process; the lock goes with it"),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(Failure::io("lock", &path, &error)),
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let about = format!("process {} on {}\n", std::process::id(), host.trim());
+        // Only for messages of others: a failure to write it changes nothing.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(about.as_bytes()));
+        Ok(Lock { _file: file })
+    }
+}
+
+/// The exclusive right to work on a pipeline's state; let go when dropped or when the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Refuses a path that is there and is not a plain file: a link could lead anywhere.
+pub(super) fn refuse_links(path: &Path) -> Result<(), Failure> {
+    match path.symlink_metadata() {
+        Ok(found) if !found.file_type().is_file() => {
+            let what = if found.file_type().is_symlink() { "a link" } else { "not a plain file" };
+            Err(Failure::new(
+                Class::State,
+                Diagnostic::error("state-foreign", format!("{} is {what}", path.display()))
+                    .note("state is kept in plain files only; it was left alone, nothing was sent")
+                    .help("remove it, or point `state:` to another folder"),
+            ))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::io("look at", path, &error)),
+    }
+}
+
+fn make_private_folder(path: &Path) -> Result<(), Failure> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {
+            // The new entry has to survive a loss of power like what will be in it.
+            if let Some(parent) = path.parent() {
+                sync_folder(parent)?;
+            }
+            return Ok(());
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Failure::io("make the folder", path, &error)),
+    }
+    let found = path.symlink_metadata().map_err(|error| Failure::io("look at", path, &error))?;
+    let refuse = |why: String, help: &str| {
+        Err(Failure::new(
+            Class::State,
+            Diagnostic::error("state-foreign", format!("the state folder {} {why}", path.display()))
+                .note("nothing was sent")
+                .help(help.to_owned()),
+        ))
+    };
+    if !found.is_dir() {
+        return refuse("is not a folder".into(), "remove it, or point `state:` to another folder");
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if found.uid() != me {
+        return refuse(
+            format!("belongs to user {}, not to {me}", found.uid()),
+            "run as its owner, or point `state:` to a folder of your own",
+        );
+    }
+    if found.mode() & 0o022 != 0 {
+        return refuse(
+            format!("can be written by others (mode {:o})", found.mode() & 0o777),
+            &format!("`chmod go-w {}`", path.display()),
+        );
+    }
+    Ok(())
+}
+
+/// Syncs a folder, so that names made in it survive a loss of power.
+pub(super) fn sync_folder(path: &Path) -> Result<(), Failure> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| Failure::io("sync the folder", path, &error))
+}

@@ -1,0 +1,17 @@
+//! What outlives the process: the checkpoint, its lock, and the outcome files made from it.
+//!
+//! One SQLite file per pipeline and target holds what was asked and what became of it; everything
+//! else under the state folder is a view that can be made again. Invariant: nothing is sent that
+//! a durable lease (and, where a repeat could harm, an intent) does not cover.
+
+mod checkpoint;
+mod database;
+pub mod files;
+mod folder;
+mod rows;
+mod writer;
+
+pub use checkpoint::{Checkpoint, Finished, NewRun};
+pub use folder::{Folder, Lock, Use};
+pub use rows::{InputMark, RecordRow, RunRow, Settlement, StartRow};
+pub use writer::{Ack, Writer};

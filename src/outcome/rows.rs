@@ -1,0 +1,169 @@
+//! The rows of the checkpoint as values.
+
+use crate::model::{Counts, State};
+
+/// One run as the checkpoint knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRow {
+    /// Number of the run in this checkpoint, from 1.
+    pub number: i64,
+    /// `20261122T0214-3f9c`
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// Connector, connection and base URL; a difference is a changed meaning.
+    pub destination: String,
+    /// Digest of everything that decides what is sent.
+    pub meaning: String,
+    /// Digests of the files that the meaning was made from, as JSON: path to digest.
+    pub meaning_files: String,
+    /// The input as it was named.
+    pub input: String,
+    /// Sizes, times and inodes of the input's files, as JSON, to recognise it without reading.
+    pub input_stamp: String,
+    /// Records in the input.
+    pub records: u64,
+    /// Running digest over all records of the input.
+    pub input_digest: u64,
+    /// Ordinals below this may have been sent.
+    pub lease: InputMark,
+    /// Every ordinal below this is settled.
+    pub settled_below: u64,
+    /// When it was closed: nothing of it is sent any more by itself.
+    pub closed_at: Option<String>,
+    /// The class with which the last start of it ended; empty while one is under way or crashed.
+    pub class: String,
+    /// Whether every record has an outcome.
+    pub complete: bool,
+}
+
+/// A point in the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InputMark {
+    /// The next record.
+    pub ordinal: u64,
+    /// Its first byte.
+    pub byte: u64,
+    /// Its line.
+    pub line: u64,
+    /// Running digest over all records before it.
+    pub digest: u64,
+    /// Records before it that passed `where`, schema, key and duplicates: what `limit` counts.
+    pub selected: u64,
+}
+
+/// One start of the program on a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartRow {
+    /// Number of the start in this checkpoint.
+    pub number: i64,
+    /// The run's number.
+    pub run: i64,
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// The machine's boot id; empty when none is known.
+    pub boot: String,
+    /// The class with which it ended; empty when it did not end in order.
+    pub class: String,
+}
+
+/// One record as the checkpoint knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordRow {
+    /// Position in the input.
+    pub ordinal: u64,
+    /// Its state.
+    pub state: State,
+    /// Requests of it that may have left, over all starts.
+    pub attempts: u32,
+    /// Whether one of them ended without it being known what the far side did.
+    pub unknown: bool,
+    /// Raised by `retry` after certain failures: a new idempotency key.
+    pub generation: u32,
+    /// HTTP status of the deciding reply; 0 without one.
+    pub status: u16,
+    /// Reason, as a stable word.
+    pub class: String,
+    /// Reason, for people.
+    pub message: String,
+    /// Hash of its key; 0 without one.
+    pub key_hash: u64,
+    /// Hash of what must not be in flight together with it; 0 without order.
+    pub order_hash: u64,
+    /// Hash of its content.
+    pub digest: u64,
+    /// Digest of the request that was or will be sent; 0 before one is rendered.
+    pub request: u64,
+    /// What was kept of the reply, as a JSON object; empty without captures.
+    pub captures: String,
+}
+
+impl RecordRow {
+    /// A record of which nothing is known but its place.
+    #[must_use]
+    pub const fn new(ordinal: u64, state: State) -> Self {
+        Self {
+            ordinal,
+            state,
+            attempts: 0,
+            unknown: false,
+            generation: 0,
+            status: 0,
+            class: String::new(),
+            message: String::new(),
+            key_hash: 0,
+            order_hash: 0,
+            digest: 0,
+            request: 0,
+            captures: String::new(),
+        }
+    }
+}
+
+/// What a person decided about records in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// Send again, knowing that it may arrive twice.
+    Resend,
+    /// Leave out.
+    Skip,
+    /// It is there.
+    Delivered,
+    /// It is not there and will not be sent.
+    Failed,
+}
+
+impl Settlement {
+    /// The state that follows.
+    #[must_use]
+    pub const fn state(self) -> State {
+        match self {
+            Self::Resend => State::Pending,
+            Self::Skip => State::Skipped,
+            Self::Delivered => State::Delivered,
+            Self::Failed => State::Failed,
+        }
+    }
+
+    /// The word in the checkpoint and in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Resend => "resend",
+            Self::Skip => "skip",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Counts over states, from pairs of state and number.
+pub(super) fn counts_of(pairs: impl IntoIterator<Item = (State, u64)>, total: u64) -> Counts {
+    let mut counts = Counts::default();
+    for (state, n) in pairs {
+        *counts.of(state) += n;
+    }
+    // Records that were never reached have no row.
+    counts.unsent += total.saturating_sub(counts.total());
+    counts
+}

@@ -1,0 +1,378 @@
+//! The one writer of a checkpoint while requests are under way: a thread that owns the connection.
+//!
+//! Commands come over a channel and are grouped: what is ready together shares a commit. Leases
+//! are synced before they are acknowledged; intents are committed without a sync (they survive
+//! the process); outcomes are committed at most 5 ms or 64 of them later, and synced at most
+//! 50 ms or 4,096 of them later (guarantees.md 5). Invariant: after one failed write or sync
+//! nothing is written or acknowledged any more (P12); every later command is refused.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use crate::config::Durability;
+use crate::model::{Class, Diagnostic, Failure};
+
+use super::checkpoint::{Finished, add_note, database_failure, now};
+use super::database::{record_id, write_record};
+use super::rows::{InputMark, RecordRow};
+
+const COMMIT_AFTER: Duration = Duration::from_millis(5);
+const COMMIT_ROWS: usize = 64;
+const SYNC_AFTER: Duration = Duration::from_millis(50);
+const SYNC_ROWS: usize = 4096;
+/// Commands that wait for the writer; a fuller queue holds the sender back.
+const QUEUE: usize = 8192;
+
+enum Command {
+    Row(RecordRow),
+    Rows(Vec<RecordRow>),
+    Intent(RecordRow, oneshot::Sender<bool>),
+    Attempt { ordinal: u64, number: u32, status: u16, class: String, wait: Option<Duration> },
+    Note { ordinal: Option<u64>, what: &'static str, detail: String },
+    Lease { mark: InputMark, settled_below: u64, ack: oneshot::Sender<bool> },
+    Sync { settled_below: u64, ack: oneshot::Sender<bool> },
+    Finish { finished: Finished, settled_below: u64, close: bool },
+}
+
+/// The handle of the writer thread; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    commands: mpsc::SyncSender<Command>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    failure: Mutex<Option<Failure>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Resolves once what was asked is on disk as far as it was asked; false after a failure.
+pub type Ack = oneshot::Receiver<bool>;
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        run: i64,
+        durability: Durability,
+    ) -> Result<Self, Failure> {
+        let (commands, inbox) = mpsc::sync_channel(QUEUE);
+        let shared = Arc::new(Shared { failure: Mutex::new(None), thread: Mutex::new(None) });
+        let mut work = Work {
+            connection,
+            run,
+            durability,
+            open: false,
+            rows: 0,
+            unsynced: 0,
+            since: None,
+            unsynced_since: None,
+            acks: Vec::new(),
+        };
+        let seen = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".into())
+            .spawn(move || {
+                if let Err(error) = work.run(&inbox) {
+                    let failure = database_failure(&path, &error);
+                    *seen.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    // The inbox is dropped here: senders see it closed, waiters see false.
+                }
+            })
+            .map_err(|error| {
+                Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))
+            })?;
+        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(Self { commands, shared })
+    }
+
+    fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    /// Notes the state of a record; false when the writer has failed.
+    #[must_use]
+    pub fn row(&self, row: RecordRow) -> bool {
+        self.send(Command::Row(row))
+    }
+
+    /// Notes the states of several records.
+    #[must_use]
+    pub fn rows(&self, rows: Vec<RecordRow>) -> bool {
+        self.send(Command::Rows(rows))
+    }
+
+    /// Notes that an attempt may leave; it may once the answer is true.
+    pub fn intent(&self, row: RecordRow) -> Ack {
+        let (ack, answer) = oneshot::channel();
+        self.send(Command::Intent(row, ack));
+        answer
+    }
+
+    /// Notes an attempt that was not the last, or not good.
+    pub fn attempt(&self, ordinal: u64, number: u32, status: u16, class: &str, wait: Option<Duration>) {
+        self.send(Command::Attempt { ordinal, number, status, class: class.to_owned(), wait });
+    }
+
+    /// Notes something about the run or a record.
+    pub fn note(&self, ordinal: Option<u64>, what: &'static str, detail: String) {
+        self.send(Command::Note { ordinal, what, detail });
+    }
+
+    /// Grants all ordinals below `mark` for sending; they may be sent once the answer is true.
+    pub fn lease(&self, mark: InputMark, settled_below: u64) -> Ack {
+        let (ack, answer) = oneshot::channel();
+        self.send(Command::Lease { mark, settled_below, ack });
+        answer
+    }
+
+    /// Makes everything noted so far durable.
+    pub fn sync(&self, settled_below: u64) -> Ack {
+        let (ack, answer) = oneshot::channel();
+        self.send(Command::Sync { settled_below, ack });
+        answer
+    }
+
+    /// What went wrong, once a call answered false.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        // The thread notes its failure before it lets go of the inbox, but ends after that.
+        self.join();
+        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(|| {
+            Failure::new(
+                Class::Io,
+                Diagnostic::error("io", "the checkpoint was closed by an earlier failure"),
+            )
+        })
+    }
+
+    /// Ends the run's start durably and waits for the thread.
+    pub fn finish(self, finished: Finished, settled_below: u64, close: bool) -> Result<(), Failure> {
+        let sent = self.send(Command::Finish { finished, settled_below, close });
+        drop(self.commands);
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failure {
+            Some(failure) => Err(failure),
+            None if sent => Ok(()),
+            None => {
+                Err(Failure::new(Class::Io, Diagnostic::error("io", "the checkpoint could not be ended")))
+            }
+        }
+    }
+
+    fn join(&self) {
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's own state.
+struct Work {
+    connection: Connection,
+    run: i64,
+    durability: Durability,
+    open: bool,
+    rows: usize,
+    unsynced: usize,
+    since: Option<Instant>,
+    unsynced_since: Option<Instant>,
+    acks: Vec<oneshot::Sender<bool>>,
+}
+
+enum Next {
+    Commit,
+    Sync,
+    Finish,
+}
+
+impl Work {
+    fn run(&mut self, inbox: &mpsc::Receiver<Command>) -> rusqlite::Result<()> {
+        self.connection.execute_batch("PRAGMA synchronous=NORMAL")?;
+        loop {
+            let command = match self.deadline() {
+                None => inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            };
+            let mut next = None;
+            match command {
+                Ok(command) => {
+                    next = self.take(command)?;
+                    // What is ready together shares a commit.
+                    while self.rows < COMMIT_ROWS || !self.acks.is_empty() && self.rows < 4 * COMMIT_ROWS {
+                        if matches!(next, Some(Next::Finish | Next::Sync)) {
+                            break;
+                        }
+                        let Ok(command) = inbox.try_recv() else { break };
+                        next = self.take(command)?.or(next);
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return self.sync(),
+            }
+            let now = Instant::now();
+            let due =
+                |since: Option<Instant>, after| since.is_some_and(|since| now.duration_since(since) >= after);
+            if matches!(next, Some(Next::Sync | Next::Finish))
+                || self.unsynced >= SYNC_ROWS
+                || due(self.unsynced_since, SYNC_AFTER)
+            {
+                self.sync()?;
+            } else if next.is_some() || self.rows >= COMMIT_ROWS || due(self.since, COMMIT_AFTER) {
+                self.commit()?;
+            }
+            if matches!(next, Some(Next::Finish)) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let commit = self.since.map(|since| since + COMMIT_AFTER);
+        let sync = self.unsynced_since.map(|since| since + SYNC_AFTER);
+        commit.into_iter().chain(sync).min()
+    }
+
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        if !self.open {
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.open = true;
+            let now = Instant::now();
+            self.since = Some(now);
+            self.unsynced_since.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, command: Command) -> rusqlite::Result<Option<Next>> {
+        self.begin()?;
+        self.rows += 1;
+        self.unsynced += 1;
+        Ok(match command {
+            Command::Row(row) => {
+                write_record(&self.connection, self.run, &row)?;
+                None
+            }
+            Command::Rows(rows) => {
+                self.rows += rows.len();
+                self.unsynced += rows.len();
+                for row in &rows {
+                    write_record(&self.connection, self.run, row)?;
+                }
+                None
+            }
+            Command::Intent(row, ack) => {
+                write_record(&self.connection, self.run, &row)?;
+                self.acks.push(ack);
+                Some(Next::Commit)
+            }
+            Command::Attempt { ordinal, number, status, class, wait } => {
+                let wait = wait.map(|wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+                self.connection
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO attempt (record, number, at, status, class, wait_ms) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    )?
+                    .execute(params![record_id(self.run, ordinal), number, now(), status, class, wait])?;
+                None
+            }
+            Command::Note { ordinal, what, detail } => {
+                add_note(&self.connection, self.run, ordinal, what, &detail)?;
+                None
+            }
+            Command::Lease { mark, settled_below, ack } => {
+                self.connection
+                    .prepare_cached(
+                        "UPDATE run SET lease_ordinal = ?2, lease_byte = ?3, lease_line = ?4, lease_digest = ?5, \
+                         lease_selected = ?6, settled_below = max(settled_below, ?7) WHERE number = ?1",
+                    )?
+                    .execute(params![
+                        self.run,
+                        mark.ordinal.cast_signed(),
+                        mark.byte.cast_signed(),
+                        mark.line.cast_signed(),
+                        mark.digest.cast_signed(),
+                        mark.selected.cast_signed(),
+                        settled_below.cast_signed(),
+                    ])?;
+                self.acks.push(ack);
+                Some(Next::Sync)
+            }
+            Command::Sync { settled_below, ack } => {
+                self.settled(settled_below)?;
+                self.acks.push(ack);
+                Some(Next::Sync)
+            }
+            Command::Finish { finished, settled_below, close } => {
+                self.settled(settled_below)?;
+                self.connection.execute(
+                    "UPDATE run SET class = ?2, complete = ?3, closed_at = CASE WHEN ?4 THEN ?5 ELSE closed_at END \
+                     WHERE number = ?1",
+                    params![self.run, finished.class.name(), finished.complete, close, now()],
+                )?;
+                self.connection.execute(
+                    "UPDATE start SET class = ?2 WHERE number = (SELECT max(number) FROM start WHERE run = ?1)",
+                    params![self.run, finished.class.name()],
+                )?;
+                Some(Next::Finish)
+            }
+        })
+    }
+
+    fn settled(&self, below: u64) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("UPDATE run SET settled_below = max(settled_below, ?2) WHERE number = ?1")?
+            .execute(params![self.run, below.cast_signed()])?;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> rusqlite::Result<()> {
+        if std::mem::take(&mut self.open) {
+            self.connection.prepare_cached("COMMIT")?.execute([])?;
+        }
+        self.rows = 0;
+        self.since = None;
+        for ack in self.acks.drain(..) {
+            let _ = ack.send(true);
+        }
+        Ok(())
+    }
+
+    /// Commits with a sync of the log, which covers every commit before it.
+    fn sync(&mut self) -> rusqlite::Result<()> {
+        if self.durability == Durability::Power && self.unsynced_since.is_some() {
+            if !self.acks.is_empty() || self.open {
+                // The setting can change between transactions only; the acks wait for the synced one.
+                let acks = std::mem::take(&mut self.acks);
+                self.commit()?;
+                self.acks = acks;
+            }
+            self.connection.execute_batch("PRAGMA synchronous=FULL")?;
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.open = true;
+            // SQLite does not write a page whose bytes stay the same, and a commit without a page does
+            // not sync: so something has to change.
+            self.connection
+                .prepare_cached("UPDATE run SET syncs = syncs + 1 WHERE number = ?1")?
+                .execute([self.run])?;
+            self.commit()?;
+            self.connection.execute_batch("PRAGMA synchronous=NORMAL")?;
+        } else {
+            self.commit()?;
+        }
+        self.unsynced = 0;
+        self.unsynced_since = None;
+        Ok(())
+    }
+}
