@@ -8,5 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod dedupe;
 pub mod model;
 pub mod schema;

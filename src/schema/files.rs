@@ -102,8 +102,7 @@ impl Loader<'_> {
         let names: Vec<Url> = document.names.iter().map(|(_, name)| name.clone()).collect();
         for Reference { pointer, text, base } in references {
             let (file, fragment) = text.split_once('#').unwrap_or((&text, ""));
-            let named = base.join(file).ok();
-            let is_name = named.is_some_and(|named| names.contains(&named));
+            let is_name = base.join(file).is_ok_and(|meant| names.contains(&meant));
             if is_url(&text) || is_name {
                 // Known only once all files are loaded.
                 if let Some(document) = self.documents.get_mut(number) {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use jsonschema::{Draft, PatternOptions, ValidationOptions};
 use serde_json::{Map, Value, json};
 
-use super::files::Document;
+use super::files::{self, Document};
 use super::locate::{self, Part, join};
 use super::message;
 use super::node::Tree;
@@ -54,9 +54,9 @@ pub(super) fn options<'i>() -> ValidationOptions<'i, std::sync::Arc<dyn jsonsche
     )
 }
 
-/// Notes every mistake of a document.
-pub(super) fn check(document: &Document, problems: &mut Problems) {
-    let mut lint = Lint { document, seen: HashSet::new(), problems };
+/// Notes every mistake of one of the documents.
+pub(super) fn check(document: &Document, documents: &[Document], problems: &mut Problems) {
+    let mut lint = Lint { document, documents, seen: HashSet::new(), problems };
     walk::walk(&document.value, &mut |pointer, map, sure| {
         if sure == Sure::Yes {
             lint.keywords(pointer, map);
@@ -68,6 +68,7 @@ pub(super) fn check(document: &Document, problems: &mut Problems) {
 
 struct Lint<'a> {
     document: &'a Document,
+    documents: &'a [Document],
     /// Pointers with a finding, so that the meta-schema does not repeat it in its own words.
     seen: HashSet<String>,
     problems: &'a mut Problems,
@@ -195,24 +196,28 @@ impl Lint<'_> {
         self.note(pointer.to_owned(), part, error);
     }
 
-    /// A reference into the same file has to lead somewhere; parts with a name of their own are
-    /// left to the compiler.
+    /// A reference has to lead somewhere; pointers into parts with a name of their own are left to
+    /// the compiler.
     fn reference(&mut self, pointer: &str, map: &Map<String, Value>) {
-        let Some(target) = map.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix('#'))
+        let Some((file, target)) =
+            map.get("$ref").and_then(Value::as_str).and_then(|text| text.split_once('#'))
         else {
             return;
         };
+        let other = (0..self.documents.len()).find(|number| files::uri(*number) == file);
+        let Some(document) = other.map_or(Some(self.document), |number| self.documents.get(number)) else {
+            return;
+        };
         let decoded = percent_encoding::percent_decode_str(target).decode_utf8_lossy();
-        if !target.starts_with('/')
-            || self.document.has_named_parts()
-            || self.document.value.pointer(&decoded).is_some()
-        {
+        let is_told = target.starts_with('/') && (other.is_some() || file.is_empty());
+        if !is_told || document.has_named_parts() || document.value.pointer(&decoded).is_some() {
             return;
         }
+        let path = &document.source.path;
         let mut error =
-            Diagnostic::error("schema-reference", format!("`#{target}` leads to nothing in this file"));
+            Diagnostic::error("schema-reference", format!("`{decoded}` does not exist in {path}"));
         if let Some((holder, wanted)) = decoded.rsplit_once('/') {
-            let holder = self.document.value.pointer(holder).and_then(Value::as_object);
+            let holder = document.value.pointer(holder).and_then(Value::as_object);
             error.help = did_you_mean(wanted, holder.into_iter().flat_map(Map::keys).map(String::as_str));
         }
         self.note(join(pointer, "$ref"), Part::Value, error);

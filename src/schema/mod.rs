@@ -57,7 +57,7 @@ impl Schema {
         let errors_before = problems.errors();
         let documents = files::load(root, path, named_at, problems)?;
         for document in &documents {
-            lint::check(document, problems);
+            lint::check(document, &documents, problems);
         }
         if problems.errors() > errors_before {
             return None;

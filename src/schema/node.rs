@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, JsonNumber, Node, NodeIdentity, Object, cmp};
@@ -233,7 +234,7 @@ fn canonical(value: &Value, out: &mut String) {
         Value::Number(number) => {
             let Decimal { negative, digits, exponent } = Decimal::of(number.as_str());
             let sign = if negative { "-" } else { "" };
-            out.push_str(&format!("{sign}{digits}e{exponent}"));
+            let _ = write!(out, "{sign}{digits}e{exponent}");
         }
         Value::Array(items) => {
             out.push('[');

@@ -4,6 +4,7 @@
 //! cell changes only when it is exactly what its field admits; everything else stays text, and the
 //! schema reports it.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use crate::model::{Map, Number, Value};
 const MAX_DIGITS: usize = 128;
 /// References and groups within each other that are followed.
 const MAX_DEPTH: usize = 32;
+/// Schemas that are looked at in all: references can double at every level.
+const MAX_STEPS: usize = 50_000;
 
 /// The types that a field admits, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +139,7 @@ fn typed(types: Types, text: &str, parse: &dyn Fn(&str) -> Option<Value>) -> Opt
 
 /// Works out the typing of a schema, and the names of its fields if `properties` says them.
 pub(super) fn of(documents: &[Document]) -> (Typing, Option<Vec<String>>) {
-    let reader = Reader { documents };
+    let reader = Reader { documents, steps: Cell::new(0) };
     let top = documents.first().map(|document| reader.shape(0, &document.value, 0)).unwrap_or_default();
     let names = (!top.names.is_empty()).then(|| top.names.clone());
     let fields = top
@@ -178,9 +181,9 @@ impl Shape {
     }
 
     /// One of several applies: a type is known only where all of them know one.
-    fn any(shapes: Vec<Self>) -> Self {
+    fn any(shapes: &[Self]) -> Self {
         let mut all = Self::default();
-        for shape in &shapes {
+        for shape in shapes {
             for name in &shape.names {
                 if !all.types.contains_key(name) {
                     let types = shapes.iter().fold(Types::NONE, |types, shape| {
@@ -200,15 +203,21 @@ impl Shape {
 
 struct Reader<'a> {
     documents: &'a [Document],
+    steps: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
-    /// The document, the members that count, and where its reference leads.
+    /// The members of a schema, and where its reference leads; none when it is too far in to tell.
     fn look(
         &self,
         number: usize,
         schema: &'a JsonValue,
+        depth: usize,
     ) -> Option<(&'a Json<String, JsonValue>, Target<'a>)> {
+        self.steps.set(self.steps.get() + 1);
+        if depth >= MAX_DEPTH || self.steps.get() > MAX_STEPS {
+            return None;
+        }
         let map = schema.as_object()?;
         let target = match map.get("$ref").and_then(JsonValue::as_str) {
             None => Target::None,
@@ -236,7 +245,7 @@ impl<'a> Reader<'a> {
 
     fn shape(&self, number: usize, schema: &'a JsonValue, depth: usize) -> Shape {
         let mut shape = Shape::default();
-        let Some((map, target)) = self.look(number, schema).filter(|_| depth < MAX_DEPTH) else {
+        let Some((map, target)) = self.look(number, schema, depth) else {
             return shape;
         };
         if let Target::At(number, schema) = target {
@@ -256,13 +265,13 @@ impl<'a> Reader<'a> {
         for group in ["anyOf", "oneOf"] {
             let shapes: Vec<Shape> =
                 list(map, group).iter().map(|part| self.shape(number, part, depth + 1)).collect();
-            shape.meet(Shape::any(shapes));
+            shape.meet(Shape::any(&shapes));
         }
         shape
     }
 
     fn types(&self, number: usize, schema: &'a JsonValue, depth: usize) -> Types {
-        let Some((map, target)) = self.look(number, schema).filter(|_| depth < MAX_DEPTH) else {
+        let Some((map, target)) = self.look(number, schema, depth) else {
             return Types::ANY;
         };
         let mut types = match target {

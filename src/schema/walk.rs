@@ -161,13 +161,16 @@ pub(super) enum Sure {
     No,
 }
 
+/// Takes pointer and members of a schema.
+type Visit<'v> = dyn FnMut(&str, &Map<String, Value>, Sure) + 'v;
+
 /// Calls `visit` with pointer and members of every schema, outer ones first.
-pub(super) fn walk(document: &Value, visit: &mut dyn FnMut(&str, &Map<String, Value>, Sure)) {
+pub(super) fn walk(document: &Value, visit: &mut Visit<'_>) {
     schema(document, "", Sure::Yes, visit);
 }
 
 // Recursion is bounded by the depth that the JSON parser admits (128).
-fn schema(value: &Value, at: &str, sure: Sure, visit: &mut dyn FnMut(&str, &Map<String, Value>, Sure)) {
+fn schema(value: &Value, at: &str, sure: Sure, visit: &mut Visit<'_>) {
     match value {
         Value::Object(map) => {
             visit(at, map, sure);
