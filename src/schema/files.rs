@@ -76,6 +76,23 @@ pub(super) fn load(
     Some(loader.documents)
 }
 
+/// Where a reference in document `number` leads, if that can be told without the validator.
+pub(super) fn resolve<'a>(
+    documents: &'a [Document],
+    number: usize,
+    text: &str,
+) -> Option<(usize, &'a Value)> {
+    let (file, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let number = if file.is_empty() {
+        // Within a part with a name of its own the pointer would start there.
+        (!documents.get(number)?.has_named_parts()).then_some(number)?
+    } else {
+        file.strip_prefix("root:///")?.parse().ok()?
+    };
+    let pointer = percent_decode_str(fragment).decode_utf8().ok()?;
+    Some((number, documents.get(number)?.value.pointer(&pointer)?))
+}
+
 struct Loader<'a> {
     real_root: PathBuf,
     documents: Vec<Document>,

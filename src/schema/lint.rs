@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use jsonschema::{Draft, PatternOptions, ValidationOptions};
 use serde_json::{Map, Value, json};
 
+use super::cost::Costs;
 use super::files::{self, Document};
 use super::locate::{self, Part, join};
 use super::message;
@@ -55,7 +56,8 @@ pub(super) fn options<'i>() -> ValidationOptions<'i, std::sync::Arc<dyn jsonsche
 }
 
 /// Notes every mistake of one of the documents.
-pub(super) fn check(document: &Document, documents: &[Document], problems: &mut Problems) {
+pub(super) fn check(documents: &[Document], number: usize, problems: &mut Problems) {
+    let Some(document) = documents.get(number) else { return };
     let mut lint = Lint { document, documents, seen: HashSet::new(), problems };
     walk::walk(&document.value, &mut |pointer, map, sure| {
         if sure == Sure::Yes {
@@ -64,6 +66,7 @@ pub(super) fn check(document: &Document, documents: &[Document], problems: &mut 
         lint.parameters(pointer, map);
     });
     lint.against_meta_schema();
+    lint.costs(number);
 }
 
 struct Lint<'a> {
@@ -221,6 +224,18 @@ impl Lint<'_> {
             error.help = did_you_mean(wanted, holder.into_iter().flat_map(Map::keys).map(String::as_str));
         }
         self.note(join(pointer, "$ref"), Part::Value, error);
+    }
+
+    /// Only the first schema that is too costly is named: those around it are so as well.
+    fn costs(&mut self, number: usize) {
+        let mut costs = Costs::new(self.documents);
+        let found = walk::pointers(&self.document.value).into_iter().find_map(|pointer| {
+            let schema = self.document.value.pointer(&pointer)?;
+            Some((costs.too_costly(number, schema)?, pointer))
+        });
+        if let Some((why, pointer)) = found {
+            self.note(pointer, Part::Value, Diagnostic::error("schema-cost", why));
+        }
     }
 
     fn against_meta_schema(&mut self) {

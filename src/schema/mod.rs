@@ -4,6 +4,7 @@
 //! project's root is read and nothing is fetched; a value is checked in bounded depth and in time
 //! linear in its texts; no message holds a value.
 
+mod cost;
 mod files;
 mod lint;
 mod locate;
@@ -25,6 +26,7 @@ pub use message::Violation;
 pub use typing::Typing;
 
 use crate::model::{Diagnostic, Place, Problems, SourceText, Value};
+use cost::Costs;
 use files::Document;
 use locate::Part;
 
@@ -33,12 +35,20 @@ const MAX_DEPTH: usize = 64;
 /// Violations that are listed of one value.
 const MAX_VIOLATIONS: usize = 1000;
 
+/// Depth of a value times steps of a schema that any thread's stack has room for; four times as
+/// much fits into 2 MiB without optimization.
+const ROOMY: usize = 256;
+/// Room for the deepest value and the longest steps, taken only as far as it is used.
+const LARGE_STACK: usize = 64 * 1024 * 1024;
+
 /// A compiled schema.
 pub struct Schema {
     validator: Validator<node::Tree>,
     files: Vec<Arc<SourceText>>,
     typing: Typing,
     known_fields: Option<Vec<String>>,
+    /// References and groups within each other that apply to one value.
+    steps: usize,
 }
 
 impl std::fmt::Debug for Schema {
@@ -56,37 +66,47 @@ impl Schema {
     pub fn load(root: &Path, path: &str, named_at: &Place, problems: &mut Problems) -> Option<Self> {
         let errors_before = problems.errors();
         let documents = files::load(root, path, named_at, problems)?;
-        for document in &documents {
-            lint::check(document, &documents, problems);
+        for number in 0..documents.len() {
+            lint::check(&documents, number, problems);
         }
         if problems.errors() > errors_before {
             return None;
         }
         let (typing, known_fields) = typing::of(&documents);
         let validator = compile(&documents, problems)?;
+        let steps = Costs::new(&documents).most_steps();
         let files = documents.into_iter().map(|document| document.source).collect();
-        Some(Self { validator, files, typing, known_fields })
+        Some(Self { validator, files, typing, known_fields, steps })
     }
 
     /// Whether a value keeps the schema.
     #[must_use]
     pub fn is_valid(&self, value: &Value) -> bool {
-        too_deep(value, MAX_DEPTH).is_none() && self.validator.is_valid(value)
+        let depth = depth(value, MAX_DEPTH + 1);
+        depth <= MAX_DEPTH && self.with_room(depth, || self.validator.is_valid(value)).unwrap_or(false)
     }
 
     /// All rules that a value breaks (at most 1000 are listed).
     pub fn check(&self, value: &Value) -> Result<(), Vec<Violation>> {
-        if let Some(pointer) = too_deep(value, MAX_DEPTH) {
-            let message = format!("is nested deeper than {MAX_DEPTH} levels");
-            return Err(vec![Violation {
-                pointer,
-                rule: "depth".into(),
-                message,
-                schema_pointer: String::new(),
-            }]);
+        let depth = depth(value, MAX_DEPTH + 1);
+        let found = if depth > MAX_DEPTH { None } else { self.with_room(depth, || self.violations(value)) };
+        match found {
+            Some(found) if found.is_empty() => Ok(()),
+            Some(found) => Err(found),
+            None => {
+                let message = if depth > MAX_DEPTH {
+                    format!("is nested deeper than {MAX_DEPTH} levels")
+                } else {
+                    "is nested too deep to be checked now".to_owned()
+                };
+                Err(vec![about_all("depth", message)])
+            }
         }
+    }
+
+    fn violations(&self, value: &Value) -> Vec<Violation> {
         if self.validator.is_valid(value) {
-            return Ok(());
+            return Vec::new();
         }
         let mut seen = HashSet::new();
         let mut found: Vec<Violation> = self
@@ -100,14 +120,25 @@ impl Schema {
         if found.len() > MAX_VIOLATIONS {
             found.truncate(MAX_VIOLATIONS);
             let message = format!("breaks more than {MAX_VIOLATIONS} rules; the others are not listed");
-            found.push(Violation {
-                pointer: String::new(),
-                rule: "limit".into(),
-                message,
-                schema_pointer: String::new(),
-            });
+            found.push(about_all("limit", message));
         }
-        Err(found)
+        if found.is_empty() {
+            // Never valid by omission, should the two ways to ask ever differ.
+            found.push(about_all("schema", "does not keep the schema".into()));
+        }
+        found
+    }
+
+    /// Runs a check where the stack has room for it: the validator recurses by the depth of the
+    /// value times the steps of the schema. `None` when there is no such place.
+    fn with_room<T: Send>(&self, depth: usize, check: impl FnOnce() -> T + Send) -> Option<T> {
+        if depth * (self.steps + 2) <= ROOMY {
+            return Some(check());
+        }
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(LARGE_STACK).spawn_scoped(scope, check);
+            thread.ok()?.join().ok()
+        })
     }
 
     /// The schema and all files it refers to, for digests; the schema itself is the first.
@@ -170,22 +201,18 @@ fn compile(documents: &[Document], problems: &mut Problems) -> Option<Validator<
     }
 }
 
-/// The pointer to a value that is nested too deep, if there is one; the search itself ends there.
-fn too_deep(value: &Value, left: usize) -> Option<String> {
-    let is_container = |value: &Value| matches!(value, Value::Array(_) | Value::Object(_));
-    if left == 0 {
-        return is_container(value).then(String::new);
-    }
+fn about_all(rule: &str, message: String) -> Violation {
+    Violation { pointer: String::new(), rule: rule.into(), message, schema_pointer: String::new() }
+}
+
+/// How deep a value is nested; the search ends at `limit`. Scalars are 0, `[]` is 1.
+fn depth(value: &Value, limit: usize) -> usize {
+    let deepest = |values: &mut dyn Iterator<Item = &Value>| {
+        if limit <= 1 { 0 } else { values.map(|value| depth(value, limit - 1)).max().unwrap_or(0) }
+    };
     match value {
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .filter(|(_, item)| is_container(item))
-            .find_map(|(index, item)| Some(format!("/{index}{}", too_deep(item, left - 1)?))),
-        Value::Object(map) => map
-            .iter()
-            .filter(|(_, value)| is_container(value))
-            .find_map(|(name, value)| Some(locate::join("", name) + &too_deep(value, left - 1)?)),
-        _ => None,
+        Value::Array(items) => 1 + deepest(&mut items.iter()),
+        Value::Object(map) => 1 + deepest(&mut map.iter().map(|(_, value)| value)),
+        _ => 0,
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Map as Json, Value as JsonValue};
 
-use super::files::{Document, uri};
+use super::files::{self, Document};
 use super::walk;
 use crate::model::{Map, Number, Value};
 
@@ -221,7 +221,8 @@ impl<'a> Reader<'a> {
         let map = schema.as_object()?;
         let target = match map.get("$ref").and_then(JsonValue::as_str) {
             None => Target::None,
-            Some(text) => self.resolve(number, text).map_or(Target::Unknown, |(n, s)| Target::At(n, s)),
+            Some(text) => files::resolve(self.documents, number, text)
+                .map_or(Target::Unknown, |(n, s)| Target::At(n, s)),
         };
         Some((map, target))
     }
@@ -229,18 +230,6 @@ impl<'a> Reader<'a> {
     /// Whether `$ref` hides what stands beside it in this document.
     fn stands_alone(&self, number: usize) -> bool {
         self.documents.get(number).is_some_and(|document| walk::reference_stands_alone(document.draft))
-    }
-
-    fn resolve(&self, number: usize, text: &str) -> Option<(usize, &'a JsonValue)> {
-        let (file, fragment) = text.split_once('#').unwrap_or((text, ""));
-        let number = if file.is_empty() {
-            // Within a part with a name of its own the pointer would start there.
-            (!self.documents.get(number)?.has_named_parts()).then_some(number)?
-        } else {
-            (0..self.documents.len()).find(|number| uri(*number) == file)?
-        };
-        let pointer = percent_encoding::percent_decode_str(fragment).decode_utf8().ok()?;
-        Some((number, self.documents.get(number)?.value.pointer(&pointer)?))
     }
 
     fn shape(&self, number: usize, schema: &'a JsonValue, depth: usize) -> Shape {

@@ -169,6 +169,13 @@ pub(super) fn walk(document: &Value, visit: &mut Visit<'_>) {
     schema(document, "", Sure::Yes, visit);
 }
 
+/// The pointers of all schemas, outer ones first.
+pub(super) fn pointers(document: &Value) -> Vec<String> {
+    let mut pointers = Vec::new();
+    walk(document, &mut |pointer, _, _| pointers.push(pointer.to_owned()));
+    pointers
+}
+
 // Recursion is bounded by the depth that the JSON parser admits (128).
 fn schema(value: &Value, at: &str, sure: Sure, visit: &mut Visit<'_>) {
     match value {
