@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod dedupe;
 pub mod deliver;
 pub mod model;
 pub mod outcome;
+pub mod schema;

@@ -75,6 +75,12 @@ impl<J> Order<J> {
         behind
     }
 
+    /// Takes out all that wait, when the run stops.
+    pub fn drain(&mut self) -> impl Iterator<Item = J> + '_ {
+        self.waiting = 0;
+        self.busy.drain().flat_map(|(_, queue)| queue)
+    }
+
     /// Jobs that wait for their turn.
     #[must_use]
     pub const fn waiting(&self) -> usize {

@@ -46,6 +46,8 @@ pub struct NewRun {
     pub records: u64,
     /// Running digest over all of them.
     pub input_digest: u64,
+    /// How many of them repeat a key.
+    pub duplicates: u64,
 }
 
 /// How a start ended.
@@ -58,8 +60,8 @@ pub struct Finished {
 }
 
 const RUN_COLUMNS: &str = "number, id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
-     input_digest, lease_ordinal, lease_byte, lease_line, lease_digest, lease_selected, settled_below, closed_at, \
-     class, complete";
+     input_digest, duplicates, lease, lease_digest, settled, settled_file, settled_byte, settled_line, settled_digest, \
+     closed_at, class, complete";
 
 impl Checkpoint {
     /// Opens the checkpoint to work on it; makes it when it is not there.
@@ -215,7 +217,7 @@ impl Checkpoint {
         self.durably(|connection| {
             connection.execute(
                 "INSERT INTO run (id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
-                 input_digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 input_digest, duplicates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     new.id,
                     new.started_at,
@@ -226,6 +228,7 @@ impl Checkpoint {
                     new.input_stamp,
                     new.records.cast_signed(),
                     new.input_digest.cast_signed(),
+                    new.duplicates.cast_signed(),
                 ],
             )?;
             Ok(())
@@ -234,11 +237,18 @@ impl Checkpoint {
     }
 
     /// Notes that the input of a run grew, or that its files were touched.
-    pub fn update_input(&self, run: &RunRow, stamp: &str, records: u64, digest: u64) -> Result<(), Failure> {
+    pub fn update_input(&self, run: &RunRow, new: &NewRun) -> Result<(), Failure> {
         self.durably(|connection| {
             connection.execute(
-                "UPDATE run SET input_stamp = ?2, records = ?3, input_digest = ?4, closed_at = NULL WHERE number = ?1",
-                params![run.number, stamp, records.cast_signed(), digest.cast_signed()],
+                "UPDATE run SET input_stamp = ?2, records = ?3, input_digest = ?4, duplicates = ?5, \
+                 closed_at = CASE WHEN ?3 > records THEN NULL ELSE closed_at END WHERE number = ?1",
+                params![
+                    run.number,
+                    new.input_stamp,
+                    new.records.cast_signed(),
+                    new.input_digest.cast_signed(),
+                    new.duplicates.cast_signed()
+                ],
             )?;
             Ok(())
         })
@@ -295,12 +305,13 @@ impl Checkpoint {
         })
     }
 
-    /// Lowers the mark below which all is settled, because rows below it were reopened.
-    pub fn reopen_from(&self, run: &RunRow, ordinal: u64) -> Result<(), Failure> {
+    /// Forgets the point before which all is settled, because rows before it were reopened.
+    pub fn reopen(&self, run: &RunRow) -> Result<(), Failure> {
         self.durably(|connection| {
             connection.execute(
-                "UPDATE run SET settled_below = min(settled_below, ?2), closed_at = NULL, complete = 0 WHERE number = ?1",
-                params![run.number, ordinal.cast_signed()],
+                "UPDATE run SET settled = 0, settled_file = 0, settled_byte = 0, settled_line = 0, settled_digest = 0, \
+                 closed_at = NULL, complete = 0 WHERE number = ?1",
+                params![run.number],
             )?;
             Ok(())
         })
@@ -588,16 +599,18 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         input_stamp: row.get(7)?,
         records: unsigned(8)?,
         input_digest: unsigned(9)?,
-        lease: InputMark {
-            ordinal: unsigned(10)?,
-            byte: unsigned(11)?,
-            line: unsigned(12)?,
-            digest: unsigned(13)?,
-            selected: unsigned(14)?,
+        duplicates: unsigned(10)?,
+        lease: unsigned(11)?,
+        lease_digest: unsigned(12)?,
+        settled: InputMark {
+            ordinal: unsigned(13)?,
+            file: row.get(14)?,
+            byte: unsigned(15)?,
+            line: unsigned(16)?,
+            digest: unsigned(17)?,
         },
-        settled_below: unsigned(15)?,
-        closed_at: row.get(16)?,
-        class: row.get(17)?,
-        complete: row.get(18)?,
+        closed_at: row.get(18)?,
+        class: row.get(19)?,
+        complete: row.get(20)?,
     })
 }

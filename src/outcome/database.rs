@@ -27,12 +27,14 @@ CREATE TABLE run (
   input_stamp TEXT NOT NULL,
   records INTEGER NOT NULL,
   input_digest INTEGER NOT NULL,
-  lease_ordinal INTEGER NOT NULL DEFAULT 0,
-  lease_byte INTEGER NOT NULL DEFAULT 0,
-  lease_line INTEGER NOT NULL DEFAULT 0,
+  duplicates INTEGER NOT NULL,
+  lease INTEGER NOT NULL DEFAULT 0,
   lease_digest INTEGER NOT NULL DEFAULT 0,
-  lease_selected INTEGER NOT NULL DEFAULT 0,
-  settled_below INTEGER NOT NULL DEFAULT 0,
+  settled INTEGER NOT NULL DEFAULT 0,
+  settled_file INTEGER NOT NULL DEFAULT 0,
+  settled_byte INTEGER NOT NULL DEFAULT 0,
+  settled_line INTEGER NOT NULL DEFAULT 0,
+  settled_digest INTEGER NOT NULL DEFAULT 0,
   syncs INTEGER NOT NULL DEFAULT 0,
   closed_at TEXT,
   class TEXT NOT NULL DEFAULT '',
@@ -89,6 +91,7 @@ FROM record;
 ";
 
 const UNKNOWN: u32 = 1;
+const GRANTED: u32 = 2;
 const GENERATION_SHIFT: u32 = 8;
 
 /// The id of a record's row.
@@ -113,7 +116,7 @@ pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, k
 pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<()> {
     let mut statement: CachedStatement<'_> = connection.prepare_cached(INSERT)?;
     let id = record_id(run, row.ordinal);
-    let flags = u32::from(row.unknown) * UNKNOWN | row.generation << GENERATION_SHIFT;
+    let flags = u32::from(row.unknown) * UNKNOWN | u32::from(row.granted) * GRANTED | row.generation << GENERATION_SHIFT;
     let crc = checksum(id, row, flags);
     statement.execute(params![
         id,
@@ -144,6 +147,7 @@ pub fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<RecordRow, Damaged>
         state,
         attempts: row.get(2)?,
         unknown: flags & UNKNOWN != 0,
+        granted: flags & GRANTED != 0,
         generation: flags >> GENERATION_SHIFT,
         status: row.get(4)?,
         class: row.get::<_, Option<String>>(5)?.unwrap_or_default(),

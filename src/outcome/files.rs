@@ -1,1 +1,300 @@
-//! Outcome files (placeholder header, written with the engine).
+//! The outcome files of a run: views made from checkpoint and input, never a place of truth.
+//!
+//! Together with `unreadable.ndjson` they hold every record of the input exactly once, each a
+//! valid input again: the original columns in their order, then a block of ours that begins with
+//! `_runner_run` and is dropped when such a file is read. Each file appears whole: it is written
+//! under another name, synced and renamed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+
+use crate::model::{BadRecord, Failure, Map, Number, Record, State, Value};
+
+use super::Checkpoint;
+use super::folder::sync_folder;
+use super::rows::{RecordRow, RunRow};
+
+/// How the input is written, and so the outcome files.
+#[derive(Debug, Clone)]
+pub enum Shape {
+    /// CSV with these columns, separated by this byte.
+    Csv {
+        /// The columns of the input, in order.
+        columns: Vec<String>,
+        /// The byte between fields.
+        delimiter: u8,
+        /// What a null is written as.
+        null_word: String,
+        /// `csv` or `tsv`.
+        ending: &'static str,
+    },
+    /// One JSON object a line.
+    Ndjson,
+}
+
+impl Shape {
+    const fn ending(&self) -> &'static str {
+        match self {
+            Self::Csv { ending, .. } => ending,
+            Self::Ndjson => "ndjson",
+        }
+    }
+}
+
+/// A source of records, in order.
+pub type Records<'a> = dyn FnMut() -> Option<Result<Record, Failure>> + 'a;
+
+/// One file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// `delivered`, `failed`, …
+    pub name: &'static str,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Records in it.
+    pub records: u64,
+}
+
+/// Names of the files in the order in which they are listed.
+const NAMES: [&str; 7] = ["delivered", "failed", "invalid", "skipped", "in_doubt", "unsent", "unreadable"];
+
+/// Our columns before those of the captures.
+const OURS: [&str; 5] = ["_runner_run", "_runner_status", "_runner_class", "_runner_message", "_runner_attempts"];
+
+/// Makes all outcome files of a run anew in `folder`.
+pub fn write(
+    folder: &Path,
+    run: &RunRow,
+    checkpoint: &Checkpoint,
+    shape: &Shape,
+    captures: &[String],
+    records: &mut Records<'_>,
+) -> Result<Vec<Written>, Failure> {
+    let mut out = Out { folder, run, shape, captures, files: NAMES.map(|_| None) };
+    let mut next = 0;
+    let mut pull = |upto: Option<u64>, row: Option<&RecordRow>, out: &mut Out<'_>| -> Result<(), Failure> {
+        while upto.is_none_or(|upto| next <= upto) {
+            let Some(record) = records() else { return Ok(()) };
+            let record = record?;
+            next = record.ordinal + 1;
+            out.record(&record, row.filter(|row| row.ordinal == record.ordinal))?;
+        }
+        Ok(())
+    };
+    checkpoint.each_row(run, 0, |row| pull(Some(row.ordinal), Some(&row), &mut out))?;
+    // Records behind the last row were never reached.
+    pull(None, None, &mut out)?;
+    out.finish()
+}
+
+struct Out<'a> {
+    folder: &'a Path,
+    run: &'a RunRow,
+    shape: &'a Shape,
+    captures: &'a [String],
+    files: [Option<Open>; 7],
+}
+
+struct Open {
+    path: PathBuf,
+    temporary: PathBuf,
+    writer: BufWriter<File>,
+    records: u64,
+}
+
+impl Out<'_> {
+    fn record(&mut self, record: &Record, row: Option<&RecordRow>) -> Result<(), Failure> {
+        let fields = match &record.fields {
+            Ok(fields) => fields,
+            Err(bad) => return self.unreadable(record, bad),
+        };
+        let unsent = RecordRow::new(record.ordinal, State::Pending);
+        let row = row.unwrap_or(&unsent);
+        let index = match row.state {
+            State::Delivered => 0,
+            State::Failed => 1,
+            State::Invalid => 2,
+            State::Skipped => 3,
+            State::InDoubt | State::InFlight => 4,
+            State::Pending => 5,
+        };
+        let line = match self.shape {
+            Shape::Csv { columns, delimiter, null_word, .. } => {
+                let mut cells: Vec<String> = Vec::with_capacity(columns.len() + OURS.len());
+                cells.extend(columns.iter().map(|column| cell(fields.get(column), null_word)));
+                cells.extend(self.ours(row));
+                csv_line(&cells, *delimiter)
+            }
+            Shape::Ndjson => {
+                let mut object = fields.clone();
+                object.push("_runner", self.ours_as_object(row));
+                let mut line = Vec::with_capacity(256);
+                object.write_json(&mut line);
+                line.push(b'\n');
+                line
+            }
+        };
+        self.append(index, &line)
+    }
+
+    fn unreadable(&mut self, record: &Record, bad: &BadRecord) -> Result<(), Failure> {
+        let mut object = Map::new();
+        object.push("run", Value::text(self.run.id.as_str()));
+        object.push("file", Value::text(&*record.place.file));
+        object.push("line", Value::Number(Number::from(record.place.line)));
+        object.push("ordinal", Value::Number(Number::from(record.ordinal)));
+        object.push("class", Value::text(bad.rule));
+        object.push("message", Value::text(bad.message.as_str()));
+        object.push("bytes", Value::text(base64::engine::general_purpose::STANDARD.encode(&bad.bytes)));
+        let mut line = Vec::new();
+        object.write_json(&mut line);
+        line.push(b'\n');
+        self.append(6, &line)
+    }
+
+    fn ours(&self, row: &RecordRow) -> Vec<String> {
+        let status = if row.status == 0 { String::new() } else { row.status.to_string() };
+        let kept = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&row.captures).unwrap_or_default();
+        let mut cells = vec![
+            self.run.id.clone(),
+            status,
+            row.class.clone(),
+            row.message.clone(),
+            row.attempts.to_string(),
+        ];
+        cells.extend(self.captures.iter().map(|name| match kept.get(name) {
+            None | Some(serde_json::Value::Null) => String::new(),
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        }));
+        cells
+    }
+
+    fn ours_as_object(&self, row: &RecordRow) -> Value {
+        let mut object = Map::new();
+        object.push("run", Value::text(self.run.id.as_str()));
+        if row.status != 0 {
+            object.push("status", Value::Number(Number::from(u64::from(row.status))));
+        }
+        for (name, text) in [("class", &row.class), ("message", &row.message)] {
+            if !text.is_empty() {
+                object.push(name, Value::text(text.as_str()));
+            }
+        }
+        object.push("attempts", Value::Number(Number::from(u64::from(row.attempts))));
+        if let Ok(captures) = serde_json::from_str::<serde_json::Value>(&row.captures) {
+            object.push("captures", Value::from(&captures));
+        }
+        Value::Object(object)
+    }
+
+    fn append(&mut self, index: usize, line: &[u8]) -> Result<(), Failure> {
+        let open = match &mut self.files[index] {
+            Some(open) => open,
+            none => {
+                let ending = if index == 6 { "ndjson" } else { self.shape.ending() };
+                let mut open = Open::create(self.folder, NAMES[index], ending)?;
+                if let Shape::Csv { columns, delimiter, .. } = self.shape
+                    && index != 6
+                {
+                    let mut header = columns.clone();
+                    header.extend(OURS.map(str::to_owned));
+                    header.extend(self.captures.iter().map(|name| format!("_runner_{name}")));
+                    open.write(&csv_line(&header, *delimiter))?;
+                }
+                none.insert(open)
+            }
+        };
+        open.records += 1;
+        open.write(line)
+    }
+
+    fn finish(self) -> Result<Vec<Written>, Failure> {
+        let mut written = Vec::new();
+        for (name, open) in NAMES.into_iter().zip(self.files) {
+            match open {
+                Some(open) => written.push(open.finish(name)?),
+                None => {
+                    let ending = if name == "unreadable" { "ndjson" } else { self.shape.ending() };
+                    let stale = self.folder.join(format!("{name}.{ending}"));
+                    match std::fs::remove_file(&stale) {
+                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(Failure::io("remove", &stale, &error));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        sync_folder(self.folder)?;
+        Ok(written)
+    }
+}
+
+impl Open {
+    fn create(folder: &Path, name: &str, ending: &str) -> Result<Self, Failure> {
+        let path = folder.join(format!("{name}.{ending}"));
+        let temporary = folder.join(format!(".{name}.{ending}.new"));
+        let file = create_private(&temporary)?;
+        Ok(Self { path, temporary, writer: BufWriter::with_capacity(1 << 16, file), records: 0 })
+    }
+
+    fn write(&mut self, line: &[u8]) -> Result<(), Failure> {
+        self.writer.write_all(line).map_err(|error| Failure::io("write", &self.temporary, &error))
+    }
+
+    fn finish(mut self, name: &'static str) -> Result<Written, Failure> {
+        let wrap = |error| Failure::io("write", &self.temporary, &error);
+        self.writer.flush().map_err(wrap)?;
+        self.writer.get_ref().sync_all().map_err(wrap)?;
+        std::fs::rename(&self.temporary, &self.path).map_err(|error| Failure::io("rename to", &self.path, &error))?;
+        Ok(Written { name, path: self.path, records: self.records })
+    }
+}
+
+/// Makes a file that only its owner can read, over a left-over of a start that was killed.
+fn create_private(path: &Path) -> Result<File, Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io("remove", path, &error)),
+        _ => {}
+    }
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Failure::io("make", path, &error))
+}
+
+/// Writes a whole small file: a temporary name, a sync, a rename.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.new"));
+    let mut file = create_private(&temporary)?;
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .map_err(|error| Failure::io("write", &temporary, &error))?;
+    std::fs::rename(&temporary, path).map_err(|error| Failure::io("rename to", path, &error))?;
+    sync_folder(folder)
+}
+
+fn cell(value: Option<&Value>, null_word: &str) -> String {
+    match value {
+        None | Some(Value::Absent) => String::new(),
+        Some(Value::Null) => null_word.to_owned(),
+        Some(Value::String(text)) => text.to_string(),
+        Some(other) => other.to_json(),
+    }
+}
+
+fn csv_line(cells: &[String], delimiter: u8) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
+    // Writing into memory does not fail, and every line has the fields that it has.
+    let _ = writer.write_record(cells);
+    writer.into_inner().unwrap_or_default()
+}

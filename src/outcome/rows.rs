@@ -26,9 +26,13 @@ pub struct RunRow {
     /// Running digest over all records of the input.
     pub input_digest: u64,
     /// Ordinals below this may have been sent.
-    pub lease: InputMark,
-    /// Every ordinal below this is settled.
-    pub settled_below: u64,
+    pub lease: u64,
+    /// Running digest over the records below `lease`.
+    pub lease_digest: u64,
+    /// Every record before this point is settled.
+    pub settled: InputMark,
+    /// Records that repeat a key of another; 0 means that no second look for them is needed.
+    pub duplicates: u64,
     /// When it was closed: nothing of it is sent any more by itself.
     pub closed_at: Option<String>,
     /// The class with which the last start of it ended; empty while one is under way or crashed.
@@ -42,14 +46,14 @@ pub struct RunRow {
 pub struct InputMark {
     /// The next record.
     pub ordinal: u64,
+    /// Its file, counted from 0 over the files of a glob.
+    pub file: u32,
     /// Its first byte.
     pub byte: u64,
     /// Its line.
     pub line: u64,
     /// Running digest over all records before it.
     pub digest: u64,
-    /// Records before it that passed `where`, schema, key and duplicates: what `limit` counts.
-    pub selected: u64,
 }
 
 /// One start of the program on a run.
@@ -78,6 +82,9 @@ pub struct RecordRow {
     pub attempts: u32,
     /// Whether one of them ended without it being known what the far side did.
     pub unknown: bool,
+    /// While pending: a durable grant to send it again was given, so that after a loss of power it
+    /// may have been sent.
+    pub granted: bool,
     /// Raised by `retry` after certain failures: a new idempotency key.
     pub generation: u32,
     /// HTTP status of the deciding reply; 0 without one.
@@ -107,6 +114,7 @@ impl RecordRow {
             state,
             attempts: 0,
             unknown: false,
+            granted: false,
             generation: 0,
             status: 0,
             class: String::new(),

@@ -34,9 +34,9 @@ enum Command {
     Intent(RecordRow, oneshot::Sender<bool>),
     Attempt { ordinal: u64, number: u32, status: u16, class: String, wait: Option<Duration> },
     Note { ordinal: Option<u64>, what: &'static str, detail: String },
-    Lease { mark: InputMark, settled_below: u64, ack: oneshot::Sender<bool> },
-    Sync { settled_below: u64, ack: oneshot::Sender<bool> },
-    Finish { finished: Finished, settled_below: u64, close: bool },
+    Lease { upto: u64, digest: u64, settled: InputMark, ack: oneshot::Sender<bool> },
+    Sync { settled: InputMark, ack: oneshot::Sender<bool> },
+    Finish { finished: Finished, settled: InputMark, close: bool },
 }
 
 /// The handle of the writer thread; cheap to clone.
@@ -125,17 +125,18 @@ impl Writer {
         self.send(Command::Note { ordinal, what, detail });
     }
 
-    /// Grants all ordinals below `mark` for sending; they may be sent once the answer is true.
-    pub fn lease(&self, mark: InputMark, settled_below: u64) -> Ack {
+    /// Grants all ordinals below `upto` for sending; they may be sent once the answer is true.
+    /// `digest` is the running digest up to there, `settled` the point before which all is settled.
+    pub fn lease(&self, upto: u64, digest: u64, settled: InputMark) -> Ack {
         let (ack, answer) = oneshot::channel();
-        self.send(Command::Lease { mark, settled_below, ack });
+        self.send(Command::Lease { upto, digest, settled, ack });
         answer
     }
 
     /// Makes everything noted so far durable.
-    pub fn sync(&self, settled_below: u64) -> Ack {
+    pub fn sync(&self, settled: InputMark) -> Ack {
         let (ack, answer) = oneshot::channel();
-        self.send(Command::Sync { settled_below, ack });
+        self.send(Command::Sync { settled, ack });
         answer
     }
 
@@ -153,8 +154,8 @@ impl Writer {
     }
 
     /// Ends the run's start durably and waits for the thread.
-    pub fn finish(self, finished: Finished, settled_below: u64, close: bool) -> Result<(), Failure> {
-        let sent = self.send(Command::Finish { finished, settled_below, close });
+    pub fn finish(self, finished: Finished, settled: InputMark, close: bool) -> Result<(), Failure> {
+        let sent = self.send(Command::Finish { finished, settled, close });
         drop(self.commands);
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -291,31 +292,23 @@ impl Work {
                 add_note(&self.connection, self.run, ordinal, what, &detail)?;
                 None
             }
-            Command::Lease { mark, settled_below, ack } => {
+            Command::Lease { upto, digest, settled, ack } => {
+                self.settled(settled)?;
                 self.connection
                     .prepare_cached(
-                        "UPDATE run SET lease_ordinal = ?2, lease_byte = ?3, lease_line = ?4, lease_digest = ?5, \
-                         lease_selected = ?6, settled_below = max(settled_below, ?7) WHERE number = ?1",
+                        "UPDATE run SET lease = ?2, lease_digest = ?3 WHERE number = ?1 AND lease < ?2",
                     )?
-                    .execute(params![
-                        self.run,
-                        mark.ordinal.cast_signed(),
-                        mark.byte.cast_signed(),
-                        mark.line.cast_signed(),
-                        mark.digest.cast_signed(),
-                        mark.selected.cast_signed(),
-                        settled_below.cast_signed(),
-                    ])?;
+                    .execute(params![self.run, upto.cast_signed(), digest.cast_signed()])?;
                 self.acks.push(ack);
                 Some(Next::Sync)
             }
-            Command::Sync { settled_below, ack } => {
-                self.settled(settled_below)?;
+            Command::Sync { settled, ack } => {
+                self.settled(settled)?;
                 self.acks.push(ack);
                 Some(Next::Sync)
             }
-            Command::Finish { finished, settled_below, close } => {
-                self.settled(settled_below)?;
+            Command::Finish { finished, settled, close } => {
+                self.settled(settled)?;
                 self.connection.execute(
                     "UPDATE run SET class = ?2, complete = ?3, closed_at = CASE WHEN ?4 THEN ?5 ELSE closed_at END \
                      WHERE number = ?1",
@@ -330,10 +323,20 @@ impl Work {
         })
     }
 
-    fn settled(&self, below: u64) -> rusqlite::Result<()> {
+    fn settled(&self, mark: InputMark) -> rusqlite::Result<()> {
         self.connection
-            .prepare_cached("UPDATE run SET settled_below = max(settled_below, ?2) WHERE number = ?1")?
-            .execute(params![self.run, below.cast_signed()])?;
+            .prepare_cached(
+                "UPDATE run SET settled = ?2, settled_file = ?3, settled_byte = ?4, settled_line = ?5, settled_digest = ?6 \
+                 WHERE number = ?1 AND settled < ?2",
+            )?
+            .execute(params![
+                self.run,
+                mark.ordinal.cast_signed(),
+                mark.file,
+                mark.byte.cast_signed(),
+                mark.line.cast_signed(),
+                mark.digest.cast_signed(),
+            ])?;
         Ok(())
     }
 

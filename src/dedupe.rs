@@ -1,0 +1,485 @@
+//! Finds repeated keys over any number of records in flat memory.
+//!
+//! Separate from reading and from the rules for duplicates: it knows ordinals and 64-bit hashes
+//! only. Hashes that are equal are candidates, which the caller confirms on the keys themselves.
+//! Invariants: at most half a million entries are in memory at once, the rest lies sorted in files
+//! of its own that no one else can read and that are gone when their owner is; nothing is lost and
+//! no pair is named twice.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::model::Failure;
+
+/// Entries in memory: 8 MiB.
+const IN_MEMORY: usize = 512 * 1024;
+/// Sorted files that are merged at once.
+const FAN_IN: usize = 64;
+/// Bytes of one entry in a file.
+const ENTRY: usize = 16;
+
+/// Sorted by the first, then by the second: (hash, ordinal) or (dropped, kept).
+type Pair = (u64, u64);
+
+/// Takes the hash of every record's key.
+#[derive(Debug)]
+pub struct Collector {
+    sorter: Sorter,
+}
+
+impl Collector {
+    /// Nothing yet; what does not fit into memory goes to files in `dir`.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { sorter: Sorter::new(dir, IN_MEMORY) }
+    }
+
+    /// Notes a record's key.
+    pub fn add(&mut self, ordinal: u64, key_hash: u64) -> Result<(), Failure> {
+        self.sorter.add((key_hash, ordinal))
+    }
+
+    /// The records whose hashes are not unique.
+    pub fn candidates(self) -> Result<Candidates, Failure> {
+        Ok(Candidates { sorted: self.sorter.sorted()?, first: None })
+    }
+}
+
+/// Two records whose keys have the same hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// The hash.
+    pub hash: u64,
+    /// The first record with this hash.
+    pub first: u64,
+    /// A later one.
+    pub later: u64,
+}
+
+/// The candidates, ascending by hash, then by the later record.
+///
+/// A group of records with the same hash comes as pairs of the group's first record with each later
+/// one, so that memory stays flat when a million records share a key. Where the keys of a pair
+/// differ (two keys with one hash), the later record may still repeat another later one: the caller
+/// compares the members of that hash with each other.
+#[derive(Debug)]
+pub struct Candidates {
+    sorted: Sorted,
+    /// Hash and first record of the group that is being read.
+    first: Option<Pair>,
+}
+
+impl Iterator for Candidates {
+    type Item = Result<Candidate, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (hash, ordinal) = match self.sorted.next()? {
+                Ok(pair) => pair,
+                Err(failure) => return Some(Err(failure)),
+            };
+            match self.first {
+                // The same record again is not a repetition.
+                Some((known, first)) if known == hash && first == ordinal => {}
+                Some((known, first)) if known == hash => {
+                    return Some(Ok(Candidate { hash, first, later: ordinal }));
+                }
+                _ => self.first = Some((hash, ordinal)),
+            }
+        }
+    }
+}
+
+/// The records that are not sent because another one with their key is, asked in ascending order.
+#[derive(Debug)]
+pub struct Dropped {
+    sorted: Sorted,
+    next: Option<Pair>,
+    count: u64,
+}
+
+impl Dropped {
+    /// Sorts pairs of a dropped record and the one kept instead. Of several pairs for one dropped
+    /// record the one with the smallest kept record counts.
+    pub fn build(
+        dir: &Path,
+        pairs: impl IntoIterator<Item = Result<(u64, u64), Failure>>,
+    ) -> Result<Self, Failure> {
+        Self::with_room(dir, IN_MEMORY, pairs)
+    }
+
+    fn with_room(
+        dir: &Path,
+        room: usize,
+        pairs: impl IntoIterator<Item = Result<(u64, u64), Failure>>,
+    ) -> Result<Self, Failure> {
+        let mut sorter = Sorter::new(dir, room);
+        for pair in pairs {
+            sorter.add(pair?)?;
+        }
+        let count = sorter.count;
+        let mut pairs = sorter.sorted()?;
+        let next = pairs.next().transpose()?;
+        Ok(Self { sorted: pairs, next, count })
+    }
+
+    /// The record kept instead of this one, if this one is dropped. Ordinals are asked in ascending
+    /// order; some may be left out.
+    pub fn next_is(&mut self, ordinal: u64) -> Result<Option<u64>, Failure> {
+        while self.next.is_some_and(|(dropped, _)| dropped < ordinal) {
+            self.next = self.sorted.next().transpose()?;
+        }
+        // Not taken away: a further pair of the same record is passed over at the next question.
+        Ok(self.next.filter(|(dropped, _)| *dropped == ordinal).map(|(_, kept)| kept))
+    }
+
+    /// How many pairs it was built from.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether nothing is dropped.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// Sorts any number of pairs.
+#[derive(Debug)]
+struct Sorter {
+    dir: PathBuf,
+    room: usize,
+    entries: Vec<Pair>,
+    runs: Vec<Run>,
+    count: u64,
+}
+
+impl Sorter {
+    fn new(dir: &Path, room: usize) -> Self {
+        Self { dir: dir.to_owned(), room: room.max(1), entries: Vec::new(), runs: Vec::new(), count: 0 }
+    }
+
+    fn add(&mut self, pair: Pair) -> Result<(), Failure> {
+        if self.entries.len() >= self.room {
+            self.spill()?;
+        }
+        if self.entries.len() == self.entries.capacity() {
+            // Doubling beyond the room would reserve what is never used.
+            let more = self.entries.len().clamp(1024, self.room.max(1024));
+            self.entries.reserve_exact(more);
+        }
+        self.entries.push(pair);
+        self.count += 1;
+        Ok(())
+    }
+
+    fn spill(&mut self) -> Result<(), Failure> {
+        self.entries.sort_unstable();
+        let entries = std::mem::take(&mut self.entries);
+        let run = Run::write(&self.dir, entries.iter().copied().map(Ok))?;
+        self.entries = entries;
+        self.entries.clear();
+        self.runs.push(run);
+        Ok(())
+    }
+
+    /// Merges the first runs into one behind the others, so that few files are open at once and
+    /// runs of like length meet.
+    fn merge_some(&mut self) -> Result<(), Failure> {
+        let some: Vec<Run> = self.runs.drain(..FAN_IN.min(self.runs.len())).collect();
+        let merged = Run::write(&self.dir, Merge::of(some)?)?;
+        self.runs.push(merged);
+        Ok(())
+    }
+
+    fn sorted(mut self) -> Result<Sorted, Failure> {
+        if self.runs.is_empty() {
+            self.entries.sort_unstable();
+            return Ok(Sorted::Memory(self.entries.into_iter()));
+        }
+        if !self.entries.is_empty() {
+            self.spill()?;
+        }
+        self.entries = Vec::new();
+        while self.runs.len() > FAN_IN {
+            self.merge_some()?;
+        }
+        Ok(Sorted::Files(Merge::of(self.runs)?))
+    }
+}
+
+/// All pairs in order.
+#[derive(Debug)]
+enum Sorted {
+    Memory(std::vec::IntoIter<Pair>),
+    Files(Merge),
+}
+
+impl Iterator for Sorted {
+    type Item = Result<Pair, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Memory(pairs) => pairs.next().map(Ok),
+            Self::Files(merge) => merge.next(),
+        }
+    }
+}
+
+/// Several runs as one.
+#[derive(Debug)]
+struct Merge {
+    runs: Vec<Reading>,
+    /// The next pair of each run that has one, with the run's number.
+    heads: BinaryHeap<Reverse<(Pair, usize)>>,
+}
+
+impl Merge {
+    fn of(runs: Vec<Run>) -> Result<Self, Failure> {
+        let mut merge = Self { runs: Vec::with_capacity(runs.len()), heads: BinaryHeap::new() };
+        for (number, run) in runs.into_iter().enumerate() {
+            let mut reading = run.read()?;
+            if let Some(pair) = reading.next()? {
+                merge.heads.push(Reverse((pair, number)));
+            }
+            merge.runs.push(reading);
+        }
+        Ok(merge)
+    }
+}
+
+impl Iterator for Merge {
+    type Item = Result<Pair, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Reverse((pair, number)) = self.heads.pop()?;
+        match self.runs.get_mut(number).map(Reading::next) {
+            Some(Ok(Some(following))) => self.heads.push(Reverse((following, number))),
+            Some(Err(failure)) => {
+                self.heads.clear();
+                return Some(Err(failure));
+            }
+            Some(Ok(None)) | None => {}
+        }
+        Some(Ok(pair))
+    }
+}
+
+/// A file of sorted pairs, removed when it is dropped. It is open only while it is written or read:
+/// there can be thousands.
+#[derive(Debug)]
+struct Run {
+    path: PathBuf,
+    entries: u64,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what stays behind holds hashes and positions only.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Run {
+    fn write(dir: &Path, pairs: impl Iterator<Item = Result<Pair, Failure>>) -> Result<Self, Failure> {
+        let (file, path) =
+            create(dir).map_err(|cause| Failure::io("write a temporary file in", dir, &cause))?;
+        // Made at once, so that the file goes away when writing fails.
+        let mut run = Self { path, entries: 0 };
+        let mut out = BufWriter::with_capacity(64 * 1024, file);
+        let mut entries = 0;
+        let failed = |cause: io::Error| Failure::io("write", &run.path, &cause);
+        for pair in pairs {
+            let (first, second) = pair?;
+            let mut bytes = [0; ENTRY];
+            let (left, right) = bytes.split_at_mut(ENTRY / 2);
+            left.copy_from_slice(&first.to_le_bytes());
+            right.copy_from_slice(&second.to_le_bytes());
+            out.write_all(&bytes).map_err(failed)?;
+            entries += 1;
+        }
+        out.flush().map_err(failed)?;
+        run.entries = entries;
+        Ok(run)
+    }
+
+    fn read(self) -> Result<Reading, Failure> {
+        let failed = |cause: io::Error| Failure::io("read", &self.path, &cause);
+        let file = File::open(&self.path).map_err(failed)?;
+        let left = self.entries;
+        Ok(Reading { input: BufReader::with_capacity(64 * 1024, file), left, run: self })
+    }
+}
+
+/// A run that is being read.
+#[derive(Debug)]
+struct Reading {
+    input: BufReader<File>,
+    left: u64,
+    run: Run,
+}
+
+impl Reading {
+    fn next(&mut self) -> Result<Option<Pair>, Failure> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let mut first = [0; ENTRY / 2];
+        let mut second = [0; ENTRY / 2];
+        // A file that ends early was cut by someone else: an error, never a shorter list.
+        self.input
+            .read_exact(&mut first)
+            .and_then(|()| self.input.read_exact(&mut second))
+            .map_err(|cause| Failure::io("read", &self.run.path, &cause))?;
+        Ok(Some((u64::from_le_bytes(first), u64::from_le_bytes(second))))
+    }
+}
+
+/// A new file that only this user can read.
+fn create(dir: &Path) -> io::Result<(File, PathBuf)> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("sort-{}-{number}.tmp", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            // Left behind by a process of the same number that was killed.
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return opened.map(|file| (file, path)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashMap};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn collector(dir: &Path, room: usize) -> Collector {
+        Collector { sorter: Sorter::new(dir, room) }
+    }
+
+    fn files(dir: &Path) -> usize {
+        dir.read_dir().unwrap().count()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_pairs_are_those_of_a_map(hashes in prop::collection::vec(0u64..200, 0..800), room in 1usize..300) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut collector = collector(dir.path(), room);
+            let mut first: HashMap<u64, u64> = HashMap::new();
+            let mut expected = BTreeSet::new();
+            for (ordinal, hash) in (0u64..).zip(&hashes) {
+                collector.add(ordinal, *hash).unwrap();
+                match first.get(hash) {
+                    Some(first) => { expected.insert((*hash, ordinal, *first)); }
+                    None => { first.insert(*hash, ordinal); }
+                }
+            }
+            let found: Vec<_> = collector
+                .candidates()
+                .unwrap()
+                .map(|found| found.map(|found| (found.hash, found.later, found.first)).unwrap())
+                .collect();
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(files(dir.path()), 0);
+        }
+
+        #[test]
+        fn the_dropped_are_those_of_a_map(
+            dropped in prop::collection::hash_map(0u64..2000, 0u64..2000, 0..600),
+            asked in prop::collection::btree_set(0u64..2100, 0..600),
+            room in 1usize..300,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let pairs = dropped.iter().map(|(dropped, kept)| Ok((*dropped, *kept)));
+            let mut sorted = Dropped::with_room(dir.path(), room, pairs).unwrap();
+            prop_assert_eq!(sorted.len(), dropped.len() as u64);
+            for ordinal in asked {
+                prop_assert_eq!(sorted.next_is(ordinal).unwrap(), dropped.get(&ordinal).copied());
+            }
+            drop(sorted);
+            prop_assert_eq!(files(dir.path()), 0);
+        }
+    }
+
+    #[test]
+    fn more_runs_than_are_merged_at_once_come_out_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut collector = collector(dir.path(), 1);
+        // 200 files, each hash twice, from the largest hash down.
+        for ordinal in 0..200u64 {
+            collector.add(ordinal, 1000 - ordinal / 2).unwrap();
+        }
+        let found: Vec<_> = collector.candidates().unwrap().map(Result::unwrap).collect();
+        let expected: Vec<_> =
+            (0..100u64).rev().map(|n| Candidate { hash: 1000 - n, first: 2 * n, later: 2 * n + 1 }).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn files_are_private_while_they_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut collector = collector(dir.path(), 2);
+        for ordinal in 0..5 {
+            collector.add(ordinal, 7).unwrap();
+        }
+        assert_eq!(files(dir.path()), 2);
+        for entry in dir.path().read_dir().unwrap() {
+            assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        drop(collector);
+        assert_eq!(files(dir.path()), 0);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_and_a_file_that_was_cut_are_failures() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lost = collector(&dir.path().join("gone"), 1);
+        lost.add(0, 0).unwrap();
+        assert_eq!(lost.add(1, 0).unwrap_err().class, crate::model::Class::Io);
+
+        let mut cut = collector(dir.path(), 2);
+        for ordinal in 0..4 {
+            cut.add(ordinal, 7).unwrap();
+        }
+        for entry in dir.path().read_dir().unwrap() {
+            OpenOptions::new().write(true).open(entry.unwrap().path()).unwrap().set_len(20).unwrap();
+        }
+        let found: Vec<_> = cut.candidates().into_iter().flatten().collect();
+        assert!(found.iter().any(Result::is_err), "{found:?}");
+    }
+
+    #[test]
+    fn one_dropped_twice_is_answered_with_the_earliest_kept_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dropped = Dropped::build(dir.path(), [Ok((5, 3)), Ok((5, 1)), Ok((9, 1))]).unwrap();
+        assert!(!dropped.is_empty());
+        assert_eq!(dropped.next_is(4).unwrap(), None);
+        assert_eq!(dropped.next_is(5).unwrap(), Some(1));
+        assert_eq!(dropped.next_is(6).unwrap(), None);
+        assert_eq!(dropped.next_is(9).unwrap(), Some(1));
+        assert_eq!(dropped.next_is(10).unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_in_gives_nothing_out() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Collector::new(dir.path()).candidates().unwrap().count(), 0);
+        assert!(Dropped::build(dir.path(), []).unwrap().is_empty());
+    }
+}

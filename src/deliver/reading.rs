@@ -1,0 +1,333 @@
+//! Says what a reply means: the usual reading of a status, and a pipeline's exceptions from it.
+//!
+//! The usual reading is guarantees.md 3; `outcomes` rules go first, in their order. Strictness
+//! ends where the far side's data begins: a field that is missing in a reply is no match, or
+//! empty, never an error. Only where a rule has to read the body and the body is not whole is
+//! the reply unknown.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+
+use crate::config::{Endpoint, OutcomeRule, RecordLimits, StatusMatch, Then};
+use crate::model::{Arrived, Lost, Map, Number, Problems, Reply, Request, Value};
+use crate::render::{Context, Known, Leaf, Root, Scope};
+use crate::source::parse_json;
+
+use super::headers;
+use super::judge::Meaning;
+
+/// The compiled rules for reading replies of one endpoint.
+pub struct Reader {
+    rules: Vec<Rule>,
+    class: Option<Leaf>,
+    message: Option<Leaf>,
+    captures: Vec<(Arc<str>, Leaf)>,
+    base: Context,
+    limits: RecordLimits,
+}
+
+struct Rule {
+    statuses: Vec<StatusMatch>,
+    when: Option<Leaf>,
+    when_reads_body: bool,
+    then: Then,
+    class: Option<String>,
+    message: Option<Leaf>,
+    after_unknown: bool,
+}
+
+/// What a reply says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// What it means for the record.
+    pub meaning: Meaning,
+    /// HTTP status; 0 without one.
+    pub status: u16,
+    /// The reason as a stable word; empty when delivered as usual.
+    pub class: String,
+    /// The reason for people.
+    pub message: String,
+    /// What `captures` read; an object, or absent.
+    pub captures: Value,
+    /// A wait that the headers ask all of us for.
+    pub pause: Option<Duration>,
+}
+
+impl Reading {
+    /// The reading of an attempt that has no reply, for reasons of ours.
+    #[must_use]
+    pub fn without_reply(class: &str, message: &str) -> Self {
+        Self {
+            meaning: Meaning::Unknown,
+            status: 0,
+            class: class.into(),
+            message: message.into(),
+            captures: Value::Absent,
+            pause: None,
+        }
+    }
+}
+
+/// At most so many bytes of captures are kept of one reply.
+const MOST_CAPTURED: usize = 4096;
+/// At most so many characters of a far side's message are kept.
+const MOST_MESSAGE: usize = 500;
+
+impl Reader {
+    /// Compiles the rules of an endpoint. `base` holds vars and connection.
+    pub fn compile(endpoint: &Endpoint, base: Context, problems: &mut Problems) -> Option<Self> {
+        let errors = problems.errors();
+        let scope = Scope::new()
+            .allow(Root::Response, Known::Any)
+            .allow(Root::Request, Known::Any)
+            .allow(Root::Connection, Known::Any)
+            .allow(Root::Vars, Known::Any)
+            .allow(Root::Run, Known::Any);
+        let mut leaf = |template: &crate::config::Template| Leaf::compile(template, &scope, problems);
+        let mut rules = Vec::new();
+        for OutcomeRule { statuses, when, then, class, message, after_unknown, .. } in &endpoint.outcomes {
+            let when = when.as_ref().and_then(&mut leaf);
+            rules.push(Rule {
+                statuses: statuses.clone(),
+                when_reads_body: when.as_ref().is_some_and(reads_body),
+                when,
+                then: *then,
+                class: class.clone(),
+                message: message.as_ref().and_then(&mut leaf),
+                after_unknown: *after_unknown,
+            });
+        }
+        let class = endpoint.errors.class.as_ref().and_then(&mut leaf);
+        let message = endpoint.errors.message.as_ref().and_then(&mut leaf);
+        let captures = endpoint
+            .captures
+            .iter()
+            .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
+            .collect();
+        let reader = Self { rules, class, message, captures, base, limits: RecordLimits::default() };
+        (problems.errors() == errors).then_some(reader)
+    }
+
+    /// Reads the end of an attempt.
+    #[must_use]
+    pub fn read(&self, reply: &Reply, request: &Request) -> Reading {
+        match reply {
+            Reply::Lost(lost) => read_lost(lost),
+            Reply::Arrived(arrived) => self.read_arrived(arrived, request),
+        }
+    }
+
+    fn read_arrived(&self, arrived: &Arrived, request: &Request) -> Reading {
+        let status = arrived.status;
+        let now = SystemTime::now();
+        let usual = usual(arrived, now);
+        let pause = headers::exhausted(&arrived.headers, now);
+        // Most replies need no look into the body.
+        let rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.is_for(status)).collect();
+        if rules.is_empty() && self.captures.is_empty() && usual == Meaning::Acted {
+            return Reading { meaning: usual, status: status.as_u16(), pause, ..Reading::without_reply("", "") };
+        }
+        let (context, body_is_whole) = self.context(arrived, request);
+        for rule in rules {
+            if rule.when_reads_body && !body_is_whole {
+                return Reading {
+                    status: status.as_u16(),
+                    pause,
+                    ..Reading::without_reply(
+                        "reply-unreadable",
+                        "a rule has to read the reply's body, which is cut, too large or not as its type says",
+                    )
+                };
+            }
+            if rule.when.as_ref().is_none_or(|when| when.lenient_truth(&context)) {
+                return self.by_rule(rule, arrived, &context, now, pause);
+            }
+        }
+        let acted = usual == Meaning::Acted;
+        let class = if acted { self.missing_capture(&context) } else { self.word(&context, arrived) };
+        let message = if acted { String::new() } else { self.words(&context, arrived) };
+        let captures = if acted { self.capture(&context) } else { Value::Absent };
+        Reading { meaning: usual, status: status.as_u16(), class, message, captures, pause }
+    }
+
+    fn by_rule(
+        &self,
+        rule: &Rule,
+        arrived: &Arrived,
+        context: &Context,
+        now: SystemTime,
+        pause: Option<Duration>,
+    ) -> Reading {
+        let meaning = match rule.then {
+            Then::Delivered => Meaning::Acted,
+            Then::Retry => Meaning::NotNow { asked: headers::retry_after(&arrived.headers, now) },
+            Then::Failed => Meaning::Refused { settles_unknown: rule.after_unknown },
+            Then::InDoubt => Meaning::Unknown,
+            Then::Skipped => Meaning::NotNeeded,
+            Then::Stop => Meaning::Stop,
+        };
+        let acted = meaning == Meaning::Acted;
+        let class = match &rule.class {
+            Some(class) => class.clone(),
+            None if acted => self.missing_capture(context),
+            None => self.word(context, arrived),
+        };
+        let message = match &rule.message {
+            Some(message) => shortened(&message.lenient_text(context)),
+            None if acted => String::new(),
+            None => self.words(context, arrived),
+        };
+        let captures = if acted { self.capture(context) } else { Value::Absent };
+        Reading { meaning, status: arrived.status.as_u16(), class, message, captures, pause }
+    }
+
+    /// The context with `response` and `request`, and whether the body is whole and readable.
+    fn context(&self, arrived: &Arrived, request: &Request) -> (Context, bool) {
+        let (body, readable) = parsed(arrived, &self.limits);
+        let mut response = Map::with_capacity(4);
+        response.push("status", Value::Number(Number::from(u64::from(arrived.status.as_u16()))));
+        let mut header_map = Map::with_capacity(arrived.headers.len());
+        for (name, value) in &arrived.headers {
+            header_map.insert(name.as_str(), Value::text(String::from_utf8_lossy(value.as_bytes())));
+        }
+        response.push("headers", Value::Object(header_map));
+        response.push("text", Value::text(String::from_utf8_lossy(&arrived.body)));
+        response.push("body", body);
+        let sent = parse_json(&request.body, &self.limits).unwrap_or(Value::Absent);
+        let mut asked = Map::with_capacity(3);
+        asked.push("method", Value::text(request.method.as_str()));
+        asked.push("path", Value::text(request.url.path()));
+        asked.push("body", sent);
+        let context = self
+            .base
+            .clone()
+            .with(Root::Response, Arc::new(Value::Object(response)))
+            .with(Root::Request, Arc::new(Value::Object(asked)));
+        (context, readable)
+    }
+
+    fn capture(&self, context: &Context) -> Value {
+        if self.captures.is_empty() {
+            return Value::Absent;
+        }
+        let mut kept = Map::with_capacity(self.captures.len());
+        for (name, leaf) in &self.captures {
+            let value = leaf.lenient_value(context);
+            if !value.is_nothing() {
+                kept.push(Arc::clone(name), value);
+            }
+        }
+        let kept = Value::Object(kept);
+        if kept.to_json().len() > MOST_CAPTURED { Value::Absent } else { kept }
+    }
+
+    /// `capture_missing` when a capture has no value: noted, never an error.
+    fn missing_capture(&self, context: &Context) -> String {
+        let missing = self.captures.iter().any(|(_, leaf)| leaf.lenient_value(context).is_nothing());
+        if missing { "capture_missing".into() } else { String::new() }
+    }
+
+    /// The far side's own word for a refusal, or the status.
+    fn word(&self, context: &Context, arrived: &Arrived) -> String {
+        let word = self.class.as_ref().map(|class| class.lenient_text(context)).unwrap_or_default();
+        let word: String = word.chars().filter(|char| !char.is_control()).take(80).collect();
+        if !word.is_empty() {
+            return word;
+        }
+        match arrived.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limited".into(),
+            status if status.is_redirection() => "redirect".into(),
+            status => format!("http_{}", status.as_u16()),
+        }
+    }
+
+    /// What the far side said, or the first line of whatever came.
+    fn words(&self, context: &Context, arrived: &Arrived) -> String {
+        if arrived.status.is_redirection() {
+            let target = arrived.headers.get(http::header::LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
+            return format!("answered {} to {}; redirects are not followed", arrived.status.as_u16(), target.unwrap_or_default());
+        }
+        let text = self.message.as_ref().map(|message| message.lenient_text(context)).unwrap_or_default();
+        if !text.is_empty() {
+            return shortened(&text);
+        }
+        let body = String::from_utf8_lossy(&arrived.body);
+        let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        if first.is_empty() {
+            arrived.status.canonical_reason().unwrap_or("no reason given").to_lowercase()
+        } else {
+            shortened(first)
+        }
+    }
+}
+
+impl Rule {
+    fn is_for(&self, status: StatusCode) -> bool {
+        let code = status.as_u16();
+        self.statuses.is_empty()
+            || self.statuses.iter().any(|wanted| match wanted {
+                StatusMatch::Exactly(exact) => *exact == code,
+                StatusMatch::Class(class) => {
+                    u16::from(*class) == code / 100 && !matches!(code, 408 | 425 | 429)
+                }
+            })
+    }
+}
+
+/// The reading of a status without any rule (guarantees.md 3).
+fn usual(arrived: &Arrived, now: SystemTime) -> Meaning {
+    let asked = headers::retry_after(&arrived.headers, now);
+    match arrived.status.as_u16() {
+        200..=299 => Meaning::Acted,
+        401 => Meaning::Stop,
+        408 | 425 => Meaning::NotNow { asked },
+        429 => Meaning::NotNow { asked: asked.or_else(|| headers::exhausted(&arrived.headers, now)) },
+        503 if asked.is_some() => Meaning::NotNow { asked },
+        300..=499 => Meaning::Refused { settles_unknown: false },
+        _ => Meaning::Unknown,
+    }
+}
+
+fn read_lost(lost: &Lost) -> Reading {
+    // A certificate that is not trusted will not be trusted at the next try.
+    let meaning = match lost.class {
+        "certificate" | "address-refused" => Meaning::Stop,
+        _ if lost.certain => Meaning::NotSent,
+        _ => Meaning::Unknown,
+    };
+    Reading { meaning, message: shortened(&lost.message), ..Reading::without_reply(lost.class, "") }
+}
+
+/// The body by its content type, and whether it is whole and readable.
+fn parsed(arrived: &Arrived, limits: &RecordLimits) -> (Value, bool) {
+    let kind = arrived.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let is_json = kind.is_empty() || kind == "application/json" || kind.ends_with("+json") || kind == "text/json";
+    if !arrived.complete {
+        return (Value::Absent, false);
+    }
+    if arrived.body.is_empty() {
+        return (Value::Absent, true);
+    }
+    if is_json {
+        return match parse_json(&arrived.body, limits) {
+            Ok(value) => (value, true),
+            Err(_) => (Value::Absent, false),
+        };
+    }
+    (Value::text(String::from_utf8_lossy(&arrived.body)), true)
+}
+
+fn reads_body(leaf: &Leaf) -> bool {
+    leaf.reads().any(|path| path.starts_with("response.body") || path == "response" || path.starts_with("response.text"))
+}
+
+fn shortened(text: &str) -> String {
+    let text = text.trim();
+    if text.chars().count() <= MOST_MESSAGE {
+        return text.to_owned();
+    }
+    text.chars().take(MOST_MESSAGE).chain(['…']).collect()
+}

@@ -1,0 +1,220 @@
+//! A resolved pipeline to a compiled one: schemas, templates and rules, all mistakes at once.
+//!
+//! Beyond the YAML itself, this is where files are opened. Nothing is sent, no client is made.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{self, Format, Pipeline};
+use crate::deliver::Reader;
+use crate::model::{Class, Diagnostic, Failure, Problems, Str, Value};
+use crate::outcome::files::Shape;
+use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
+use crate::schema::Schema;
+use crate::select::Selection;
+use crate::source::{self, Source};
+
+use super::prepare::{Idempotency, Preparer};
+
+/// A pipeline that is ready to work.
+pub struct Plan {
+    /// What it was made from.
+    pub pipeline: Arc<Pipeline>,
+    /// Records to requests.
+    pub preparer: Preparer,
+    /// Replies to readings.
+    pub reader: Reader,
+    /// Names that records have.
+    pub columns: Option<Vec<String>>,
+    /// Warnings of the opening.
+    pub warnings: Vec<Diagnostic>,
+    /// Texts of the schemas, for digests.
+    pub schema_files: Vec<Arc<crate::model::SourceText>>,
+    /// Standard input, once it lies in a file.
+    pub spool: Option<PathBuf>,
+}
+
+/// What the command needs of a plan.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The state's target: the environment, or `sandbox`.
+    pub target: String,
+    /// Whether keys of single records are shown.
+    pub show_keys: bool,
+    /// Where standard input lies.
+    pub spool: Option<PathBuf>,
+    /// Go on when the input is not there: the columns are then not known.
+    pub input_may_be_missing: bool,
+}
+
+/// Compiles a pipeline.
+pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
+    let mut problems = Problems::new();
+    let mut warnings = Vec::new();
+    let columns = match source::open(&pipeline.source, &pipeline.root, wanted.spool.as_deref()) {
+        Ok(opened) => {
+            warnings.extend_from_slice(opened.warnings());
+            opened.columns().map(<[String]>::to_vec)
+        }
+        Err(failure) if wanted.input_may_be_missing && failure.class == Class::Input => {
+            warnings.extend(failure.diagnostics.into_iter().map(|diagnostic| Diagnostic {
+                severity: crate::model::Severity::Warning,
+                ..diagnostic
+            }));
+            None
+        }
+        Err(failure) => return Err(failure),
+    };
+    let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &mut problems);
+    match plan {
+        Some((preparer, reader)) if !problems.has_errors() => {
+            warnings.extend(problems.into_sorted());
+            Ok(Plan {
+                pipeline: Arc::new(pipeline),
+                preparer,
+                reader,
+                columns,
+                warnings,
+                schema_files: files,
+                spool: wanted.spool.clone(),
+            })
+        }
+        _ => Err(Failure::config(problems)),
+    }
+}
+
+type Compiled = (Preparer, Reader);
+
+fn compile(
+    pipeline: &Pipeline,
+    columns: Option<&[String]>,
+    wanted: &Wanted,
+    problems: &mut Problems,
+) -> (Option<Compiled>, Vec<Arc<crate::model::SourceText>>) {
+    let root = &pipeline.root;
+    let mut load = |named: &Option<config::Template>| {
+        named.as_ref().and_then(|named| Schema::load(root, &named.value, &named.place, problems))
+    };
+    let schema = load(&pipeline.schema);
+    let body_schema = load(&pipeline.endpoint.body_schema);
+    let schema_files =
+        [&schema, &body_schema].into_iter().flatten().flat_map(|schema| schema.files().iter().cloned()).collect();
+
+    let is_text = columns.is_some();
+    let names = columns.map(|columns| Selection::renamed(&pipeline.select, columns));
+    let record = match (&names, &schema) {
+        // Without a schema every cell is text, and a comparison with a number is a mistake.
+        (Some(names), None) => Known::Text(names.clone().into()),
+        (Some(names), Some(_)) => Known::Fields(names.clone().into()),
+        (None, _) => Known::Any,
+    };
+    let fields = |map: &crate::model::Map| Known::Fields(map.names().map(str::to_owned).collect());
+    let scope = Scope::new()
+        .allow(Root::Record, record)
+        .allow(Root::Vars, fields(&pipeline.vars))
+        .allow(Root::Connection, fields(&pipeline.connection.settings))
+        .allow(Root::Run, Known::Any);
+    let base = base_context(pipeline);
+
+    let typing = schema.as_ref().filter(|_| is_text).map(Schema::typing);
+    let selection =
+        Selection::compile(&pipeline.select, columns, typing, pipeline.source.limits, &scope, problems);
+    let mut leaf = |template: &config::Template| Leaf::compile(template, &scope, problems);
+    let key = pipeline.key.as_ref().map(|key| leaf(&key.value));
+    let order_by = pipeline.delivery.order_by.as_ref().map(&mut leaf);
+    let idempotency = match &pipeline.endpoint.idempotency {
+        config::Idempotency::Header { value: Some(value), .. } => leaf(value).map(Idempotency::Value),
+        config::Idempotency::Header { value: None, .. } => Some(Idempotency::Hash),
+        config::Idempotency::None | config::Idempotency::Natural => Some(Idempotency::None),
+    };
+    let exclude: Vec<&str> = pipeline.select.exclude.iter().map(|name| name.value.as_str()).collect();
+    let template = RequestTemplate::compile(&pipeline.endpoint, &pipeline.connection, &exclude, &scope, problems);
+    let reader = Reader::compile(&pipeline.endpoint, base.clone(), problems);
+
+    let compiled = (|| {
+        Some((
+            Preparer {
+                selection: selection?,
+                schema,
+                key: match key {
+                    None => None,
+                    Some(key) => Some(key?),
+                },
+                key_is_public: pipeline.key.as_ref().is_some_and(|key| key.public),
+                order_by: match order_by {
+                    None => None,
+                    Some(order) => Some(order?),
+                },
+                template: template?,
+                body_schema,
+                idempotency: idempotency?,
+                base,
+                pipeline: Str::from(pipeline.name.as_str()),
+                target: Str::from(wanted.target.as_str()),
+                max_body: pipeline.delivery.max_body,
+                show_keys: wanted.show_keys,
+                in_doubt: pipeline.delivery.in_doubt,
+            },
+            reader?,
+        ))
+    })();
+    (compiled, schema_files)
+}
+
+/// The context that all records of a pipeline share.
+fn base_context(pipeline: &Pipeline) -> Context {
+    let nobody = RunValues {
+        id: "".into(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        pipeline: pipeline.name.as_str().into(),
+        ordinal: 0,
+        step: 0,
+    };
+    Context::new(nobody)
+        .with(Root::Vars, Arc::new(Value::Object(pipeline.vars.clone())))
+        .with(Root::Connection, Arc::new(Value::Object(pipeline.connection.settings.clone())))
+}
+
+impl Plan {
+    /// Opens the source from its start.
+    pub fn source(&self) -> Result<Box<dyn Source>, Failure> {
+        source::open(&self.pipeline.source, &self.pipeline.root, self.spool.as_deref())
+    }
+
+    /// The host that requests go to, with port: for messages.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let base = &self.pipeline.connection.base_url;
+        base.split("://").nth(1).unwrap_or(base).split('/').next().unwrap_or_default().to_owned()
+    }
+
+    /// How outcome files are written.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        match &self.columns {
+            None => Shape::Ndjson,
+            Some(columns) => {
+                let spec = &self.pipeline.source;
+                let is_tsv = spec.format == Some(Format::Tsv)
+                    || spec.format.is_none() && inner_name(&spec.file).ends_with(".tsv");
+                Shape::Csv {
+                    columns: columns.clone(),
+                    delimiter: spec.csv.delimiter.unwrap_or(if is_tsv { b'\t' } else { b',' }),
+                    null_word: spec.csv.null_words.first().cloned().unwrap_or_default(),
+                    ending: if is_tsv { "tsv" } else { "csv" },
+                }
+            }
+        }
+    }
+
+    /// Names of the captures, for the columns of the outcome files.
+    #[must_use]
+    pub fn captures(&self) -> Vec<String> {
+        self.pipeline.endpoint.captures.iter().map(|(name, _)| name.value.clone()).collect()
+    }
+}
+
+fn inner_name(file: &str) -> String {
+    let name = Path::new(file).file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    name.trim_end_matches(".gz").trim_end_matches(".zst").to_owned()
+}

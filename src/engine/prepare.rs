@@ -1,0 +1,259 @@
+//! One record to one request: select, check, name, render, check again.
+//!
+//! Every step is a stage's; this file only joins them and turns what they refuse into an
+//! outcome. Invariant: a record at fault never stops its neighbours.
+
+use std::sync::Arc;
+
+use crate::config::InDoubt;
+use crate::model::{Outcome, Record, Request, State, Str, Value};
+use crate::render::{Context, Leaf, RenderError, RequestTemplate, Root, RunValues};
+use crate::schema::{Schema, Violation};
+use crate::select::Selection;
+
+use super::block::{Identity, Settled};
+
+/// Everything that turns a record into a request, compiled once.
+pub struct Preparer {
+    /// `select:`
+    pub selection: Selection,
+    /// Schema of records.
+    pub schema: Option<Schema>,
+    /// What identifies a record.
+    pub key: Option<Leaf>,
+    /// Whether keys may be shown as they are.
+    pub key_is_public: bool,
+    /// What must not be in flight together, when it is not the key.
+    pub order_by: Option<Leaf>,
+    /// The request.
+    pub template: RequestTemplate,
+    /// Schema of bodies.
+    pub body_schema: Option<Schema>,
+    /// The idempotency key, when the endpoint wants one.
+    pub idempotency: Idempotency,
+    /// Context with everything but the record: vars, connection.
+    pub base: Context,
+    /// Name of the pipeline, for idempotency keys.
+    pub pipeline: Str,
+    /// The target, for idempotency keys.
+    pub target: Str,
+    /// Bytes of a rendered body.
+    pub max_body: usize,
+    /// Whether anybody wants to see keys of single records.
+    pub show_keys: bool,
+    /// What is done about doubt: only kept requests need their digest.
+    pub in_doubt: InDoubt,
+}
+
+/// How the idempotency key of a record is made.
+pub enum Idempotency {
+    /// The endpoint wants none.
+    None,
+    /// A hash of run, pipeline, target, step, ordinal and generation.
+    Hash,
+    /// The endpoint says it.
+    Value(Leaf),
+}
+
+/// A record after select, schema and key.
+pub struct Shaped {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its context for rendering.
+    pub context: Context,
+}
+
+impl Preparer {
+    /// Everything up to the key. `Err` is the outcome of a record that is not sent.
+    pub fn shape(&self, record: Record, run: &RunValues) -> Result<Shaped, Box<Settled>> {
+        let mut identity = Identity {
+            ordinal: record.ordinal,
+            place: record.place,
+            key: None,
+            key_hash: 0,
+            order_hash: 0,
+            digest: record.digest,
+        };
+        let mut fields = match record.fields {
+            Ok(fields) => fields,
+            Err(bad) => return Err(settled(identity, State::Invalid, bad.rule, bad.message)),
+        };
+        self.selection.rename(&mut fields);
+        self.selection.retype(&mut fields);
+        let value = Arc::new(Value::Object(fields));
+        let mut context = self.base.clone();
+        context.set_run(RunValues { ordinal: identity.ordinal, ..run.clone() });
+        context.set(Root::Record, Arc::clone(&value));
+        match self.selection.keeps(&context) {
+            Ok(true) => {}
+            Ok(false) => return Err(settled(identity, State::Skipped, "where", String::new())),
+            Err(error) => return Err(at_fault(identity, error)),
+        }
+        if let Some(schema) = &self.schema
+            && let Err(violations) = schema.check(&value)
+        {
+            return Err(settled(identity, State::Invalid, "schema", listed(&violations)));
+        }
+        if let Some(key) = &self.key {
+            let mut text = String::new();
+            if let Err(error) = key.text(&context, &mut text) {
+                return Err(at_fault(identity, error));
+            }
+            if text.is_empty() {
+                return Err(settled(identity, State::Invalid, "key-empty", "the `key` of the pipeline is empty here".into()));
+            }
+            identity.key_hash = hash(&text);
+            if self.show_keys {
+                identity.key = Some(self.shown(&text));
+            }
+        }
+        match &self.order_by {
+            None => identity.order_hash = identity.key_hash,
+            Some(order) => {
+                let mut text = String::new();
+                if let Err(error) = order.text(&context, &mut text) {
+                    return Err(at_fault(identity, error));
+                }
+                identity.order_hash = hash(&text);
+            }
+        }
+        Ok(Shaped { identity, context })
+    }
+
+    /// The hash of a record's key without the other checks; `None` when it has none. A cheap look
+    /// for the first pass.
+    pub fn key_hash(&self, record: Record, run: &RunValues) -> Option<u64> {
+        let key = self.key.as_ref()?;
+        let mut fields = record.fields.ok()?;
+        self.selection.rename(&mut fields);
+        if !key.is_plain_path() {
+            self.selection.retype(&mut fields);
+        }
+        let mut context = self.base.clone();
+        context.set_run(RunValues { ordinal: record.ordinal, ..run.clone() });
+        context.set(Root::Record, Arc::new(Value::Object(fields)));
+        let mut text = String::new();
+        key.text(&context, &mut text).ok()?;
+        (!text.is_empty()).then(|| hash(&text))
+    }
+
+    /// The request of a shaped record.
+    pub fn request(&self, shaped: &mut Shaped, run: &RunValues, generation: u32) -> Result<Request, Refused> {
+        let draft = self.template.render(&mut shaped.context)?;
+        if let (Some(schema), Some(body)) = (&self.body_schema, draft.body())
+            && let Err(violations) = schema.check(body)
+        {
+            return Err(Refused::Body(listed(&violations)));
+        }
+        let key = match &self.idempotency {
+            Idempotency::None => None,
+            Idempotency::Hash => Some(self.idempotency_key(run, shaped.identity.ordinal, generation)),
+            Idempotency::Value(leaf) => {
+                let mut text = String::new();
+                leaf.text(&shaped.context, &mut text)?;
+                Some(text)
+            }
+        };
+        Ok(draft.finish(key.as_deref(), self.max_body)?)
+    }
+
+    /// Another hash of a record's key, to tell two keys with one hash apart.
+    pub fn second_key_hash(&self, shaped: &Shaped) -> Option<u64> {
+        let mut text = String::new();
+        self.key.as_ref()?.text(&shaped.context, &mut text).ok()?;
+        Some(xxhash_rust::xxh3::xxh3_64_with_seed(text.as_bytes(), 1))
+    }
+
+    /// Ruling 11: a hash of run, pipeline, target, step, ordinal and generation, so that it is the
+    /// same on every automatic attempt in every process.
+    fn idempotency_key(&self, run: &RunValues, ordinal: u64, generation: u32) -> String {
+        use sha2::Digest as _;
+        let mut hasher = sha2::Sha256::new();
+        for part in [&*run.id, &*self.pipeline, &*self.target] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        hasher.update(run.step.to_le_bytes());
+        hasher.update(ordinal.to_le_bytes());
+        hasher.update(generation.to_le_bytes());
+        hex(&hasher.finalize()[..16])
+    }
+
+    /// A key as it may be shown: itself where it is public, else a hash of it.
+    fn shown(&self, key: &str) -> Str {
+        if self.key_is_public { key.into() } else { hidden(key).into() }
+    }
+}
+
+/// A key that is personal data, as it may be shown.
+#[must_use]
+pub fn hidden(key: &str) -> String {
+    format!("#{:08x}", hash(key) >> 32)
+}
+
+/// The hash under which keys are compared; never 0, which means "no key".
+#[must_use]
+pub fn hash(text: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes()).max(1)
+}
+
+/// Lowercase hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Why a record has no request.
+pub enum Refused {
+    /// It cannot be rendered.
+    Render(Box<RenderError>),
+    /// Its body breaks the endpoint's schema.
+    Body(String),
+}
+
+impl From<RenderError> for Refused {
+    fn from(error: RenderError) -> Self {
+        Self::Render(Box::new(error))
+    }
+}
+
+impl Refused {
+    /// The outcome of the record.
+    #[must_use]
+    pub fn settle(self, identity: Identity) -> Box<Settled> {
+        match self {
+            Self::Render(error) => at_fault(identity, *error),
+            Self::Body(violations) => settled(identity, State::Invalid, "body-schema", violations),
+        }
+    }
+}
+
+/// The outcome of a record that is not sent.
+#[must_use]
+pub fn settled(identity: Identity, state: State, class: &str, message: String) -> Box<Settled> {
+    Box::new(Settled {
+        identity,
+        outcome: Outcome { state, status: 0, class: class.into(), message, attempts: 0, captures: Value::Absent },
+    })
+}
+
+fn at_fault(identity: Identity, error: RenderError) -> Box<Settled> {
+    settled(identity, State::Invalid, error.rule, format!("{} ({})", error.message, error.place))
+}
+
+/// All violations in one line: `/email is not an e-mail address; /phone is longer than …`.
+fn listed(violations: &[Violation]) -> String {
+    let parts: Vec<String> = violations
+        .iter()
+        .map(|violation| {
+            let pointer = if violation.pointer.is_empty() { "/" } else { &violation.pointer };
+            format!("{pointer} {}", violation.message)
+        })
+        .collect();
+    parts.join("; ")
+}
+

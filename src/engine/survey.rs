@@ -1,0 +1,336 @@
+//! The first pass: the whole input is read once before anything is sent (ruling 20).
+//!
+//! It counts, takes the running digest that recognises the input, meets faults of the file as a
+//! whole, and finds repeated keys and keys of earlier runs, in flat memory.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::config::Duplicates;
+use crate::dedupe::{Candidate, Collector, Dropped};
+use crate::model::{Class, Diagnostic, Failure, Record, State};
+use crate::render::RunValues;
+
+use super::Observer;
+use super::open::Plan;
+use super::prepare::Refused;
+
+/// What the first pass found.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Records in the input.
+    pub records: u64,
+    /// Running digest over all of them.
+    pub digest: u64,
+    /// Running digests at the ordinals that were asked for, where the input reaches them.
+    pub at: HashMap<u64, u64>,
+    /// Records that are not sent because of their key.
+    pub dropped: Option<Dropped>,
+    /// How many those are.
+    pub dropped_count: u64,
+    /// Records whose key an earlier run delivered.
+    pub delivered_before: u64,
+    /// Records whose key an earlier run holds in doubt.
+    pub held_before: u64,
+}
+
+/// Extends the running digest by one record.
+#[must_use]
+pub fn chain(digest: u64, record: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(&record.to_le_bytes(), digest)
+}
+
+/// Why a record is not sent because of its key, as a number in the sorted file of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drop {
+    /// An earlier record has the same key, and that is not allowed.
+    Duplicate(u64),
+    /// Another record with the same key is sent instead.
+    Other(u64),
+    /// An earlier run holds its key in doubt.
+    HeldSince(u64),
+    /// An earlier run delivered it.
+    DeliveredIn(u64),
+}
+
+const KIND: u32 = 60;
+
+impl Drop {
+    const fn code(self) -> u64 {
+        match self {
+            Self::Duplicate(ordinal) => ordinal,
+            Self::Other(ordinal) => 1 << KIND | ordinal,
+            Self::HeldSince(run) => 2 << KIND | run,
+            Self::DeliveredIn(run) => 3 << KIND | run,
+        }
+    }
+
+    /// Reads the number back.
+    #[must_use]
+    pub const fn from_code(code: u64) -> Self {
+        let value = code & ((1 << KIND) - 1);
+        match code >> KIND {
+            0 => Self::Duplicate(value),
+            1 => Self::Other(value),
+            2 => Self::HeldSince(value),
+            _ => Self::DeliveredIn(value),
+        }
+    }
+
+    /// What becomes of the record.
+    #[must_use]
+    pub fn outcome(self) -> (State, &'static str, String) {
+        match self {
+            Self::Duplicate(first) => {
+                (State::Invalid, "duplicate-key", format!("record {} has the same key and goes first", first + 1))
+            }
+            Self::Other(other) => {
+                (State::Skipped, "duplicate-key", format!("record {} has the same key and is sent instead", other + 1))
+            }
+            Self::HeldSince(run) => (State::Skipped, "held", format!("in doubt since run number {run}; `runner resolve` settles it")),
+            Self::DeliveredIn(run) => (State::Skipped, "delivered-before", format!("delivered in run number {run}")),
+        }
+    }
+}
+
+/// What the first pass is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Ordinals at which the running digest is wanted.
+    pub digests_at: Vec<u64>,
+    /// Keys of earlier runs: (run number, whether it is held, key hash).
+    pub look_for_keys: bool,
+    /// Whether records that an earlier run delivered are left out (`sync: new`).
+    pub only_new: bool,
+}
+
+/// Keys of earlier runs, fed in by the caller.
+pub type EarlierKeys<'a> = dyn FnMut(&mut dyn FnMut(i64, State, u64)) -> Result<(), Failure> + 'a;
+
+/// Keys of earlier runs are entered as numbers below this, records of the input above it.
+const INPUT: u64 = 1 << 48;
+/// Repeated keys that are compared in one more pass over the input.
+const AT_ONCE: usize = 500_000;
+/// Records of which the requests are rendered on trial before anything is sent.
+const TRIED: usize = 20;
+
+/// Reads the whole input once. `folder` takes temporary files.
+pub fn survey(
+    plan: &Plan,
+    folder: &Path,
+    asked: &Asked,
+    run: &RunValues,
+    earlier: &mut EarlierKeys<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Survey, Failure> {
+    let duplicates = plan.pipeline.select.duplicates;
+    let wants_keys = plan.preparer.key.is_some() && asked.look_for_keys;
+    let mut collector = wants_keys.then(|| Collector::new(folder));
+    let mut found = Survey::default();
+    let mut source = plan.source()?;
+    let mut trial = Trial::default();
+    let note = |found: &mut Survey| {
+        if asked.digests_at.contains(&found.records) {
+            found.at.insert(found.records, found.digest);
+        }
+    };
+    note(&mut found);
+    while let Some(record) = source.next() {
+        let record = record?;
+        found.digest = chain(found.digest, record.digest);
+        found.records += 1;
+        note(&mut found);
+        if found.records % 65_536 == 0 {
+            observer.tick();
+        }
+        if trial.shaped < TRIED && plan.columns.is_none() {
+            trial.look_at(plan, record.clone(), run);
+        }
+        if let Some(collector) = &mut collector {
+            let ordinal = record.ordinal;
+            if let Some(hash) = plan.preparer.key_hash(record, run) {
+                collector.add(INPUT + ordinal, hash)?;
+            }
+        }
+    }
+    trial.verdict()?;
+    let Some(mut collector) = collector else { return Ok(found) };
+    let mut failure = None;
+    earlier(&mut |number, state, hash| {
+        let held = u64::from(state == State::InDoubt);
+        if let Err(error) = collector.add(number.cast_unsigned() * 2 + held, hash) {
+            failure = Some(error);
+        }
+    })?;
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let mut groups = Groups { plan, run, duplicates, only_new: asked.only_new, found: &mut found, pairs: Vec::new() };
+    groups.resolve(collector)?;
+    let mut pairs = groups.pairs;
+    pairs.sort_unstable();
+    found.dropped_count = pairs.len() as u64;
+    if !pairs.is_empty() {
+        found.dropped = Some(Dropped::build(folder, pairs.into_iter().map(Ok))?);
+    }
+    Ok(found)
+}
+
+/// Decides within groups of equal keys.
+struct Groups<'a> {
+    plan: &'a Plan,
+    run: &'a RunValues,
+    duplicates: Duplicates,
+    only_new: bool,
+    found: &'a mut Survey,
+    pairs: Vec<(u64, u64)>,
+}
+
+/// The group that is looked at: records that share a key hash.
+#[derive(Default)]
+struct Group {
+    hash: u64,
+    held: Option<u64>,
+    delivered: Option<u64>,
+    /// Kept record by the second hash of its key.
+    kept: HashMap<u64, u64>,
+}
+
+impl Groups<'_> {
+    fn resolve(&mut self, collector: Collector) -> Result<(), Failure> {
+        let mut candidates = collector.candidates()?;
+        let mut group: Option<Group> = None;
+        loop {
+            let mut chunk: Vec<Candidate> = Vec::new();
+            for candidate in candidates.by_ref().take(AT_ONCE) {
+                chunk.push(candidate?);
+            }
+            if chunk.is_empty() {
+                return Ok(());
+            }
+            let second = self.second_hashes(&chunk)?;
+            for Candidate { hash, first, later } in chunk {
+                if group.as_ref().is_none_or(|group| group.hash != hash) {
+                    let mut next = Group { hash, ..Group::default() };
+                    self.member(&mut next, first, &second);
+                    group = Some(next);
+                }
+                if let Some(group) = &mut group {
+                    self.member(group, later, &second);
+                }
+            }
+        }
+    }
+
+    /// The second hash of the keys of all candidates that the pipeline wants: a record that is
+    /// skipped or invalid anyway is no duplicate of anything.
+    fn second_hashes(&self, chunk: &[Candidate]) -> Result<HashMap<u64, u64>, Failure> {
+        let mut wanted: Vec<u64> = chunk
+            .iter()
+            .flat_map(|candidate| [candidate.first, candidate.later])
+            .filter_map(|entry| entry.checked_sub(INPUT))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut hashes = HashMap::with_capacity(wanted.len());
+        let mut wanted = wanted.into_iter().peekable();
+        let mut source = self.plan.source()?;
+        while let (Some(next), Some(record)) = (wanted.peek().copied(), source.next()) {
+            let record: Record = record?;
+            if record.ordinal != next {
+                continue;
+            }
+            wanted.next();
+            if let Ok(shaped) = self.plan.preparer.shape(record, self.run)
+                && let Some(hash) = self.plan.preparer.second_key_hash(&shaped)
+            {
+                hashes.insert(next, hash);
+            }
+        }
+        Ok(hashes)
+    }
+
+    fn member(&mut self, group: &mut Group, entry: u64, second: &HashMap<u64, u64>) {
+        let Some(ordinal) = entry.checked_sub(INPUT) else {
+            let run = entry / 2;
+            let earlier = if entry % 2 == 1 { &mut group.held } else { &mut group.delivered };
+            *earlier = Some(run);
+            return;
+        };
+        let Some(hash) = second.get(&ordinal) else { return };
+        if let Some(run) = group.held {
+            self.found.held_before += 1;
+            self.pairs.push((ordinal, Drop::HeldSince(run).code()));
+            return;
+        }
+        if let Some(run) = group.delivered {
+            self.found.delivered_before += 1;
+            if self.only_new {
+                self.pairs.push((ordinal, Drop::DeliveredIn(run).code()));
+                return;
+            }
+        }
+        match (group.kept.get(hash).copied(), self.duplicates) {
+            (None, _) | (_, Duplicates::Allow) => {
+                group.kept.insert(*hash, ordinal);
+            }
+            (Some(first), Duplicates::Refuse) => self.pairs.push((ordinal, Drop::Duplicate(first).code())),
+            (Some(first), Duplicates::KeepFirst) => self.pairs.push((ordinal, Drop::Other(first).code())),
+            (Some(earlier), Duplicates::KeepLast) => {
+                self.pairs.push((earlier, Drop::Other(ordinal).code()));
+                group.kept.insert(*hash, ordinal);
+            }
+        }
+    }
+}
+
+/// Renders the first records on trial: a template that no record can satisfy is a mistake of the
+/// template, and nothing is sent for it.
+#[derive(Default)]
+struct Trial {
+    shaped: usize,
+    failed: Vec<Diagnostic>,
+}
+
+impl Trial {
+    fn look_at(&mut self, plan: &Plan, record: Record, run: &RunValues) {
+        let Ok(mut shaped) = plan.preparer.shape(record, run) else { return };
+        self.shaped += 1;
+        if let Err(Refused::Render(error)) = plan.preparer.request(&mut shaped, run, 0)
+            && error.rule == "missing-field"
+        {
+            self.failed.push(Diagnostic::from(*error).record(&shaped.identity.place));
+        }
+    }
+
+    fn verdict(mut self) -> Result<(), Failure> {
+        let all = self.shaped > 0 && self.failed.len() == self.shaped;
+        let same = self.failed.windows(2).all(|pair| pair[0].message == pair[1].message);
+        if !all || !same {
+            return Ok(());
+        }
+        let first = self.failed.swap_remove(0);
+        let note = format!("the same in the first {} records; nothing was sent", self.shaped);
+        Err(Failure::new(Class::Config, first.note(note)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_survives_its_number() {
+        for drop in [Drop::Duplicate(0), Drop::Other((1 << 40) - 1), Drop::HeldSince(3), Drop::DeliveredIn(4)] {
+            assert_eq!(Drop::from_code(drop.code()), drop);
+        }
+    }
+
+    #[test]
+    fn the_running_digest_depends_on_order_and_on_every_record() {
+        let of = |records: &[u64]| records.iter().fold(0, |digest, record| chain(digest, *record));
+        assert_ne!(of(&[1, 2]), of(&[2, 1]));
+        assert_ne!(of(&[1]), of(&[1, 1]));
+        assert_ne!(of(&[0]), of(&[]));
+    }
+}
