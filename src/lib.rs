@@ -7,5 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod model;
+pub mod report;
