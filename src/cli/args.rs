@@ -214,7 +214,10 @@ impl Command {
 
 /// The text of `runner help [COMMAND|TOPIC]`.
 pub fn help(topic: Option<&str>) -> Result<String, Failure> {
-    let mut root = Cli::command();
+    page(Cli::command(), topic)
+}
+
+fn page(mut root: clap::Command, topic: Option<&str>) -> Result<String, Failure> {
     // Gives subcommands their full name and the global flags.
     root.build();
     let Some(topic) = topic else { return Ok(root.render_long_help().to_string()) };

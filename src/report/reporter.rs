@@ -62,6 +62,12 @@ impl Reporter {
         }
     }
 
+    /// From now on these secrets are hidden: the next pipeline may have another connection. What
+    /// was said before stays masked as it was.
+    pub fn hide(&mut self, mask: Mask) {
+        self.mask = mask;
+    }
+
     /// A line for people before there is a run, such as which file is being read.
     pub fn say(&mut self, words: &str) {
         if self.settings.volume > Volume::Quiet {
@@ -125,7 +131,9 @@ impl Reporter {
                 let line = jsonl::warning(found, &stamp());
                 self.programs.raw(json_line(&masked(line, &self.mask)).as_bytes());
             }
-            Format::Json | Format::Jsonl if self.found.len() < KEPT => self.found.push(diagnostic(found)),
+            Format::Json | Format::Jsonl if self.found.len() < KEPT => {
+                self.found.push(masked(diagnostic(found), &self.mask));
+            }
             Format::Json | Format::Jsonl => self.left_out += 1,
         }
         if is_error || self.settings.volume > Volume::Quiet {
@@ -161,7 +169,7 @@ impl Reporter {
         self.for_eyes(&lines);
         match self.settings.format {
             Format::Human => {}
-            Format::Json => self.summaries.push(summary.to_json()),
+            Format::Json => self.summaries.push(masked(summary.to_json(), &self.mask)),
             Format::Jsonl => {
                 let answer = self.take_answer(summary.class, summary.to_json());
                 let line = jsonl::run_ended(answer.to_json(&self.mask), &stamp());

@@ -3,7 +3,7 @@
 //! Invariants: a whole text is written under one lock, never in parts; a closed pipe ends the
 //! writing quietly; any other failure is remembered, so that the ending can say it.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anstream::adapter::strip_str;
@@ -11,14 +11,24 @@ use anstream::adapter::strip_str;
 use super::Colors;
 
 /// What stands behind a stream.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Target {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// Bytes that a test reads afterwards.
-    Memory(Arc<Mutex<Vec<u8>>>),
+    /// A file, or bytes that a test reads afterwards.
+    Writer(Arc<Mutex<dyn Write + Send>>),
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stdout => "Stdout",
+            Self::Stderr => "Stderr",
+            Self::Writer(_) => "Writer",
+        })
+    }
 }
 
 /// Where the answer goes and where people read.
@@ -77,10 +87,7 @@ impl Stream {
                 out.write_all(bytes).and_then(|()| out.flush())
             }
             Target::Stderr => std::io::stderr().lock().write_all(bytes),
-            Target::Memory(bytes_read) => {
-                bytes_read.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-                Ok(())
-            }
+            Target::Writer(writer) => writer.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes),
         };
         if let Err(error) = written {
             self.health = if error.kind() == ErrorKind::BrokenPipe { Health::Closed } else { Health::Broken };
@@ -90,5 +97,47 @@ impl Stream {
     /// Whether something was lost for another reason than a reader that went away.
     pub(super) fn is_broken(&self) -> bool {
         self.health == Health::Broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many writes, then fails.
+    struct Failing(usize, ErrorKind, usize);
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.2 += 1;
+            if self.2 > self.0 { Err(self.1.into()) } else { Ok(bytes.len()) }
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is_one() {
+        for (kind, broken) in [(ErrorKind::BrokenPipe, false), (ErrorKind::StorageFull, true)] {
+            let writer = Arc::new(Mutex::new(Failing(1, kind, 0)));
+            let target: Arc<Mutex<dyn Write + Send>> = Arc::clone(&writer) as _;
+            let mut stream = Stream::new(Target::Writer(target), Colors::Off);
+            for _ in 0..5 {
+                stream.raw(b"line\n");
+            }
+            assert_eq!(stream.is_broken(), broken, "{kind:?}");
+            assert_eq!(writer.lock().unwrap().2, 2, "nothing is tried after the first failure");
+        }
+    }
+
+    #[test]
+    fn looks_are_stripped_where_no_colour_is_wanted() {
+        for (colors, shown) in [(Colors::On, "\x1b[1mé\x1b[0m\n"), (Colors::Off, "é\n")] {
+            let bytes = Arc::new(Mutex::new(Vec::new()));
+            Stream::new(Target::Writer(Arc::clone(&bytes) as _), colors).styled("\x1b[1mé\x1b[0m\n");
+            assert_eq!(String::from_utf8_lossy(&bytes.lock().unwrap()), shown);
+        }
     }
 }

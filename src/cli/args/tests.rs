@@ -13,15 +13,17 @@ fn the_declaration_is_sound() {
 
 #[test]
 fn the_help_of_every_command() {
-    let mut pages = help(None).unwrap();
-    let mut root = Cli::command();
+    // A terminal around the test must not change the page.
+    let wide = || Cli::command().term_width(100);
+    let mut pages = page(wide(), None).unwrap();
+    let mut root = wide();
     root.build();
     let names: Vec<String> = root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     for name in names {
         pages.extend(["\n==== ", &name, " ====\n"]);
         // The flags of everywhere are on the first page.
-        let page = help(Some(&name)).unwrap();
-        pages.push_str(page.split("\nEverywhere:").next().unwrap());
+        let text = page(wide(), Some(&name)).unwrap();
+        pages.push_str(text.split("\nEverywhere:").next().unwrap());
     }
     insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("help", pages.replace(env!("CARGO_PKG_VERSION"), "VERSION"));

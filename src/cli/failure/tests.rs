@@ -13,8 +13,10 @@ fn tell(line: &str) -> (Class, String, String) {
     unread.settings.stdout_colors = crate::report::Colors::Off;
     unread.settings.stderr_colors = crate::report::Colors::Off;
     let (out, err) = <(Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<u8>>>)>::default();
-    unread.settings.streams =
-        Streams { answer: Target::Memory(Arc::clone(&out)), people: Target::Memory(Arc::clone(&err)) };
+    unread.settings.streams = Streams {
+        answer: Target::Writer(Arc::clone(&out) as _),
+        people: Target::Writer(Arc::clone(&err) as _),
+    };
     let class = unread.tell();
     let read = |bytes: Arc<Mutex<Vec<u8>>>| String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
     (class, read(out), read(err))

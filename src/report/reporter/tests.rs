@@ -23,8 +23,10 @@ impl World {
         let mut settings =
             Settings::new("apply", format, WhenProgress::Auto, WhenColor::Auto, volume, &around);
         let (out, err) = <(Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<u8>>>)>::default();
-        settings.streams =
-            Streams { answer: Target::Memory(Arc::clone(&out)), people: Target::Memory(Arc::clone(&err)) };
+        settings.streams = Streams {
+            answer: Target::Writer(Arc::clone(&out) as _),
+            people: Target::Writer(Arc::clone(&err) as _),
+        };
         let mask = Mask::new([&Secret::new("s3cr3t-token".into())]);
         Self { reporter: Reporter::new(&settings, mask), out, err }
     }
@@ -147,6 +149,35 @@ fn jsonl_has_a_line_per_event_and_records_only_with_v() {
 }
 
 #[test]
+fn what_one_pipeline_hides_stays_hidden_behind_the_next() {
+    let mut world = World::new(Format::Json, Volume::Normal);
+    world.reporter.diagnostic(&Diagnostic::error("x", "got s3cr3t-token"));
+    world.reporter.end_run(&RunSummary { next: vec!["s3cr3t-token".into()], ..sample() });
+    world.reporter.hide(Mask::default());
+    let out = Arc::clone(&world.out);
+    assert_eq!(world.reporter.close(Class::Io), Class::Io);
+    assert!(!String::from_utf8_lossy(&out.lock().unwrap()).contains("s3cr3t"));
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_io_failure() {
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    for (format, class) in [(Format::Json, Class::Io), (Format::Human, Class::RecordsFailed)] {
+        let mut settings = World::new(format, Volume::Quiet).reporter.settings.clone();
+        settings.streams.answer = Target::Writer(Arc::new(Mutex::new(Full)));
+        assert_eq!(Reporter::new(&settings, Mask::default()).finish(&sample()), class, "{format:?}");
+    }
+}
+
+#[test]
 fn findings_have_a_limit() {
     let mut world = World::new(Format::Json, Volume::Quiet);
     for _ in 0..KEPT + 3 {
@@ -188,4 +219,11 @@ proptest! {
         prop_assert_eq!(world.stdout().lines().count(), 3);
         prop_assert!(world.stderr().chars().all(|c| c == '\n' || !c.is_control()));
     }
+}
+
+#[test]
+fn a_reporter_can_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Reporter>();
+    is_send::<Settings>();
 }
