@@ -7,9 +7,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod dedupe;
 pub mod deliver;
 pub mod model;
 pub mod outcome;
 pub mod schema;
+pub mod report;

@@ -14,8 +14,8 @@ use super::prepare::{Shaped, hash};
 pub struct Narrow {
     /// At most this many requests.
     pub limit: Option<u64>,
-    /// Hash of the one key that is wanted.
-    pub key: Option<u64>,
+    /// Hashes of the keys that are wanted.
+    pub keys: Option<BTreeSet<u64>>,
     /// Only these ordinals.
     pub only: Option<BTreeSet<u64>>,
     /// Only records for which this is true; one for which it cannot be told is left out.
@@ -23,10 +23,10 @@ pub struct Narrow {
 }
 
 impl Narrow {
-    /// Only the record with this key.
+    /// Only the records with these keys; all when none is given.
     #[must_use]
-    pub fn to_key(mut self, key: &str) -> Self {
-        self.key = Some(hash(key));
+    pub fn to_keys(mut self, keys: &[String]) -> Self {
+        self.keys = (!keys.is_empty()).then(|| keys.iter().map(|key| hash(key)).collect());
         self
     }
 
@@ -45,14 +45,14 @@ impl Narrow {
     /// Whether a record is wanted, by its key and fields.
     #[must_use]
     pub fn keeps(&self, shaped: &Shaped) -> bool {
-        self.key.is_none_or(|key| shaped.identity.key_hash == key)
+        self.keys.as_ref().is_none_or(|keys| keys.contains(&shaped.identity.key_hash))
             && self.filter.as_ref().is_none_or(|filter| filter.truth(&shaped.context).unwrap_or(false))
     }
 
     /// Whether it picks single records.
     #[must_use]
     pub const fn is_selective(&self) -> bool {
-        self.key.is_some() || self.only.is_some() || self.filter.is_some()
+        self.keys.is_some() || self.only.is_some() || self.filter.is_some()
     }
 
     /// Whether it leaves anything out at all.
