@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 
 use crate::config::InDoubt;
-use crate::dedupe::Dropped;
 use crate::model::{Failure, Record, State};
 use crate::outcome::{InputMark, RecordRow, Writer};
 use crate::render::RunValues;
@@ -20,7 +19,7 @@ use crate::source::{Mark, Source};
 use super::block::{Block, Job, Prepared};
 use super::narrow::Narrow;
 use super::prepare::{Preparer, settled};
-use super::survey::{Drop, chain};
+use super::survey::{Drop, chain, drop_of};
 
 /// Bytes of rendered bodies in one block, about: so that large records do not pile up.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -44,8 +43,8 @@ pub struct Feed {
     pub leased: u64,
     /// What earlier starts know of records from `from` on.
     pub known: Known,
-    /// Records that repeat a key, in order.
-    pub dropped: Option<Dropped>,
+    /// Records that are not sent because of their key, sorted.
+    pub dropped: Arc<[(u64, u64)]>,
     /// What this start leaves out on purpose.
     pub narrow: Narrow,
     /// `select.limit`
@@ -145,11 +144,7 @@ impl Feed {
             seen += 1;
             *digest = chain(*digest, record.digest);
             let ordinal = record.ordinal;
-            // Asked for every record, as it only goes forward.
-            let drop = match &mut self.dropped {
-                Some(dropped) => dropped.next_is(ordinal)?,
-                None => None,
-            };
+            let drop = drop_of(&self.dropped, ordinal);
             if self.known.is_settled(ordinal) {
                 if self.limit.is_some() && drop.is_none() && self.preparer.shape(record, &self.run).is_ok() {
                     *selected += 1;
@@ -170,7 +165,7 @@ impl Feed {
     }
 
     /// The record as the loop takes it; `None` when this start leaves it pending.
-    fn prepare(&mut self, record: Record, drop: Option<u64>, selected: &mut u64, sent: &mut u64) -> Option<Prepared> {
+    fn prepare(&mut self, record: Record, drop: Option<Drop>, selected: &mut u64, sent: &mut u64) -> Option<Prepared> {
         if self.narrow.is_over(*sent) || !self.narrow.wants(record.ordinal) {
             return None;
         }
@@ -182,7 +177,7 @@ impl Feed {
             Err(settled) => return Some(Prepared::Settled(settled)),
         };
         if let Some(drop) = drop {
-            let (state, class, message) = Drop::from_code(drop).outcome();
+            let (state, class, message) = drop.outcome();
             return Some(Prepared::Settled(settled(shaped.identity, state, class, message)));
         }
         if let Some(limit) = self.limit {

@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::Duplicates;
-use crate::dedupe::{Candidate, Collector, Dropped};
+use crate::dedupe::{Candidate, Collector};
 use crate::model::{Class, Diagnostic, Failure, Record, State};
 use crate::render::RunValues;
 
@@ -24,10 +25,10 @@ pub struct Survey {
     pub digest: u64,
     /// Running digests at the ordinals that were asked for, where the input reaches them.
     pub at: HashMap<u64, u64>,
-    /// Records that are not sent because of their key.
-    pub dropped: Option<Dropped>,
-    /// How many those are.
-    pub dropped_count: u64,
+    /// Records that are not sent because of their key, sorted: ordinal and [`Drop`] as a number.
+    pub dropped: Arc<[(u64, u64)]>,
+    /// The keys, until they are compared.
+    keys: Option<Collector>,
     /// Records whose key an earlier run delivered.
     pub delivered_before: u64,
     /// Records whose key an earlier run holds in doubt.
@@ -93,20 +94,6 @@ impl Drop {
     }
 }
 
-/// What the first pass is asked for.
-#[derive(Debug, Clone, Default)]
-pub struct Asked {
-    /// Ordinals at which the running digest is wanted.
-    pub digests_at: Vec<u64>,
-    /// Keys of earlier runs: (run number, whether it is held, key hash).
-    pub look_for_keys: bool,
-    /// Whether records that an earlier run delivered are left out (`sync: new`).
-    pub only_new: bool,
-}
-
-/// Keys of earlier runs, fed in by the caller.
-pub type EarlierKeys<'a> = dyn FnMut(&mut dyn FnMut(i64, State, u64)) -> Result<(), Failure> + 'a;
-
 /// Keys of earlier runs are entered as numbers below this, records of the input above it.
 const INPUT: u64 = 1 << 48;
 /// Repeated keys that are compared in one more pass over the input.
@@ -114,23 +101,23 @@ const AT_ONCE: usize = 500_000;
 /// Records of which the requests are rendered on trial before anything is sent.
 const TRIED: usize = 20;
 
-/// Reads the whole input once. `folder` takes temporary files.
+/// Reads the whole input once. `folder` takes temporary files; with `wants_keys` the keys are
+/// collected for [`Survey::compare_keys`].
 pub fn survey(
     plan: &Plan,
     folder: &Path,
-    asked: &Asked,
+    digests_at: &[u64],
+    wants_keys: bool,
     run: &RunValues,
-    earlier: &mut EarlierKeys<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Survey, Failure> {
-    let duplicates = plan.pipeline.select.duplicates;
-    let wants_keys = plan.preparer.key.is_some() && asked.look_for_keys;
+    let wants_keys = wants_keys && plan.preparer.key.is_some();
     let mut collector = wants_keys.then(|| Collector::new(folder));
     let mut found = Survey::default();
     let mut source = plan.source()?;
     let mut trial = Trial::default();
     let note = |found: &mut Survey| {
-        if asked.digests_at.contains(&found.records) {
+        if digests_at.contains(&found.records) {
             found.at.insert(found.records, found.digest);
         }
     };
@@ -140,7 +127,7 @@ pub fn survey(
         found.digest = chain(found.digest, record.digest);
         found.records += 1;
         note(&mut found);
-        if found.records % 65_536 == 0 {
+        if found.records.is_multiple_of(65_536) {
             observer.tick();
         }
         if trial.shaped < TRIED && plan.columns.is_none() {
@@ -154,26 +141,47 @@ pub fn survey(
         }
     }
     trial.verdict()?;
-    let Some(mut collector) = collector else { return Ok(found) };
-    let mut failure = None;
-    earlier(&mut |number, state, hash| {
-        let held = u64::from(state == State::InDoubt);
-        if let Err(error) = collector.add(number.cast_unsigned() * 2 + held, hash) {
-            failure = Some(error);
-        }
-    })?;
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    let mut groups = Groups { plan, run, duplicates, only_new: asked.only_new, found: &mut found, pairs: Vec::new() };
-    groups.resolve(collector)?;
-    let mut pairs = groups.pairs;
-    pairs.sort_unstable();
-    found.dropped_count = pairs.len() as u64;
-    if !pairs.is_empty() {
-        found.dropped = Some(Dropped::build(folder, pairs.into_iter().map(Ok))?);
-    }
+    found.keys = collector;
     Ok(found)
+}
+
+impl Survey {
+    /// Compares the keys of the input with each other and with those of earlier runs. `earlier`
+    /// feeds (run number, state, key hash); with `only_new` records that an earlier run delivered
+    /// are left out.
+    pub fn compare_keys(
+        &mut self,
+        plan: &Plan,
+        run: &RunValues,
+        only_new: bool,
+        earlier: impl FnOnce(&mut dyn FnMut(i64, State, u64)) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(mut collector) = self.keys.take() else { return Ok(()) };
+        let mut failure = None;
+        earlier(&mut |number, state, hash| {
+            let held = u64::from(state == State::InDoubt);
+            if let Err(error) = collector.add(number.cast_unsigned() * 2 + held, hash) {
+                failure = Some(error);
+            }
+        })?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let duplicates = plan.pipeline.select.duplicates;
+        let mut groups = Groups { plan, run, duplicates, only_new, found: self, pairs: Vec::new() };
+        groups.resolve(collector)?;
+        let mut pairs = groups.pairs;
+        pairs.sort_unstable();
+        self.dropped = pairs.into();
+        Ok(())
+    }
+}
+
+/// Why a record is not sent because of its key, if it is not. `dropped` is sorted by ordinal.
+#[must_use]
+pub fn drop_of(dropped: &[(u64, u64)], ordinal: u64) -> Option<Drop> {
+    let index = dropped.binary_search_by_key(&ordinal, |(dropped, _)| *dropped).ok()?;
+    dropped.get(index).map(|(_, code)| Drop::from_code(*code))
 }
 
 /// Decides within groups of equal keys.

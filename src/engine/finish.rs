@@ -1,0 +1,148 @@
+//! The end of a start: outcome files, summary, what to say.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::model::{Class, Counts, Failure};
+use crate::outcome::files::{self, Written};
+use crate::outcome::{Checkpoint, Folder, Lock, RunRow};
+
+use super::Report;
+use super::dispatch::Ended;
+use super::open::Plan;
+
+/// What is left when the loop has ended.
+pub struct Ending<'a> {
+    /// The pipeline.
+    pub plan: &'a Plan,
+    /// Where state lies.
+    pub folder: &'a Folder,
+    /// The run.
+    pub run_id: &'a str,
+    /// How the loop ended.
+    pub ended: Ended,
+    /// What was settled before this start.
+    pub before: Counts,
+    /// When this start began.
+    pub begun: Instant,
+    /// Whether this start left records out on purpose.
+    pub is_narrow: bool,
+    /// Held until the files are written.
+    pub lock: Lock,
+}
+
+/// The outcome files of a run and where they lie.
+#[derive(Debug)]
+pub struct Files {
+    /// The files.
+    pub written: Vec<Written>,
+    /// Their folder.
+    pub folder: PathBuf,
+}
+
+/// The class that follows from the counts of a start that was not stopped.
+#[must_use]
+pub const fn class_of(counts: &Counts) -> Class {
+    if counts.in_doubt > 0 {
+        Class::InDoubt
+    } else if counts.failed > 0 || counts.invalid > 0 {
+        Class::RecordsFailed
+    } else {
+        Class::Ok
+    }
+}
+
+/// Makes the outcome files of a run anew.
+pub fn write_files(plan: &Plan, folder: &Folder, checkpoint: &Checkpoint, run: &RunRow) -> Result<Files, Failure> {
+    let path = folder.make_run(&run.id)?;
+    let mut source = plan.source()?;
+    let written = files::write(&path, run, checkpoint, &plan.shape(), &plan.captures(), &mut || source.next())?;
+    Ok(Files { written, folder: path })
+}
+
+/// Writes what outlives the start and says how it ended.
+pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
+    let Ending { plan, folder, run_id, ended, before, begun, is_narrow, lock } = ending;
+    let Ended { counts, attempts, stopped, .. } = ended;
+    let class = stopped.as_ref().map_or_else(|| class_of(&counts), |stopped| stopped.class);
+    let state = match (&stopped, counts.unsent) {
+        (None, 0) => "complete",
+        (None, _) if is_narrow => "partial",
+        (None, _) => "held",
+        (Some(stopped), _) if stopped.class == Class::Halted => "halted",
+        (Some(_), _) => "stopped",
+    };
+    let (signal, mut diagnostics) = stopped.map_or((None, Vec::new()), |stopped| (stopped.signal, stopped.diagnostics));
+    let checkpoint = Checkpoint::open(folder)?;
+    let run = checkpoint.runs()?.into_iter().find(|run| run.id == run_id);
+    let path = folder.run(run_id);
+    let mut written = Vec::new();
+    let mut reasons = Vec::new();
+    if let Some(run) = &run {
+        reasons = checkpoint.reasons(run)?;
+        // A person or a supervisor waits for the process to end: the files can be made later.
+        if signal.is_none() {
+            match write_files(plan, folder, &checkpoint, run) {
+                Ok(files) => written = files.written,
+                // What was sent is safe in the checkpoint; the cause stopped the start before.
+                Err(failure) if class == Class::Input => diagnostics.extend(failure.diagnostics),
+                Err(failure) => return Err(failure),
+            }
+            write_summary(&path, run_id, class, state, &counts, attempts, &written)?;
+        }
+    }
+    drop(lock);
+    Ok(Report {
+        run: run_id.to_owned(),
+        class,
+        state,
+        counts,
+        before,
+        attempts,
+        took: begun.elapsed(),
+        reasons,
+        files: written,
+        folder: path,
+        diagnostics,
+        signal,
+        nothing_to_do: false,
+    })
+}
+
+fn write_summary(
+    folder: &std::path::Path,
+    run: &str,
+    class: Class,
+    state: &str,
+    counts: &Counts,
+    attempts: u64,
+    written: &[Written],
+) -> Result<(), Failure> {
+    let files: serde_json::Map<String, serde_json::Value> = written
+        .iter()
+        .map(|file| {
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (file.name.to_owned(), serde_json::json!({ "file": name, "records": file.records }))
+        })
+        .collect();
+    let summary = serde_json::json!({
+        "format_version": 1,
+        "run_id": run,
+        "state": state,
+        "class": class.name(),
+        "counts": {
+            "total": counts.total(),
+            "delivered": counts.delivered,
+            "failed": counts.failed,
+            "invalid": counts.invalid,
+            "skipped": counts.skipped,
+            "in_doubt": counts.in_doubt,
+            "unsent": counts.unsent,
+        },
+        "attempts": attempts,
+        "files": files,
+    });
+    let mut text = serde_json::to_string_pretty(&summary).unwrap_or_default();
+    text.push('\n');
+    files::write_whole(&folder.join("summary.json"), text.as_bytes())
+}

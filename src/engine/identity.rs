@@ -1,0 +1,96 @@
+//! What makes a run the same run: its id, its destination, its meaning.
+
+use std::collections::BTreeMap;
+
+use sha2::Digest as _;
+
+use crate::config::Connection;
+use crate::outcome::RunRow;
+use crate::render::RunValues;
+
+use super::open::Plan;
+use super::prepare::hex;
+
+/// Values of a run that begins now: id = UTC start + 4 hexadecimal digits.
+#[must_use]
+pub fn new_run(pipeline: &str) -> RunValues {
+    let now = jiff::Timestamp::now();
+    let started_at = jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
+    let id = format!("{}-{:04x}", started_at.strftime("%Y%m%dT%H%M"), fastrand::u16(..));
+    RunValues { id: id.into(), started_at, pipeline: pipeline.into(), ordinal: 0, step: 0 }
+}
+
+/// Values of a run that goes on.
+#[must_use]
+pub fn values(run: &RunRow, pipeline: &str) -> RunValues {
+    RunValues {
+        id: run.id.as_str().into(),
+        started_at: run.started_at.parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+        pipeline: pipeline.into(),
+        ordinal: 0,
+        step: 0,
+    }
+}
+
+/// Connector, connection and base URL, never the token.
+#[must_use]
+pub fn destination(connection: &Connection) -> String {
+    format!("{} {} {}", connection.connector.as_deref().unwrap_or("-"), connection.name, connection.base_url)
+}
+
+/// Digests of the meaning of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digests {
+    /// Over everything that decides what is sent.
+    pub meaning: String,
+    /// Of each file, as a JSON object, to name the one that changed.
+    pub files: String,
+}
+
+/// Takes the digests of a pipeline's meaning: the resolved pipeline and the text of its schemas.
+#[must_use]
+pub fn meaning_digests(plan: &Plan) -> Digests {
+    let mut meaning = sha2::Sha256::new();
+    meaning.update(plan.pipeline.meaning.as_bytes());
+    for file in &plan.schema_files {
+        meaning.update([0]);
+        meaning.update(file.path.as_bytes());
+        meaning.update([0]);
+        meaning.update(file.text.as_bytes());
+    }
+    let files: BTreeMap<&str, String> = plan
+        .pipeline
+        .files
+        .iter()
+        .chain(&plan.schema_files)
+        .map(|file| (file.path.as_str(), hex(&sha2::Sha256::digest(file.text.as_bytes())[..8])))
+        .collect();
+    Digests {
+        meaning: hex(&meaning.finalize()[..16]),
+        files: serde_json::to_string(&files).unwrap_or_default(),
+    }
+}
+
+/// Names of the files whose digest is not what it was.
+#[must_use]
+pub fn changed_files(then: &str, now: &str) -> Vec<String> {
+    let read = |text: &str| serde_json::from_str::<BTreeMap<String, String>>(text).unwrap_or_default();
+    let (then, now) = (read(then), read(now));
+    let mut names: Vec<String> = now.iter().filter(|(name, digest)| then.get(*name) != Some(digest)).map(|(name, _)| name.clone()).collect();
+    names.extend(then.into_keys().filter(|name| !now.contains_key(name)));
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_added_and_removed_files_are_named() {
+        let then = r#"{"a":"1","b":"2","c":"3"}"#;
+        let now = r#"{"a":"1","b":"9","d":"4"}"#;
+        assert_eq!(changed_files(then, now), ["b", "c", "d"]);
+        assert!(changed_files(now, now).is_empty());
+    }
+}

@@ -1,0 +1,149 @@
+//! What a start that did not end in order left behind, settled by policy before anything is sent.
+//!
+//! In doubt are intents without outcome; after a reboot, and for endpoints without intents, every
+//! leased record without a row. The result is written as one durable step, which may be
+//! interrupted at any point and repeated (guarantees.md 6).
+
+use crate::config::InDoubt;
+use crate::model::{Failure, State};
+use crate::outcome::{Checkpoint, RecordRow, RunRow};
+use crate::render::RunValues;
+use crate::source::Mark;
+
+use super::feed::Known;
+use super::open::Plan;
+use super::survey::drop_of;
+
+/// What is known before sending goes on.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Settled and open records from the first that is not settled on.
+    pub known: Known,
+    /// Order values behind held records.
+    pub held: Vec<(u64, u64)>,
+    /// Records that will be sent again although they may have arrived.
+    pub resent: u64,
+    /// Records that are held since they may have arrived.
+    pub doubtful: u64,
+}
+
+/// Reads the rows of a run and settles the doubt among them.
+pub fn recover(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    run: &RunRow,
+    values: &RunValues,
+    dropped: &[(u64, u64)],
+    has_held: bool,
+) -> Result<Recovered, Failure> {
+    let last = checkpoint.latest_start(run)?;
+    let crashed = last.as_ref().is_some_and(|start| start.class.is_empty());
+    let rebooted = last.as_ref().is_some_and(crate::outcome::StartRow::before_this_boot);
+    let policy = plan.pipeline.delivery.in_doubt;
+
+    let mut known = Known::new(run.settled.ordinal);
+    let mut held = Vec::new();
+    let mut doubtful = Vec::new();
+    // Held records below the mark matter only for order.
+    let from = if has_held && orders(plan) { 0 } else { run.settled.ordinal };
+    checkpoint.each_row(run, from, |row| {
+        if row.state == State::InDoubt && row.order_hash != 0 {
+            held.push((row.order_hash, row.ordinal));
+        }
+        if row.ordinal < run.settled.ordinal {
+            return Ok(());
+        }
+        match row.state {
+            State::InFlight => doubtful.push(row),
+            State::Pending if row.granted && crashed && rebooted && policy != InDoubt::Resend => doubtful.push(row),
+            State::Pending => {
+                known.open.insert(row.ordinal, row);
+            }
+            _ => known.settle(row.ordinal),
+        }
+        Ok(())
+    })?;
+    if crashed && (rebooted || policy == InDoubt::Resend) && run.lease > run.settled.ordinal {
+        let has_row = |ordinal: u64| {
+            known.is_settled(ordinal)
+                || known.open.contains_key(&ordinal)
+                || doubtful.iter().any(|row: &RecordRow| row.ordinal == ordinal)
+        };
+        let missing: Vec<RecordRow> = leased_without_row(plan, run, values, dropped, has_row)?;
+        doubtful.extend(missing);
+    }
+    let mut recovered = Recovered { known, held, resent: 0, doubtful: 0 };
+    let rows: Vec<RecordRow> = doubtful.into_iter().map(|row| recovered.settle(row, policy)).collect();
+    if !rows.is_empty() {
+        checkpoint.write_rows(run, &rows, "recovered")?;
+    }
+    Ok(recovered)
+}
+
+impl Recovered {
+    fn settle(&mut self, row: RecordRow, policy: InDoubt) -> RecordRow {
+        let row = RecordRow { attempts: row.attempts.max(1), unknown: true, granted: false, ..row };
+        match policy {
+            InDoubt::Resend => {
+                self.resent += 1;
+                let row = RecordRow { state: State::Pending, ..row };
+                self.known.open.insert(row.ordinal, row.clone());
+                row
+            }
+            InDoubt::Skip => {
+                self.known.settle(row.ordinal);
+                RecordRow {
+                    state: State::Skipped,
+                    class: "in_doubt".into(),
+                    message: "may have arrived; skipped by `in_doubt: skip`".into(),
+                    ..row
+                }
+            }
+            InDoubt::Hold | InDoubt::Probe => {
+                self.doubtful += 1;
+                self.known.settle(row.ordinal);
+                if row.order_hash != 0 {
+                    self.held.push((row.order_hash, row.ordinal));
+                }
+                RecordRow {
+                    state: State::InDoubt,
+                    class: "process-ended".into(),
+                    message: "the process ended while its request was under way".into(),
+                    ..row
+                }
+            }
+        }
+    }
+}
+
+fn orders(plan: &Plan) -> bool {
+    plan.preparer.key.is_some() || plan.preparer.order_by.is_some()
+}
+
+/// Rows for the records that were granted for sending and of which nothing else is known. Records
+/// that are never sent (skipped, invalid) are left to the reading thread.
+fn leased_without_row(
+    plan: &Plan,
+    run: &RunRow,
+    values: &RunValues,
+    dropped: &[(u64, u64)],
+    has_row: impl Fn(u64) -> bool,
+) -> Result<Vec<RecordRow>, Failure> {
+    let mut rows = Vec::new();
+    let mut source = plan.source()?;
+    let mark = run.settled;
+    source.seek(Mark { ordinal: mark.ordinal, file: mark.file, byte: mark.byte, line: mark.line })?;
+    while let Some(record) = source.next() {
+        let record = record?;
+        if record.ordinal >= run.lease {
+            break;
+        }
+        if has_row(record.ordinal) || drop_of(dropped, record.ordinal).is_some() {
+            continue;
+        }
+        let Ok(mut shaped) = plan.preparer.shape(record, values) else { continue };
+        let Ok(request) = plan.preparer.request(&mut shaped, values, 0) else { continue };
+        rows.push(RecordRow { request: request.digest(), ..shaped.identity.row(State::InFlight) });
+    }
+    Ok(rows)
+}

@@ -1,0 +1,255 @@
+//! What a start does with what it finds: go on, begin anew, or refuse (rulings 1 to 8).
+//!
+//! The decision itself is pure; the files are read by the caller. Invariant: nothing is begun
+//! again in silence, and nothing is sent under a meaning or to a place that the run does not know.
+
+use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::outcome::RunRow;
+
+use super::Start;
+use super::survey::Survey;
+
+/// What is known of the input and the pipeline now, to compare with a run.
+#[derive(Debug, Clone)]
+pub struct Now<'a> {
+    /// Connector, connection and base URL.
+    pub destination: &'a str,
+    /// Digest of the meaning.
+    pub meaning: &'a str,
+    /// Files of the meaning whose digest differs from the run's.
+    pub changed_files: &'a [String],
+    /// What the first pass found; `None` when the input's files are untouched.
+    pub survey: Option<&'a Survey>,
+    /// The input as it is named.
+    pub input: &'a str,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// There is no run, or the last one is over and this is other input.
+    Begin {
+        /// The run that is closed first, with its rest unsent, and why.
+        close: Option<&'static str>,
+    },
+    /// Go on with the last run.
+    GoOn {
+        /// The input has more records than the run knew, or was edited behind the point reached.
+        input_changed: bool,
+        /// Take over the new meaning.
+        take_meaning: bool,
+    },
+}
+
+/// How the input compares with what a run knew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The same records.
+    Same,
+    /// The same records, and more behind them; or edited only behind the point reached.
+    Extended,
+    /// Other records.
+    Other,
+}
+
+/// Compares the input with what a run knew.
+#[must_use]
+pub fn compare_input(run: &RunRow, survey: Option<&Survey>) -> Input {
+    let Some(survey) = survey else { return Input::Same };
+    if survey.records == run.records && survey.digest == run.input_digest {
+        return Input::Same;
+    }
+    if survey.records > run.records && survey.at.get(&run.records) == Some(&run.input_digest) {
+        return Input::Extended;
+    }
+    // What was not reached yet may be mended while the run is not finished.
+    let begun_and_open = !run.complete && run.closed_at.is_none() && run.lease > 0;
+    if begun_and_open && survey.at.get(&run.lease) == Some(&run.lease_digest) {
+        return Input::Extended;
+    }
+    Input::Other
+}
+
+/// Decides what a start does. `counts` are those of the last run.
+pub fn decide(
+    last: Option<(&RunRow, Counts)>,
+    now: &Now<'_>,
+    start: &Start,
+    command: &str,
+) -> Result<Decision, Failure> {
+    let Some((run, counts)) = last else {
+        if start.resume {
+            return Err(refuse("nothing-to-resume", "there is no run to go on with".into(), "leave `--resume` out to begin one"));
+        }
+        return Ok(Decision::Begin { close: None });
+    };
+    if start.fresh {
+        return Ok(Decision::Begin { close: Some("fresh") });
+    }
+    let open = counts.unsent > 0 && run.closed_at.is_none();
+    let input = compare_input(run, now.survey);
+    if input == Input::Other {
+        if !open && start.resume {
+            return Err(refuse(
+                "nothing-to-resume",
+                format!("run {} is over, and {} is other input", run.id, now.input),
+                "leave `--resume` out to begin a new run",
+            ));
+        }
+        if !open {
+            return Ok(Decision::Begin { close: None });
+        }
+        if start.close {
+            return Ok(Decision::Begin { close: Some("new input") });
+        }
+        return Err(input_changed(run, counts, now, command));
+    }
+    let meaning_is_same = run.meaning == now.meaning && run.destination == now.destination;
+    let nothing_done = counts.delivered == 0 && counts.in_doubt == 0;
+    let over = !open && input == Input::Same;
+    if meaning_is_same || over || nothing_done || start.accept_changes {
+        return Ok(Decision::GoOn {
+            input_changed: input == Input::Extended,
+            take_meaning: !meaning_is_same && !over,
+        });
+    }
+    Err(meaning_changed(run, counts, now, command))
+}
+
+fn refuse(rule: &'static str, message: String, help: &str) -> Failure {
+    Failure::new(Class::State, Diagnostic::error(rule, message).note("nothing was sent").help(help.to_owned()))
+}
+
+fn input_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -> Failure {
+    let same_file = now.input == run.input;
+    let message = if same_file {
+        format!("{} is not the file that run {} began with", now.input, run.id)
+    } else {
+        format!("run {} over {} is not finished, and this is other input ({})", run.id, run.input, now.input)
+    };
+    let old = if same_file { format!("put the old file back and `{command}`") } else { format!("`{command}` with the old input goes on") };
+    Failure::new(
+        Class::State,
+        Diagnostic::error("input-changed", message)
+            .note(format!("{} of {} records are settled; nothing was sent", counts.settled(), run.records))
+            .help(format!(
+                "{old},\nor `{command} --close` to leave the other {} unsent and begin with this input,\nor `{command} --fresh` to \
+                 begin again (the {} delivered may be sent a second time)",
+                counts.unsent, counts.delivered
+            )),
+    )
+}
+
+fn meaning_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -> Failure {
+    let what = if run.destination == now.destination {
+        match now.changed_files {
+            [] => "the pipeline's settings are".to_owned(),
+            [one] => format!("{one} is"),
+            many => format!("{} are", many.join(", ")),
+        }
+    } else {
+        format!("the destination ({}) is", now.destination)
+    };
+    let mut diagnostic = Diagnostic::error("meaning-changed", format!("{what} not as it was when run {} began", run.id))
+        .note(format!(
+            "{} of {} records are settled under the old meaning; nothing was sent",
+            counts.settled(),
+            run.records
+        ))
+        .help(format!(
+            "put it back and `{command}`,\nor `{command} --accept-changes` to send the other {} under the new meaning,\nor `{command} \
+             --fresh` to begin again (the {} delivered are sent a second time)",
+            counts.unsent, counts.delivered
+        ));
+    if run.destination != now.destination {
+        diagnostic = diagnostic.note(format!("the run began with {}", run.destination));
+    }
+    Failure::new(Class::State, diagnostic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::InputMark;
+
+    fn run() -> RunRow {
+        RunRow {
+            number: 1,
+            id: "20261122T0214-3f9c".into(),
+            started_at: String::new(),
+            destination: "freshchat https://a".into(),
+            meaning: "m".into(),
+            meaning_files: String::new(),
+            input: "users.csv".into(),
+            input_stamp: String::new(),
+            records: 10,
+            input_digest: 100,
+            lease: 4,
+            lease_digest: 40,
+            settled: InputMark::default(),
+            duplicates: 0,
+            closed_at: None,
+            class: String::new(),
+            complete: false,
+        }
+    }
+
+    fn survey(records: u64, digest: u64, at: &[(u64, u64)]) -> Survey {
+        Survey { records, digest, at: at.iter().copied().collect(), ..Survey::default() }
+    }
+
+    fn check(counts: Counts, survey: &Survey, meaning: &str, start: &Start) -> Result<Decision, &'static str> {
+        let now = Now {
+            destination: "freshchat https://a",
+            meaning,
+            changed_files: &[],
+            survey: Some(survey),
+            input: "users.csv",
+        };
+        decide(Some((&run(), counts)), &now, start, "runner apply p").map_err(|failure| failure.diagnostics[0].rule)
+    }
+
+    const OPEN: Counts = Counts { delivered: 3, failed: 0, invalid: 0, skipped: 0, in_doubt: 0, unsent: 7 };
+    const UNTOUCHED: Counts = Counts { delivered: 0, failed: 0, invalid: 0, skipped: 0, in_doubt: 0, unsent: 10 };
+    const DONE: Counts = Counts { delivered: 10, failed: 0, invalid: 0, skipped: 0, in_doubt: 0, unsent: 0 };
+
+    #[test]
+    fn the_same_input_goes_on_and_appended_records_too() {
+        let start = Start::default();
+        let same = survey(10, 100, &[]);
+        let go_on = |input_changed| Ok(Decision::GoOn { input_changed, take_meaning: false });
+        assert_eq!(check(OPEN, &same, "m", &start), go_on(false));
+        assert_eq!(check(OPEN, &survey(12, 120, &[(10, 100)]), "m", &start), go_on(true));
+        assert_eq!(check(DONE, &same, "m", &start), go_on(false));
+    }
+
+    #[test]
+    fn what_was_not_reached_may_be_mended() {
+        let mended = survey(10, 101, &[(4, 40)]);
+        assert_eq!(
+            check(OPEN, &mended, "m", &Start::default()),
+            Ok(Decision::GoOn { input_changed: true, take_meaning: false })
+        );
+        let before = survey(10, 101, &[(4, 41)]);
+        assert_eq!(check(OPEN, &before, "m", &Start::default()), Err("input-changed"));
+    }
+
+    #[test]
+    fn other_input_begins_anew_only_when_nothing_is_left_open() {
+        let other = survey(10, 7, &[]);
+        assert_eq!(check(DONE, &other, "m", &Start::default()), Ok(Decision::Begin { close: None }));
+        assert_eq!(check(OPEN, &other, "m", &Start::default()), Err("input-changed"));
+        let close = Start { close: true, ..Start::default() };
+        assert_eq!(check(OPEN, &other, "m", &close), Ok(Decision::Begin { close: Some("new input") }));
+    }
+
+    #[test]
+    fn a_changed_meaning_is_free_only_while_nothing_is_done() {
+        let same = survey(10, 100, &[]);
+        assert_eq!(check(OPEN, &same, "other", &Start::default()), Err("meaning-changed"));
+        let take = Ok(Decision::GoOn { input_changed: false, take_meaning: true });
+        assert_eq!(check(UNTOUCHED, &same, "other", &Start::default()), take);
+        let accept = Start { accept_changes: true, ..Start::default() };
+        assert_eq!(check(OPEN, &same, "other", &accept), take);
+    }
+}

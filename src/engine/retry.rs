@@ -1,0 +1,84 @@
+//! `runner retry`: opens failed records of a run again.
+//!
+//! They keep their place in the run and get a new generation of their idempotency key, since the
+//! far side refused the old one for certain.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::model::{Failure, Number, State, Value};
+use crate::outcome::{Checkpoint, RecordRow, RunRow};
+use crate::render::{Leaf, Root};
+
+use super::identity;
+use super::open::Plan;
+
+/// Rows that are written in one step.
+const AT_ONCE: usize = 10_000;
+
+/// Opens the failed (and, once the meaning changed, the invalid) records for which the filter is
+/// true; returns their ordinals.
+pub fn reopen(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    run: &RunRow,
+    filter: Option<&str>,
+) -> Result<BTreeSet<u64>, Failure> {
+    let filter = filter.map(|text| plan.bare_expression(text)).transpose()?;
+    let mut rows = Vec::new();
+    checkpoint.each_row(run, 0, |row| {
+        let invalid_may_be_mended = row.state == State::Invalid && row.class != "duplicate-key";
+        if row.state == State::Failed || invalid_may_be_mended {
+            rows.push(row);
+        }
+        Ok(())
+    })?;
+    if let Some(filter) = &filter {
+        rows = matching(plan, run, filter, rows)?;
+    }
+    let opened: BTreeSet<u64> = rows.iter().map(|row| row.ordinal).collect();
+    for chunk in rows.chunks(AT_ONCE) {
+        let chunk: Vec<RecordRow> = chunk
+            .iter()
+            .map(|row| RecordRow {
+                state: State::Pending,
+                generation: row.generation + u32::from(row.state == State::Failed),
+                granted: false,
+                unknown: false,
+                ..row.clone()
+            })
+            .collect();
+        checkpoint.write_rows(run, &chunk, "retry")?;
+    }
+    if !opened.is_empty() {
+        checkpoint.reopen(run)?;
+    }
+    Ok(opened)
+}
+
+/// The rows for which the filter is true; it reads `record`, `class` and `status`.
+fn matching(plan: &Plan, run: &RunRow, filter: &Leaf, rows: Vec<RecordRow>) -> Result<Vec<RecordRow>, Failure> {
+    let values = identity::values(run, &plan.pipeline.name);
+    let mut source = plan.source()?;
+    let mut kept = Vec::new();
+    let mut rows = rows.into_iter().peekable();
+    while let (Some(next), Some(record)) = (rows.peek().map(|row| row.ordinal), source.next()) {
+        let record = record?;
+        if record.ordinal != next {
+            continue;
+        }
+        let Some(row) = rows.next() else { break };
+        let Ok(mut fields) = record.fields else { continue };
+        plan.preparer.selection.rename(&mut fields);
+        plan.preparer.selection.retype(&mut fields);
+        let mut context = plan.preparer.base.clone();
+        context.set_run(values.clone());
+        context.set(Root::Record, Arc::new(Value::Object(fields)));
+        context.set(Root::Class, Arc::new(Value::text(row.class.as_str())));
+        context.set(Root::Status, Arc::new(Value::Number(Number::from(u64::from(row.status)))));
+        if filter.truth(&context).unwrap_or(false) {
+            kept.push(row);
+        }
+    }
+    Ok(kept)
+}
