@@ -45,21 +45,15 @@ impl Chain {
             let diagnostic = Diagnostic::error("input-missing", "the source has no file");
             return Err(Failure::new(Class::Input, diagnostic));
         };
-        let mut header = None;
+        let reader = Reader::open(first, &spec, &counter)?;
         // A header that differs is found before the first record is given.
-        if spec.csv.header.is_none() && matches!(first.format, Format::Csv | Format::Tsv) {
+        if let Some(header) = reader.header().filter(|_| spec.csv.header.is_none()) {
             for file in others {
-                let reader = Reader::open(file, &spec, &Arc::new(AtomicU64::new(0)))?;
-                let found = reader.header();
-                header = header.or_else(|| found.cloned().map(|found| (file, found)));
-                if let (Some((a, one)), Some(other)) = (&header, found) {
-                    same_header((a, one), (file, other))?;
+                let other = Reader::open(file, &spec, &Arc::new(AtomicU64::new(0)))?;
+                if let Some(other) = other.header() {
+                    same_header((first, header), (file, other))?;
                 }
             }
-        }
-        let reader = Reader::open(first, &spec, &counter)?;
-        if let (Some((file, other)), Some(found)) = (&header, reader.header()) {
-            same_header((first, found), (file, other))?;
         }
         let header = reader.header().cloned();
         let warnings = header.iter().flat_map(|header| header.warnings.clone()).collect();
@@ -185,6 +179,16 @@ impl Source for Chain {
 
 impl Reader {
     fn open(file: &InputFile, spec: &SourceSpec, counter: &Arc<AtomicU64>) -> Result<Self, Failure> {
+        if matches!(file.format, Format::Json | Format::Ndjson)
+            && !matches!(spec.csv.encoding, None | Some(Encoding::Utf8))
+        {
+            let message = format!("{} is JSON, which is always UTF-8", file.name);
+            let mut diagnostic = Diagnostic::error("bad-csv-options", message).help(
+                "leave `source.csv.encoding` out, and convert the file with `iconv` if it is not UTF-8",
+            );
+            diagnostic.place.clone_from(&spec.place);
+            return Err(Failure::new(Class::Config, diagnostic));
+        }
         let window = Window::open(file, spec.csv.encoding, Arc::clone(counter))?;
         Ok(match file.format {
             Format::Csv | Format::Tsv => Self::Csv(Box::new(CsvFile::open(window, file.format, spec)?)),

@@ -49,6 +49,9 @@ impl CsvFile {
         check_dialect(dialect)?;
         let mut rows = Rows::new(window, dialect, spec.limits);
         let written = match &options.header {
+            Some(names) if names.len() > spec.limits.columns => {
+                return Err(too_many_columns(rows.window.name(), names.len(), &spec.limits));
+            }
             Some(names) => names.clone(),
             None => read_header(&mut rows, &spec.limits, options.quote)?,
         };
@@ -160,11 +163,15 @@ impl CsvFile {
         if let Some(found) = self.unreadable_bytes(row) {
             return Err(found);
         }
-        let text = std::str::from_utf8(&self.scratch).unwrap_or_default();
+        let Ok(text) = std::str::from_utf8(&self.scratch) else {
+            return Err(("not-utf8", "a cell that is not UTF-8".to_owned()));
+        };
         let mut map = Map::with_capacity(self.header.names.len());
         let mut start = 0;
         for (column, (end, kind)) in self.ends.iter().zip(&self.header.columns).enumerate() {
-            let cell = text.get(start..*end).unwrap_or_default();
+            let Some(cell) = text.get(start..*end) else {
+                return Err(("not-utf8", format!("{} is not UTF-8", self.column(column))));
+            };
             start = *end;
             if cell.len() > self.limits.field {
                 return Err(("field-too-large", self.field_too_large(column, cell.len() as u64)));
@@ -192,7 +199,7 @@ impl CsvFile {
         let raw = self.rows.raw(row);
         let at = |place: usize| {
             let column = self.rows.cells().iter().take_while(|cell| cell.end <= place).count();
-            format!("{} (byte {} of the file)", self.column(column), row.byte + place as u64)
+            format!("{} (byte {})", self.column(column), row.byte + place as u64)
         };
         if let Err(cause) = std::str::from_utf8(raw) {
             let message = format!(
@@ -355,6 +362,12 @@ fn read_header(rows: &mut Rows, limits: &RecordLimits, quote: u8) -> Result<Vec<
     }
     rows.done(&row);
     Ok(names)
+}
+
+fn too_many_columns(file: &str, found: usize, limits: &RecordLimits) -> Failure {
+    let message = format!("{file} has {found} columns, the limit is {}", limits.columns);
+    let help = "check the delimiter: `source: { csv: { delimiter: … } }`";
+    header_failure("too-many-columns", file, message, help)
 }
 
 fn check_dialect(dialect: Dialect) -> Result<(), Failure> {

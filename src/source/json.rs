@@ -406,14 +406,14 @@ mod tests {
             (
                 r#"{"né":"\ud800"}"#,
                 "lone-surrogate",
-                "field `né`: a string with half of a surrogate pair (`\\ud800`), which is no character @1:15",
+                "field `né`: a string with half of a surrogate pair (`\\ud800`), which is no character @1:14",
             ),
             ("[{\"a\":", "not-json", "field `0.a`: the text ends early @1:7"),
             ("{} x", "not-json", "more text behind the end of the value @1:4"),
         ] {
             let (found_rule, found) = check(text).unwrap_err();
             assert_eq!(found_rule, rule, "{text}");
-            assert_eq!(found.replace("\\\\", "\\"), message.replace("\\\\", "\\"), "{text}");
+            assert_eq!(found, message, "{text}");
         }
     }
 

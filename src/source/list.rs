@@ -346,7 +346,7 @@ impl ListFile {
                 let byte = self.window.offset() + at;
                 self.broken(&format!("the bracket at byte {byte} does not fit the one that it closes"))
             }
-            Skimmed::NoValue(_) | Skimmed::Whole(_) | Skimmed::Oversize(_) => self.broken("expected a value"),
+            Skimmed::NoValue | Skimmed::Whole(_) | Skimmed::Oversize(_) => self.broken("expected a value"),
         }
     }
 

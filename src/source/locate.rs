@@ -70,6 +70,15 @@ pub(super) fn locate(
     root: &Path,
     spool: Option<&Path>,
 ) -> Result<Vec<InputFile>, Failure> {
+    find(spec, root, spool).map_err(|mut failure| {
+        for diagnostic in &mut failure.diagnostics {
+            diagnostic.place.clone_from(&spec.place);
+        }
+        failure
+    })
+}
+
+fn find(spec: &SourceSpec, root: &Path, spool: Option<&Path>) -> Result<Vec<InputFile>, Failure> {
     if spec.file == "-" {
         let Some(spool) = spool else {
             let diagnostic =
@@ -90,7 +99,7 @@ pub(super) fn locate(
     let folder = spec.file.strip_suffix(pattern).unwrap_or_default();
     if wild(folder) || pattern.is_empty() {
         let message = format!("`{}`: a pattern stands in the file name only", shown(&spec.file));
-        return Err(config(spec, "bad-pattern", message, "write it like `data/*.csv`"));
+        return Err(config("bad-pattern", message, "write it like `data/*.csv`"));
     }
     let mut names = Vec::new();
     let folder_path = root.join(folder);
@@ -144,7 +153,6 @@ fn input_file(path: PathBuf, name: &str, spec: &SourceSpec) -> Result<InputFile,
     let Some(format) = spec.format.or_else(|| format_of(stem)) else {
         let message = format!("the format of {name} cannot be told by its ending");
         return Err(config(
-            spec,
             "unknown-format",
             message,
             "say it: `source: { format: csv }` (csv, tsv, json, ndjson)",
@@ -203,17 +211,14 @@ fn check_inside(spec: &SourceSpec, root: &Path, found: Option<&Path>) -> Result<
     }
     let message = format!("the source `{}` lies outside the project", shown(&spec.file));
     Err(config(
-        spec,
         "path-outside",
         message,
         "move it into the project, or name it on the command line with `--input`",
     ))
 }
 
-fn config(spec: &SourceSpec, rule: &'static str, message: String, help: &str) -> Failure {
-    let mut diagnostic = Diagnostic::error(rule, message).help(help);
-    diagnostic.place.clone_from(&spec.place);
-    Failure::new(Class::Config, diagnostic)
+fn config(rule: &'static str, message: String, help: &str) -> Failure {
+    Failure::new(Class::Config, Diagnostic::error(rule, message).help(help))
 }
 
 fn packing(name: &str) -> (&str, Packing) {

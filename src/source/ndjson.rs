@@ -2,9 +2,9 @@
 //!
 //! Invariant: a line that is no record, or is too long, costs itself and nothing else.
 
+use super::Found;
 use super::json::{Begin, bad_record, parse_record, too_large};
 use super::window::{Oversize, Window};
-use super::{Found, count_of};
 use crate::config::RecordLimits;
 use crate::model::{Class, Diagnostic, Failure};
 
@@ -106,7 +106,7 @@ impl NdjsonFile {
                 format!("{name} begins with {found}, which is JSON and not NDJSON"),
             )
             .at(format!("{name} line {}", self.window.line()))
-            .note(format!("NDJSON holds {} a line", count_of(1, "object")))
+            .note("NDJSON holds one object a line")
             .help("name it `.json`, or say `source: { format: json }`"),
         ))
     }

@@ -371,3 +371,45 @@ impl Largest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::skim::{Keep, Skimmed, skim};
+    use super::super::tests::{folder, gzip, spec};
+    use super::*;
+
+    fn window(name: &str, bytes: &[u8]) -> Window {
+        let folder = folder(name, bytes);
+        let files = super::super::locate::locate(&spec(name), folder.path(), None).unwrap();
+        Window::open(&files[0], None, std::sync::Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_a_record_holds() {
+        const SIZE: usize = 24 << 20;
+        let limits = RecordLimits { field: 100 << 10, record: 400 << 10, ..RecordLimits::default() };
+        let dialect = Dialect { delimiter: b',', quote: b'"', comment: Some(b'#') };
+        let long = "x".repeat(SIZE);
+        for (text, size) in [
+            (format!("{long}\n1"), SIZE),
+            (format!("\"{long}\"\n1"), SIZE + 2),
+            (format!("#{long}\n{long}"), SIZE),
+            (format!("{}\n1", ",".repeat(SIZE)), SIZE),
+        ] {
+            let mut rows = Rows::new(window("a.csv.gz", &gzip(text.as_bytes())), dialect, limits);
+            let row = rows.next_row().unwrap().unwrap();
+            assert_eq!(row.oversize.as_ref().unwrap().0.len(), size as u64);
+            rows.done(&row);
+            assert!(rows.window.capacity() <= 4 * limits.record, "{}", rows.window.capacity());
+            assert!(rows.cells.capacity() <= 4 * limits.columns, "{}", rows.cells.capacity());
+        }
+        for text in [format!("\"{long}\" "), format!("[{long}]"), format!("{long} "), "[".repeat(SIZE)] {
+            for keep in [Keep::Nothing, Keep::UpTo(limits.record)] {
+                let mut window = window("a.json.gz", &gzip(text.as_bytes()));
+                let found = skim(&mut window, keep).unwrap();
+                assert_eq!(matches!(found, Skimmed::Ends), text.starts_with("[["));
+                assert!(window.capacity() <= 4 * limits.record, "{}", window.capacity());
+            }
+        }
+    }
+}

@@ -13,8 +13,8 @@ pub(super) enum Skimmed {
     Whole(usize),
     /// It is over the limit, and was dropped while it was scanned.
     Oversize(Oversize),
-    /// There is no value: the byte that stands in its place.
-    NoValue(u8),
+    /// There is no value: something else stands in its place.
+    NoValue,
     /// The file ends in it or before it.
     Ends,
     /// A bracket closes that another kind opened, this many bytes behind the start of the window.
@@ -130,7 +130,7 @@ pub(super) fn skim(window: &mut Window, keep: Keep) -> Result<Skimmed, Failure> 
             },
             Inside::Nothing if !matches!(next, b'"' | b'[' | b'{') => {
                 if find(&ENDS, &[next]).is_some() {
-                    return Ok(Skimmed::NoValue(next));
+                    return Ok(Skimmed::NoValue);
                 }
                 inside = Inside::Word;
             }

@@ -161,11 +161,19 @@ fn b005_undeclared_utf16_is_refused_and_declared_utf16_is_read() {
 }
 
 #[test]
+fn json_is_always_utf8() {
+    fails("a.json", [0xFF, 0xFE, b'[', 0, b']', 0], &["input undeclared-encoding", "iconv -f UTF-16"]);
+    let found = read_with("a.json", "[]", |s| s.csv.encoding = Some(Encoding::Utf16));
+    holds(&found, 0, &["config bad-csv-options", "always UTF-8"]);
+    holds(&read("a.ndjson", b"{}\n{\"a\":\"\xe9\"}\n{}"), 1, &["2: not-utf8", "line 2, column 7, byte 9"]);
+}
+
+#[test]
 fn b006_a_latin1_byte_costs_its_row_alone() {
     let bytes = b"id,name\n1,a\n2,caf\xe9\n3,c\n";
     let found = read("a.csv", bytes);
     assert_eq!((&*found[0], &*found[2]), (r#"2: {"id":"1","name":"a"}"#, r#"4: {"id":"3","name":"c"}"#));
-    holds(&found, 1, &["3: not-utf8", "column `name`", "byte 17 of", "latin1"]);
+    holds(&found, 1, &["3: not-utf8", "column `name`", "(byte 17)", "latin1"]);
     let found = read_with("a.csv", bytes, |s| s.csv.encoding = Some(Encoding::Latin1));
     assert_eq!(found[1], r#"3: {"id":"2","name":"café"}"#);
 }

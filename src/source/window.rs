@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::locate::InputFile;
-use crate::config::Encoding;
+use crate::config::{Encoding, Format};
 use crate::model::{Class, Diagnostic, Failure};
 
 const CHUNK: usize = 64 << 10;
@@ -161,6 +161,12 @@ impl Window {
         }
     }
 
+    /// How much memory the window has taken.
+    #[cfg(test)]
+    pub(super) const fn capacity(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The position of the window.
     pub(super) const fn position(&self) -> Start {
         Start { byte: self.offset, line: self.line }
@@ -268,17 +274,19 @@ impl Window {
 
     fn check_first_bytes(&mut self, file: &InputFile) -> Result<(), Failure> {
         let name = &self.name;
-        let declare = |encoding: &str, iconv: &str| {
-            let diagnostic = Diagnostic::error(
-                "undeclared-encoding",
-                format!("{name} is {encoding}, not UTF-8"),
-            )
-            .at(format!("{name}, byte 0: the byte order mark of {encoding}"))
-            .help(format!(
-                "save it as UTF-8 (`iconv -f {iconv} -t UTF-8 {name}`), or declare it: `source: {{ csv: {{ \
-                     encoding: {} }} }}`",
-                if iconv == "UTF-16" { "utf-16" } else { "…" }
-            ));
+        let declare = |encoding: &str, iconv: &str, declared: Option<&str>| {
+            let convert = format!("convert it (`iconv -f {iconv} -t UTF-8 {name} > utf8.txt`)");
+            let csv = matches!(file.format, Format::Csv | Format::Tsv);
+            let help = match declared.filter(|_| csv) {
+                Some(declared) => {
+                    format!("{convert}, or declare it: `source: {{ csv: {{ encoding: {declared} }} }}`")
+                }
+                None => convert,
+            };
+            let diagnostic =
+                Diagnostic::error("undeclared-encoding", format!("{name} is {encoding}, not UTF-8"))
+                    .at(format!("{name}, byte 0: the byte order mark of {encoding}"))
+                    .help(help);
             Failure::new(Class::Input, diagnostic)
         };
         let packed = |how: &str, ending: &str| {
@@ -293,9 +301,9 @@ impl Window {
                 self.line_start = Some(3);
                 return Ok(());
             }
-            [0xFF, 0xFE, 0, 0, ..] => declare("UTF-32 (little-endian)", "UTF-32"),
-            [0xFF, 0xFE, ..] => declare("UTF-16 (little-endian)", "UTF-16"),
-            [0xFE, 0xFF, ..] => declare("UTF-16 (big-endian)", "UTF-16"),
+            [0xFF, 0xFE, 0, 0, ..] => declare("UTF-32 (little-endian)", "UTF-32", None),
+            [0xFF, 0xFE, ..] => declare("UTF-16 (little-endian)", "UTF-16", Some("utf-16")),
+            [0xFE, 0xFF, ..] => declare("UTF-16 (big-endian)", "UTF-16", Some("utf-16")),
             [0x1F, 0x8B, ..] if file.packing == Packing::Plain => packed("gzip", ".gz"),
             [0x28, 0xB5, 0x2F, 0xFD, ..] if file.packing == Packing::Plain => packed("zstd", ".zst"),
             _ => return Ok(()),
