@@ -7,9 +7,10 @@ use super::csv::{CsvFile, Header};
 use super::list::ListFile;
 use super::locate::InputFile;
 use super::ndjson::NdjsonFile;
-use super::window::{Packing, Start, Window};
+use super::stream::{Packing, is_utf8};
+use super::window::{Start, Window};
 use super::{Found, Mark, Source};
-use crate::config::{Encoding, Format, SourceSpec};
+use crate::config::{Format, SourceSpec};
 use crate::model::{Class, Diagnostic, Failure, Record, RecordPlace};
 
 pub(super) struct Chain {
@@ -96,7 +97,7 @@ impl Chain {
     }
 
     fn can_be_positioned(&self, file: &InputFile) -> bool {
-        file.packing == Packing::Plain && matches!(self.spec.csv.encoding, None | Some(Encoding::Utf8))
+        file.packing == Packing::Plain && is_utf8(self.spec.csv.encoding)
     }
 }
 
@@ -179,9 +180,7 @@ impl Source for Chain {
 
 impl Reader {
     fn open(file: &InputFile, spec: &SourceSpec, counter: &Arc<AtomicU64>) -> Result<Self, Failure> {
-        if matches!(file.format, Format::Json | Format::Ndjson)
-            && !matches!(spec.csv.encoding, None | Some(Encoding::Utf8))
-        {
+        if matches!(file.format, Format::Json | Format::Ndjson) && !is_utf8(spec.csv.encoding) {
             let message = format!("{} is JSON, which is always UTF-8", file.name);
             let mut diagnostic = Diagnostic::error("bad-csv-options", message).help(
                 "leave `source.csv.encoding` out, and convert the file with `iconv` if it is not UTF-8",

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::json::too_large;
 use super::rows::{Dialect, Form, Row, Rows};
 use super::window::Window;
 use super::{Found, KEPT, count_of, kept, shown};
@@ -82,29 +83,22 @@ impl CsvFile {
     pub(super) fn next(&mut self) -> Result<Option<Found>, Failure> {
         let Some(mut row) = self.rows.next_row()? else { return Ok(None) };
         let (line, byte) = (row.line, row.byte);
-        let (digest, fields) = match row.oversize.take() {
-            Some((oversize, largest)) => {
-                let digest = oversize.digest();
-                let (rule, message) = if largest.size > self.limits.field as u64 {
-                    ("field-too-large", self.field_too_large(largest.column, largest.size))
-                } else {
-                    let limit = self.limits.record;
-                    (
-                        "record-too-large",
-                        format!("a record of {} bytes, the limit is {limit}", oversize.len()),
-                    )
-                };
-                (digest, Err(BadRecord { rule, message, bytes: oversize.into_kept() }))
+        let (digest, fields) = if let Some((oversize, largest)) = row.oversize.take() {
+            let digest = oversize.digest();
+            if largest.size > self.limits.field as u64 {
+                let message = self.field_too_large(largest.column, largest.size);
+                (digest, Err(BadRecord { rule: "field-too-large", message, bytes: oversize.into_kept() }))
+            } else {
+                (digest, Err(too_large(oversize, self.limits.record)))
             }
-            None => {
-                let digest = self.gather(&row);
-                let fields = self.fields(&row).map_err(|(rule, message)| BadRecord {
-                    rule,
-                    message,
-                    bytes: kept(self.rows.raw(&row)),
-                });
-                (digest, fields)
-            }
+        } else {
+            let digest = self.gather(&row);
+            let fields = self.fields(&row).map_err(|(rule, message)| BadRecord {
+                rule,
+                message,
+                bytes: kept(self.rows.raw(&row)),
+            });
+            (digest, fields)
         };
         self.rows.done(&row);
         Ok(Some(Found { line, byte, digest, fields }))

@@ -1,7 +1,7 @@
 //! One JSON text to a value that keeps every digit, within the limits.
 //!
 //! Built on jiter, which gives keys one by one (so that a repeated one is seen) and numbers as
-//! their bytes. Invariant: what is accepted here, serde_json accepts too, and no text of any kind
+//! their bytes. Invariant: what is accepted here, `serde_json` accepts too, and no text of any kind
 //! overflows the stack.
 
 use std::collections::HashSet;
@@ -100,7 +100,9 @@ struct Parser<'j, 'l> {
 }
 
 /// A fault on its way out: each level adds its name.
-struct Fault {
+struct Fault(Box<Inner>);
+
+struct Inner {
     rule: &'static str,
     what: String,
     offset: usize,
@@ -108,17 +110,17 @@ struct Fault {
 }
 
 impl Parser<'_, '_> {
-    fn text(&mut self) -> Result<Value, Box<Fault>> {
-        let peek = self.jiter.peek().map_err(syntax)?;
+    fn text(&mut self) -> Result<Value, Fault> {
+        let peek = self.jiter.peek()?;
         let value = self.value(peek)?;
-        self.jiter.finish().map_err(syntax)?;
+        self.jiter.finish()?;
         Ok(value)
     }
 
-    fn value(&mut self, peek: Peek) -> Result<Value, Box<Fault>> {
+    fn value(&mut self, peek: Peek) -> Result<Value, Fault> {
         match peek {
-            Peek::Null => self.jiter.known_null().map(|()| Value::Null).map_err(syntax),
-            Peek::True | Peek::False => self.jiter.known_bool(peek).map(Value::Bool).map_err(syntax),
+            Peek::Null => self.jiter.known_null().map(|()| Value::Null).map_err(Fault::from),
+            Peek::True | Peek::False => self.jiter.known_bool(peek).map(Value::Bool).map_err(Fault::from),
             Peek::String => self.string().map(Value::String),
             Peek::Array => self.nested(Self::list).map(Value::Array),
             Peek::Object => self.nested(Self::object).map(Value::Object),
@@ -132,7 +134,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn nested<T>(&mut self, read: fn(&mut Self) -> Result<T, Box<Fault>>) -> Result<T, Box<Fault>> {
+    fn nested<T>(&mut self, read: fn(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         let deepest = self.limits.depth.min(DEEPEST);
         if self.depth >= deepest {
             let what = format!("nesting is deeper than the limit of {deepest} levels");
@@ -144,22 +146,22 @@ impl Parser<'_, '_> {
         value
     }
 
-    fn list(&mut self) -> Result<Vec<Value>, Box<Fault>> {
+    fn list(&mut self) -> Result<Vec<Value>, Fault> {
         let mut items = Vec::new();
-        let mut next = self.jiter.known_array().map_err(syntax)?;
+        let mut next = self.jiter.known_array()?;
         while let Some(peek) = next {
             let item = self.value(peek).map_err(|fault| fault.within(items.len().to_string()))?;
             items.push(item);
-            next = self.jiter.array_step().map_err(syntax)?;
+            next = self.jiter.array_step()?;
         }
         Ok(items)
     }
 
-    fn object(&mut self) -> Result<Map, Box<Fault>> {
+    fn object(&mut self) -> Result<Map, Fault> {
         let mut map = Map::new();
         let mut seen: HashSet<Str> = HashSet::new();
         let mut at = self.jiter.current_index();
-        let mut next: Option<Str> = self.jiter.known_object().map_err(syntax)?.map(Into::into);
+        let mut next: Option<Str> = self.jiter.known_object()?.map(Into::into);
         while let Some(key) = next {
             if key.len() > self.limits.field {
                 return Err(self.too_large("a key", key.len(), at));
@@ -175,19 +177,19 @@ impl Parser<'_, '_> {
             if map.len() + 1 >= MANY_KEYS {
                 seen.insert(Str::clone(&key));
             }
-            let peek = self.jiter.peek().map_err(|cause| syntax(cause).within(key.to_string()))?;
+            let peek = self.jiter.peek().map_err(|cause| Fault::from(cause).within(key.to_string()))?;
             let value = self.value(peek).map_err(|fault| fault.within(key.to_string()))?;
             map.push(key, value);
             at = self.jiter.current_index();
-            next = self.jiter.next_key().map_err(syntax)?.map(Into::into);
+            next = self.jiter.next_key()?.map(Into::into);
         }
         Ok(map)
     }
 
-    fn string(&mut self) -> Result<Str, Box<Fault>> {
+    fn string(&mut self) -> Result<Str, Fault> {
         let at = self.jiter.current_index();
         let limit = self.limits.field;
-        let text = self.jiter.known_str().map_err(syntax)?;
+        let text = self.jiter.known_str()?;
         let size = text.len();
         if size <= limit {
             return Ok(text.into());
@@ -195,15 +197,15 @@ impl Parser<'_, '_> {
         Err(self.too_large("a string", size, at))
     }
 
-    fn too_large(&self, what: &str, size: usize, at: usize) -> Box<Fault> {
+    fn too_large(&self, what: &str, size: usize, at: usize) -> Fault {
         let what = format!("{what} of {size} bytes, the limit is {}", self.limits.field);
         Fault::new("field-too-large", &what, at)
     }
 
-    fn number(&mut self, peek: Peek) -> Result<Number, Box<Fault>> {
+    fn number(&mut self, peek: Peek) -> Result<Number, Fault> {
         let at = self.jiter.current_index();
         let limit = self.limits.digits;
-        let bytes = self.jiter.known_number_bytes(peek).map_err(syntax)?;
+        let bytes = self.jiter.known_number_bytes(peek)?;
         let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
         if digits > limit {
             let what = format!("a number of {}, the limit is {limit}", count_of(digits, "digit"));
@@ -217,57 +219,63 @@ impl Parser<'_, '_> {
 }
 
 impl Fault {
-    fn new(rule: &'static str, what: &str, offset: usize) -> Box<Self> {
-        Box::new(Self { rule, what: what.to_owned(), offset, path: Vec::new() })
+    fn new(rule: &'static str, what: &str, offset: usize) -> Self {
+        Self(Box::new(Inner { rule, what: what.to_owned(), offset, path: Vec::new() }))
     }
 
-    fn within(mut self: Box<Self>, name: String) -> Box<Self> {
-        self.path.push(name);
+    fn within(mut self, name: String) -> Self {
+        self.0.path.push(name);
         self
     }
 
     fn finish(self, text: &[u8]) -> JsonFault {
+        let fault = *self.0;
         // The nearest levels tell most; a path of a thousand levels tells nothing.
-        let path: Vec<_> = self.path.iter().take(8).rev().map(|name| shown(name)).collect();
+        let path: Vec<_> = fault.path.iter().take(8).rev().map(|name| shown(name)).collect();
         let message = match path.as_slice() {
-            [] => self.what,
-            [name] => format!("field `{name}`: {}", self.what),
-            _ => format!("field `{}`: {}", path.join("."), self.what),
+            [] => fault.what,
+            [name] => format!("field `{name}`: {}", fault.what),
+            _ => format!("field `{}`: {}", path.join("."), fault.what),
         };
-        let before = text.get(..self.offset).unwrap_or(text);
+        let before = text.get(..fault.offset).unwrap_or(text);
         let line = memchr::memchr_iter(b'\n', before).count() as u64 + 1;
         let from = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
         let characters = before.get(from..).unwrap_or_default().iter().filter(|byte| **byte & 0xC0 != 0x80);
         let column = characters.count() as u64 + 1;
-        JsonFault { rule: self.rule, message, offset: self.offset, line, column }
+        JsonFault { rule: fault.rule, message, offset: fault.offset, line, column }
     }
 }
 
-fn syntax(cause: JiterError) -> Box<Fault> {
-    let (rule, what) = match &cause.error_type {
-        JiterErrorType::JsonError(kind) => match kind {
-            JsonErrorType::EofWhileParsingList
-            | JsonErrorType::EofWhileParsingObject
-            | JsonErrorType::EofWhileParsingString
-            | JsonErrorType::EofWhileParsingValue => ("not-json", "the text ends early".to_owned()),
-            JsonErrorType::LoneLeadingSurrogateInHexEscape | JsonErrorType::UnexpectedEndOfHexEscape => (
-                "lone-surrogate",
-                "a string with half of a surrogate pair (`\\ud800`), which is no character".into(),
-            ),
-            JsonErrorType::TrailingCharacters => ("not-json", "more text behind the end of the value".into()),
-            JsonErrorType::ControlCharacterWhileParsingString => {
-                ("not-json", "a control character in a string; write it as an escape such as `\\n`".into())
-            }
-            JsonErrorType::TrailingComma => ("not-json", "a comma before the closing bracket".into()),
-            JsonErrorType::KeyMustBeAString => ("not-json", "a key that is not in double quotes".into()),
-            JsonErrorType::ExpectedSomeIdent | JsonErrorType::ExpectedSomeValue => {
-                ("not-json", "expected a value".into())
-            }
-            other => ("not-json", other.to_string()),
-        },
-        JiterErrorType::WrongType { .. } => ("not-json", "expected a value".into()),
-    };
-    Fault::new(rule, &what, cause.index)
+impl From<JiterError> for Fault {
+    fn from(cause: JiterError) -> Self {
+        let (rule, what) = match &cause.error_type {
+            JiterErrorType::JsonError(kind) => match kind {
+                JsonErrorType::EofWhileParsingList
+                | JsonErrorType::EofWhileParsingObject
+                | JsonErrorType::EofWhileParsingString
+                | JsonErrorType::EofWhileParsingValue => ("not-json", "the text ends early".to_owned()),
+                JsonErrorType::LoneLeadingSurrogateInHexEscape | JsonErrorType::UnexpectedEndOfHexEscape => (
+                    "lone-surrogate",
+                    "a string with half of a surrogate pair (`\\ud800`), which is no character".into(),
+                ),
+                JsonErrorType::TrailingCharacters => {
+                    ("not-json", "more text behind the end of the value".into())
+                }
+                JsonErrorType::ControlCharacterWhileParsingString => (
+                    "not-json",
+                    "a control character in a string; write it as an escape such as `\\n`".into(),
+                ),
+                JsonErrorType::TrailingComma => ("not-json", "a comma before the closing bracket".into()),
+                JsonErrorType::KeyMustBeAString => ("not-json", "a key that is not in double quotes".into()),
+                JsonErrorType::ExpectedSomeIdent | JsonErrorType::ExpectedSomeValue => {
+                    ("not-json", "expected a value".into())
+                }
+                other => ("not-json", other.to_string()),
+            },
+            JiterErrorType::WrongType { .. } => ("not-json", "expected a value".into()),
+        };
+        Self::new(rule, &what, cause.index)
+    }
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ impl ListFile {
                 }
                 Some(byte) => {
                     let note = format!("{here} is {}", kind(byte));
-                    return Err(self.not_found(pointer, note));
+                    return Err(self.not_found(pointer, &note));
                 }
                 None => return Err(self.ends_early()),
             };
@@ -158,7 +158,7 @@ impl ListFile {
                 } else {
                     format!("{here} has {}", walk.keys.join(", "))
                 };
-                return Err(self.not_found(pointer, note));
+                return Err(self.not_found(pointer, &note));
             }
             way.push('/');
             way.push_str(&segment.replace('~', "~0").replace('/', "~1"));
@@ -329,11 +329,11 @@ impl ListFile {
         self.fail("not-a-list", format!("{place} is {found}, expected a list of objects"), Some(&help))
     }
 
-    fn not_found(&self, pointer: &str, note: String) -> Failure {
+    fn not_found(&self, pointer: &str, note: &str) -> Failure {
         let mut failure =
             self.fail("pointer-not-found", format!("there is no list at `{}`", shown(pointer)), None);
         for diagnostic in &mut failure.diagnostics {
-            diagnostic.notes.push(note.clone());
+            diagnostic.notes.push(note.to_owned());
             diagnostic.help = Some("`source.pointer` is a JSON pointer such as `/data/items`".into());
         }
         failure

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::shown;
-use super::window::Packing;
+use super::stream::Packing;
 use crate::config::{Format, SourceSpec};
 use crate::model::{Class, Diagnostic, Failure};
 
@@ -293,8 +293,12 @@ mod tests {
             (".*", &[".x", "."], &["x"]),
             ("*", &["x"], &[".x"]),
         ] {
-            good.iter().for_each(|name| assert!(matches(pattern, name), "{pattern} {name}"));
-            bad.iter().for_each(|name| assert!(!matches(pattern, name), "{pattern} {name}"));
+            for name in good {
+                assert!(matches(pattern, name), "{pattern} {name}");
+            }
+            for name in bad {
+                assert!(!matches(pattern, name), "{pattern} {name}");
+            }
         }
     }
 

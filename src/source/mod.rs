@@ -13,6 +13,7 @@ mod locate;
 mod ndjson;
 mod rows;
 mod skim;
+mod stream;
 mod window;
 
 #[cfg(test)]
@@ -38,7 +39,8 @@ pub trait Source: Send {
     /// `None` for JSON.
     fn columns(&self) -> Option<&[String]>;
 
-    /// Where reading goes on: just behind the last record that was given.
+    /// Where reading goes on: just behind the last record that was given. Means nothing behind a
+    /// failure.
     fn mark(&self) -> Mark;
 
     /// Goes to a mark that was taken on the same input. Files that can be positioned are (plain

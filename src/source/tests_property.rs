@@ -1,4 +1,5 @@
-//! What holds for every input: seeking, the splitter against serde_json, rows against the csv crate.
+//! What holds for every input: seeking, the splitter against `serde_json`, rows against
+//! the csv crate, and records that are dropped because they are too large.
 
 use proptest::prelude::*;
 
@@ -77,7 +78,7 @@ fn json_value() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_mark_of_a_csv_file_leads_to_the_same_rest(text in csv_text(), mark in any::<bool>()) {
@@ -168,5 +169,47 @@ proptest! {
             }
         }
         prop_assert!(source.next().is_none());
+    }
+
+    #[test]
+    fn records_over_a_limit_do_not_move_the_others(
+        text in csv_text(),
+        items in proptest::collection::vec(json_value(), 0..6),
+        record in 1usize..60,
+    ) {
+        let lines: Vec<_> = items.iter().map(|item| format!("{{\"v\":{item}}}")).collect();
+        let files = [
+            ("a.csv", format!("h,i\n{text}")),
+            ("a.json", format!("[{}]", lines.join(" ,\n"))),
+            ("a.ndjson", lines.join("\n")),
+        ];
+        for (name, text) in files {
+            let folder = folder(name, text.as_bytes());
+            let wide = spec(name);
+            let narrow = SourceSpec { limits: crate::config::RecordLimits { record, field: 1 << 20, ..wide.limits }, ..wide.clone() };
+            let mut all = open(&wide, folder.path(), None).unwrap();
+            let mut some = match open(&narrow, folder.path(), None) {
+                Ok(source) => source,
+                Err(failure) => {
+                    prop_assert_eq!((failure.diagnostics[0].rule, record < 3), ("record-too-large", true));
+                    continue;
+                }
+            };
+            while let Some(expected) = all.next() {
+                let found = some.next().unwrap();
+                let failed = expected.is_err();
+                let too_large = matches!(&found, Ok(Record { fields: Err(bad), .. }) if bad.rule == "record-too-large");
+                if too_large {
+                    let (found, expected) = (found.unwrap(), expected.unwrap());
+                    prop_assert_eq!((found.ordinal, found.place), (expected.ordinal, expected.place));
+                } else {
+                    prop_assert_eq!(shape(&found), shape(&expected));
+                }
+                if !failed {
+                    prop_assert_eq!(some.mark(), all.mark());
+                }
+            }
+            prop_assert!(some.next().is_none());
+        }
     }
 }

@@ -1,30 +1,21 @@
-//! The bytes of one file as a window that moves forward: decompressed, decoded, counted.
+//! The bytes of one file as a window that moves forward.
 //!
 //! All formats read through it, so that limits, positions and read errors are settled once.
 //! Invariant: the window grows only while its reader wants more bytes of one record, and readers
 //! drop a record's bytes once it is over its limit; `line` counts the line ends of all bytes that
 //! were advanced over.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::locate::InputFile;
+use super::stream::{FARTHEST, Packing, from_byte, from_start, is_utf8};
 use crate::config::{Encoding, Format};
 use crate::model::{Class, Diagnostic, Failure};
 
-const CHUNK: usize = 64 << 10;
-/// Columns beyond this are not told.
-const FARTHEST: u64 = 4096;
-
-/// How a file is compressed, told by its ending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
-    Plain,
-    Gzip,
-    Zstd,
-}
+/// Read at once; small in tests, so that records cross its borders.
+const CHUNK: usize = if cfg!(test) { 16 } else { 64 << 10 };
 
 /// Which bytes end a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,24 +58,9 @@ impl Window {
         encoding: Option<Encoding>,
         counter: Arc<AtomicU64>,
     ) -> Result<Self, Failure> {
-        counter.store(0, Ordering::Relaxed);
-        let disk = Counted { inner: open_file(file)?, counter };
-        let unpacked: Box<dyn Read + Send> = match file.packing {
-            Packing::Plain => Box::new(disk),
-            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(disk))),
-            Packing::Zstd => Box::new(
-                zstd::stream::read::Decoder::new(disk)
-                    .map_err(|cause| Failure::io("read", &file.path, &cause))?,
-            ),
-        };
-        let decoder = decoder(encoding);
-        let reader = match decoder {
-            Some(decoder) => decode(unpacked, decoder),
-            None => unpacked,
-        };
-        let mut window = Self::over(reader, file);
+        let mut window = Self::over(from_start(file, encoding, counter)?, file);
         window.read_ahead();
-        if decoder.is_none() {
+        if is_utf8(encoding) {
             window.check_first_bytes(file)?;
         }
         let first = window.bytes();
@@ -102,12 +78,8 @@ impl Window {
         at: Start,
         counter: Arc<AtomicU64>,
     ) -> Result<Self, Failure> {
-        let mut disk = open_file(file)?;
-        let line_start = line_start_before(&mut disk, at.byte)
-            .and_then(|found| disk.seek(SeekFrom::Start(at.byte)).map(|_| found))
-            .map_err(|cause| Failure::io("read", &file.path, &cause))?;
-        counter.store(at.byte, Ordering::Relaxed);
-        let mut window = Self::over(Box::new(Counted { inner: disk, counter }), file);
+        let (reader, line_start) = from_byte(file, at.byte, counter)?;
+        let mut window = Self::over(reader, file);
         (window.offset, window.line, window.line_ends) = (at.byte, at.line, self.line_ends);
         window.line_start = line_start;
         Ok(window)
@@ -354,58 +326,6 @@ impl LineEnds {
                 (memchr::memchr_iter(b'\r', bytes).count() + alone.count()) as u64
             }
         }
-    }
-}
-
-fn decoder(encoding: Option<Encoding>) -> Option<&'static encoding_rs::Encoding> {
-    match encoding {
-        None | Some(Encoding::Utf8) => None,
-        Some(Encoding::Utf16 | Encoding::Utf16Le) => Some(encoding_rs::UTF_16LE),
-        Some(Encoding::Utf16Be) => Some(encoding_rs::UTF_16BE),
-        Some(Encoding::Latin1) => Some(encoding_rs::WINDOWS_1252),
-    }
-}
-
-/// Decodes to UTF-8. A byte order mark is proof and wins over what was declared.
-fn decode(from: Box<dyn Read + Send>, encoding: &'static encoding_rs::Encoding) -> Box<dyn Read + Send> {
-    Box::new(
-        encoding_rs_io::DecodeReaderBytesBuilder::new()
-            .encoding(Some(encoding))
-            .bom_override(true)
-            .strip_bom(true)
-            .build(from),
-    )
-}
-
-fn open_file(file: &InputFile) -> Result<File, Failure> {
-    File::open(&file.path).map_err(|cause| super::locate::cannot_open(&file.name, &cause))
-}
-
-/// Where the line of a byte starts, when that is near.
-fn line_start_before(disk: &mut File, byte: u64) -> std::io::Result<Option<u64>> {
-    let from = byte.saturating_sub(FARTHEST);
-    disk.seek(SeekFrom::Start(from))?;
-    let mut before = Vec::new();
-    disk.by_ref().take(byte - from).read_to_end(&mut before)?;
-    Ok(match memchr::memrchr(b'\n', &before) {
-        Some(at) => Some(from + at as u64 + 1),
-        None if from > 0 => None,
-        None if before.starts_with(&[0xEF, 0xBB, 0xBF]) => Some(3),
-        None => Some(0),
-    })
-}
-
-/// Counts what is read from the disk, for progress.
-struct Counted<R> {
-    inner: R,
-    counter: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(room)?;
-        self.counter.fetch_add(n as u64, Ordering::Relaxed);
-        Ok(n)
     }
 }
 
