@@ -15,3 +15,4 @@ pub mod model;
 pub mod outcome;
 pub mod schema;
 pub mod report;
+pub mod source;
