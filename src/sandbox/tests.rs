@@ -1,0 +1,1 @@
+//! The wiring, over real sockets.
