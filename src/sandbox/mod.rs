@@ -2,7 +2,7 @@
 //! and the project's own tests break it on purpose.
 //!
 //! It is data and closures on one side (`rules`), a small HTTP/1.1 server on the other (`server`,
-//! `http`, `wire`), with what requests mean (`world`), objects (`store`) and a journal of all that
+//! `proto`, `wire`), with what requests mean (`world`), objects (`store`) and a journal of all that
 //! came (`journal`) in between. A `script` answers instead, rule by rule; its text form is
 //! described there. Invariants: it listens on loopback only; a request that was read completely is
 //! in the journal before its effect is stored and before its answer begins.
@@ -14,10 +14,10 @@
 //! a list is filtered by the query, and cut by `page` and `items_per_page`. A path that ends in a
 //! word and is not POSTed to is one object without an id.
 
-mod http;
 mod journal;
 mod json;
 mod parse;
+mod proto;
 mod rules;
 mod script;
 mod server;

@@ -348,12 +348,12 @@ fn size(word: &Word) -> Result<u64, Wrong> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("B", 0)];
     let (digits, shift) =
         units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift))).unwrap_or((text, 0));
-    digits
-        .parse::<u64>()
-        .ok()
-        .filter(|n| *n <= 1 << 20 && *n > 0 || shift == 0)
-        .map(|n| n << shift)
-        .ok_or_else(|| word.wrong(format!("`{text}` is not a size")).help(None, "write it as 64MiB or 10GiB"))
+    // A pebibyte is more than anybody waits for, and far from overflowing.
+    let bytes = digits.parse().ok().and_then(|n: u64| n.checked_mul(1 << shift)).filter(|n| *n <= 1 << 50);
+    bytes.ok_or_else(|| {
+        word.wrong(format!("`{text}` is not a size up to 1048576GiB"))
+            .help(None, "write it as 64MiB or 10GiB")
+    })
 }
 
 #[cfg(test)]
@@ -425,7 +425,7 @@ mod tests {
             ("* * -> cut_befor", "s:1:8", "not an action", "did you mean `cut_before`?"),
             ("* * -> 99", "s:1:8", "not a status", ""),
             ("* * -> 100", "s:1:8", "not a status", ""),
-            ("* * -> 500 atc", "s:1:12", "neither", "did you mean `act`?"),
+            ("* * -> 500 acts", "s:1:12", "neither", "did you mean `act`?"),
             ("* * -> 500 a:b=1", "s:1:12", "not a header", ""),
             ("* * -> 500 a=\"1\\n2\"", "s:1:12", "not a header", ""),
             ("* * -> delay", "s:1:8", "needs a duration", ""),
@@ -433,6 +433,7 @@ mod tests {
             ("* * -> hang 5s", "s:1:13", "takes no `5s`", ""),
             ("* * -> redirect", "s:1:8", "needs a URL", ""),
             ("* * -> gzip_bomb 99999999999GiB", "s:1:18", "not a size", "10GiB"),
+            ("* * -> gzip_bomb 18446744073709551615", "s:1:18", "not a size", "10GiB"),
             ("* * -> cut_before act", "s:1:8", "no effect", "cut_after_effect"),
             ("* * -> delay 1s no_act", "s:1:8", "has its effect", "no_act"),
             ("* * -> 500 body='x", "s:1:17", "not closed", ""),

@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::model::{Class, Diagnostic, Failure};
 
-use super::http::{Ends, Reader, Request, Unread};
 use super::journal::{Journal, Seen, Tally};
+use super::proto::{Ends, Reader, Request, Unread};
 use super::rules::{Rules, ScriptedReply};
 use super::script::{Action, Effect, Running, Script};
 use super::store::Store;

@@ -8,7 +8,7 @@ use http::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::http::{Ends, Length, Reader, write_head, write_reply};
+use super::proto::{Ends, Length, Reader, write_head, write_reply};
 use super::rules::ScriptedReply;
 use super::script::{Action, Answer, HeaderText};
 use super::world::Api;

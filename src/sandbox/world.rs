@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use http::Method;
 use serde_json::Value;
 
-use super::http::Request;
 use super::json::{Fields, plain};
+use super::proto::Request;
 use super::rules::{Object, PathPattern, RequestView, Route, Rules, ScriptedReply};
 use super::server::Unknown;
 use super::store::{Address, Change, Store};
