@@ -206,9 +206,10 @@ fn without_secrets<'a>(path: &'a str, secrets: &SecretNames) -> Cow<'a, str> {
     let pairs = query.split('&').map(|pair| {
         let name = pair.split('=').next().unwrap_or(pair);
         let decoded = url::form_urlencoded::parse(name.as_bytes()).next().map(|(name, _)| name.into_owned());
-        match decoded.is_some_and(|decoded| secrets.query.contains(&decoded)) {
-            true => format!("{name}=***"),
-            false => pair.to_owned(),
+        if decoded.is_some_and(|decoded| secrets.query.contains(&decoded)) {
+            format!("{name}=***")
+        } else {
+            pair.to_owned()
         }
     });
     Cow::Owned(format!("{before}?{}", pairs.collect::<Vec<_>>().join("&")))

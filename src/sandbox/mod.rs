@@ -2,7 +2,7 @@
 //! and the project's own tests break it on purpose.
 //!
 //! It is data and closures on one side (`rules`), a small HTTP/1.1 server on the other (`server`,
-//! `proto`, `wire`), with what requests mean (`world`), objects (`store`) and a journal of all that
+//! `proto`, `wire`), with what requests mean (`api`, `world`), objects (`store`) and a journal of all that
 //! came (`journal`) in between. A `script` answers instead, rule by rule; its text form is
 //! described there. Invariants: it listens on loopback only; a request that was read completely is
 //! in the journal before its effect is stored and before its answer begins.
@@ -12,8 +12,9 @@
 //! where it is not there. Where no route makes objects by POST, PUT and PATCH make what they name.
 //! Whatever a route writes can be read by GET, one by one and as a list, without a route for it;
 //! a list is filtered by the query, and cut by `page` and `items_per_page`. A path that ends in a
-//! word and is not POSTed to is one object without an id.
+//! word and takes no POST is one object without an id.
 
+mod api;
 mod journal;
 mod json;
 mod parse;

@@ -155,13 +155,12 @@ fn rule(words: &[Word]) -> Result<Rule, Wrong> {
         let example = "write it as `* * -> 500` for every request";
         return Err(Wrong::new(&span, "a rule begins with a method and a path").help(None, example));
     };
-    let [arrow, name, arguments @ ..] = right else {
+    let [_, name, arguments @ ..] = right else {
         let span = right.first().map_or(0..0, |arrow| arrow.span.clone());
         return Err(
             Wrong::new(&span, "the rule has no action").help(None, "name a status or an action after `->`")
         );
     };
-    debug_assert_eq!(arrow.text, "->");
     let (action, effect) = action(name, arguments)?;
     let mut rule = Rule {
         methods: methods(method)?,

@@ -176,10 +176,21 @@ impl Action {
             Self::Status(Answer { status, .. }) | Self::Html(status) | Self::Esc(status) => {
                 (200..300).contains(status)
             }
-            Self::Delay(_) | Self::Late(_) | Self::CutAfterEffect | Self::CutInBody => true,
-            Self::SlowBody(_) | Self::GzipBomb(_) | Self::Close | Self::CloseSilent => true,
-            Self::Hang | Self::CutBefore | Self::CutInHeaders | Self::Reset => false,
-            Self::Garbage | Self::EndlessHeaders | Self::Redirect(..) => false,
+            Self::Delay(_)
+            | Self::Late(_)
+            | Self::CutAfterEffect
+            | Self::CutInBody
+            | Self::SlowBody(_)
+            | Self::GzipBomb(_)
+            | Self::Close
+            | Self::CloseSilent => true,
+            Self::Hang
+            | Self::CutBefore
+            | Self::CutInHeaders
+            | Self::Reset
+            | Self::Garbage
+            | Self::EndlessHeaders
+            | Self::Redirect(..) => false,
         };
         if acts { Effect::Acts } else { Effect::Nothing }
     }
@@ -222,10 +233,11 @@ impl Glob {
         let pass_stars = |here: &mut Vec<bool>| {
             for (at, step) in self.0.iter().enumerate() {
                 let star = !matches!(step, Step::Byte(_));
-                if star && here.get(at) == Some(&true) {
-                    if let Some(next) = here.get_mut(at + 1) {
-                        *next = true;
-                    }
+                if star
+                    && here.get(at) == Some(&true)
+                    && let Some(next) = here.get_mut(at + 1)
+                {
+                    *next = true;
                 }
             }
         };
@@ -320,7 +332,7 @@ impl Rule {
                 match found.flatten() {
                     Some(Value::String(found)) => found == text,
                     Some(Value::Array(_) | Value::Object(_)) | None => false,
-                    Some(other) => other.to_string() == *text,
+                    Some(other) => serde_json::to_string(other).is_ok_and(|found| found == *text),
                 }
             })
     }

@@ -17,13 +17,14 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::model::{Class, Diagnostic, Failure};
 
+use super::api::{Api, Prepared};
 use super::journal::{Journal, Seen, Tally};
 use super::proto::{Ends, Reader, Request, Unread};
 use super::rules::{Rules, ScriptedReply};
 use super::script::{Action, Effect, Running, Script};
 use super::store::Store;
 use super::wire::{self, Then};
-use super::world::{Api, Plan, Prepared};
+use super::world::Plan;
 
 /// Connections at once; more wait.
 const MAX_CONNECTIONS: usize = 4096;

@@ -317,7 +317,9 @@ async fn what_was_answered_is_in_the_journal_of_another_process() {
     let sandbox = Sandbox::start(rules(), options).unwrap();
     sandbox.set_script(Script::parse("s", "* * #2 -> cut_after_effect").unwrap());
     for n in 0..3 {
-        raw(&sandbox, &request("POST /v2/users?x", "connection: close\r\n", &format!("{{\"n\":{n}}}"))).await;
+        let body = format!("{{\"n\":{n}}}");
+        let (_, ended) = raw(&sandbox, &request("POST /v2/users?x", "connection: close\r\n", &body)).await;
+        ended.unwrap();
         // Read while the sandbox is still there, right after the answer or the cut.
         let read = read_journal(&path).unwrap();
         assert_eq!(read.len(), n + 1);

@@ -8,10 +8,10 @@ use http::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::api::Api;
 use super::proto::{Ends, Length, Reader, write_head, write_reply};
 use super::rules::ScriptedReply;
 use super::script::{Action, Answer, HeaderText};
-use super::world::Api;
 
 /// Zeros that one block of a gzip bomb unpacks to.
 const BLOCK: u64 = 8 << 20;
@@ -29,10 +29,19 @@ pub(super) enum Then {
 pub(super) fn shape(action: &Action, usual: ScriptedReply, api: &Api) -> Option<ScriptedReply> {
     let header = |name: &str, value: String| vec![(name.to_owned(), value)];
     Some(match action {
-        Action::Hang | Action::CutBefore | Action::CutAfterEffect | Action::CutInHeaders => return None,
-        Action::Reset | Action::Garbage | Action::EndlessHeaders => return None,
-        Action::Delay(_) | Action::Late(_) | Action::CutInBody | Action::SlowBody(_) => usual,
-        Action::Close | Action::CloseSilent => usual,
+        Action::Hang
+        | Action::CutBefore
+        | Action::CutAfterEffect
+        | Action::CutInHeaders
+        | Action::Reset
+        | Action::Garbage
+        | Action::EndlessHeaders => return None,
+        Action::Delay(_)
+        | Action::Late(_)
+        | Action::CutInBody
+        | Action::SlowBody(_)
+        | Action::Close
+        | Action::CloseSilent => usual,
         Action::Status(answer) => scripted(answer, api),
         Action::Html(status) => ScriptedReply {
             status: *status,
@@ -127,7 +136,7 @@ pub(super) async fn perform(
         (Action::CutInHeaders, _) => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: appli").await?,
         (Action::Reset, _) => stream.set_zero_linger()?,
         (Action::Garbage, _) => {
-            stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00SSH-2.0-nothing\r\n\x00\xff\xfe\r\n\r\n").await?
+            stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00SSH-2.0-nothing\r\n\x00\xff\xfe\r\n\r\n").await?;
         }
         (Action::EndlessHeaders, _) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n").await?;
