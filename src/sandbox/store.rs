@@ -2,7 +2,8 @@
 //!
 //! A table holds one collection with all its parents: `/v2/conversations/{}/messages` is one
 //! table, whatever the conversation. Objects are found by a hash of parents and id; with a file,
-//! memory holds only where each one stands in it, so that a million objects need some 60 MB.
+//! memory holds only where each one stands in it: a million objects of 180 bytes took 85 MiB, and
+//! 230 to 280 MiB without a file.
 //! Invariant: the file is only ever appended to, one line a change, and replaying its whole lines
 //! gives the tables as they were. A torn last line, which a kill can leave, is cut off.
 
