@@ -16,3 +16,4 @@ pub mod outcome;
 pub mod schema;
 pub mod report;
 pub mod source;
+pub mod sandbox;
