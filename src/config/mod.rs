@@ -5,6 +5,9 @@
 //! unknown keys refused, `resolve` makes the types of this module and collects every mistake.
 //! Invariant: after resolving, no value in here can be wrong in itself.
 
+mod raw;
+mod read;
 mod types;
+mod values;
 
 pub use types::*;
