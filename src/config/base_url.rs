@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 
 use super::secrets::hidden;
-use crate::model::{Diagnostic, Place, Placed, Problems};
+use crate::model::{Diagnostic, Placed, Problems};
 
 /// A part of a text with `{{ connection.NAME }}` in it.
 #[derive(Debug, PartialEq)]
@@ -181,7 +181,7 @@ fn refused_v4(address: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::SourceText;
+    use crate::model::{Place, SourceText};
     use std::sync::Arc;
 
     fn run(url: &str, sends: Credentials) -> Result<String, (String, String)> {

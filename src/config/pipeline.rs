@@ -110,7 +110,7 @@ raw! {
         /// The encoding; UTF-8 unless said.
         encoding: Option<Encoding>,
         /// Words that mean null.
-        null_words: Vec<String>,
+        null_words: Vec<NullWord>,
         /// `text` keeps empty cells as empty text; otherwise they are absent.
         empty: Option<Empty>,
     }
@@ -250,6 +250,25 @@ impl schemars::JsonSchema for RawVar {
     }
 }
 
+/// A word that means null. Without quotes YAML takes some of them for null itself; here they are
+/// meant as they are written.
+#[derive(Debug, Clone)]
+pub(super) struct NullWord(String);
+
+impl FromNode for NullWord {
+    fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
+        if let Kind::Null = node.kind {
+            let place = &node.place;
+            return Some(Self(place.source.text.get(place.span.clone())?.to_owned()));
+        }
+        String::read(node, what, problems).map(Self)
+    }
+}
+
+super::raw::published! {
+    NullWord => { "type": ["string", "null"] };
+}
+
 /// `empty:` of CSV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Empty {
@@ -349,7 +368,7 @@ fn csv(raw: &RawCsv, problems: &mut Problems) -> CsvOptions {
         header: header.map(|names| names.iter().map(|name| name.value.clone()).collect()),
         comment: raw.comment.map(|byte| byte.0),
         encoding: raw.encoding,
-        null_words: raw.null_words.clone(),
+        null_words: raw.null_words.iter().map(|word| word.0.clone()).collect(),
         empty_is_text: raw.empty == Some(Empty::Text),
     }
 }

@@ -33,10 +33,10 @@ macro_rules! raw {
         $(#[$meta])*
         #[derive(Debug, Clone, schemars::JsonSchema)]
         #[schemars(deny_unknown_fields)]
+        #[allow(dead_code, reason = "some keys are for people and editors alone, as is a place")]
         pub(super) struct $name {
             /// Where it stands.
             #[schemars(skip)]
-            #[allow(dead_code, reason = "every mapping has it, not all are asked for it")]
             pub(super) place: crate::model::Place,
             $( $(#[$fmeta])* pub(super) $key: $ty, )*
         }
@@ -174,7 +174,7 @@ pub(super) fn wrong_type(node: &Node, what: &str, wanted: &str) -> Diagnostic {
     let finding = Diagnostic::error("wrong-type", format!("{what} is {}, but has to be {wanted}", node.kind()))
         .place(&node.place);
     match (&node.kind, wanted) {
-        (Kind::Bool(_) | Kind::Number(_), "text") => finding.help("put it into quotes to make it text"),
+        (Kind::Bool(_) | Kind::Number(_) | Kind::Null, "text") => finding.help("put it into quotes to make it text"),
         (Kind::Text(_), "true or false") => finding.help("write `true` or `false`, without quotes"),
         _ => finding,
     }
