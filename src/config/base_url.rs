@@ -75,32 +75,40 @@ pub(super) fn check(url: &Placed<String>, sends: Credentials, problems: &mut Pro
     let before = problems.errors();
     if !parsed.username().is_empty() || parsed.password().is_some() {
         problems.push(
-            Diagnostic::error("base-url-userinfo", format!("the base URL of {host} holds a user name or password"))
-                .place(&hidden(place))
-                .help("use `auth: { basic: … }` with settings from the environment"),
+            Diagnostic::error(
+                "base-url-userinfo",
+                format!("the base URL of {host} holds a user name or password"),
+            )
+            .place(&hidden(place))
+            .help("use `auth: { basic: … }` with settings from the environment"),
         );
         return None;
     }
-    for (part, mark) in [("query", parsed.query().map(|_| '?')), ("fragment", parsed.fragment().map(|_| '#'))] {
+    for (part, mark) in [("query", parsed.query().map(|_| '?')), ("fragment", parsed.fragment().map(|_| '#'))]
+    {
         if let Some(mark) = mark {
             problems.push(
                 Diagnostic::error("base-url-part", format!("the base URL of {host} has a {part} (`{mark}`)"))
                     .place(place)
-                    .help("a base URL is scheme, host, port and path; put queries under `query:` of endpoints"),
+                    .help(
+                        "a base URL is scheme, host, port and path; put queries under `query:` of endpoints",
+                    ),
             );
         }
     }
     match parsed.scheme() {
-        "https" => {}
         "http" if sends == Credentials::Sent && !is_loopback(&parsed) && !unset_host(text) => {
             let shown = format!("http://{host}");
             problems.push(
-                Diagnostic::error("plain-http", format!("credentials would go to {shown} without encryption"))
-                    .place(place)
-                    .help("use https, or set `allow_plain_http: true` in the connection"),
+                Diagnostic::error(
+                    "plain-http",
+                    format!("credentials would go to {shown} without encryption"),
+                )
+                .place(place)
+                .help("use https, or set `allow_plain_http: true` in the connection"),
             );
         }
-        "http" => {}
+        "http" | "https" => {}
         other => {
             problems.push(
                 Diagnostic::error("base-url", format!("the base URL begins with {other}://"))
@@ -182,6 +190,7 @@ fn refused_v4(address: Ipv4Addr) -> bool {
 mod tests {
     use super::*;
     use crate::model::{Place, SourceText};
+    use std::fmt::Write as _;
     use std::sync::Arc;
 
     fn run(url: &str, sends: Credentials) -> Result<String, (String, String)> {
@@ -192,7 +201,14 @@ mod tests {
             let found = problems.all();
             let drawn = found.iter().filter_map(|found| found.place.as_ref());
             let drawn: String = drawn.map(|place| place.source.text.as_str()).collect();
-            (found.iter().map(|found| format!("{}: {}", found.rule, found.message)).collect::<Vec<_>>().join("; "), drawn)
+            (
+                found
+                    .iter()
+                    .map(|found| format!("{}: {}", found.rule, found.message))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+                drawn,
+            )
         })
     }
 
@@ -233,7 +249,7 @@ mod tests {
         ] {
             let (found, drawn) = run(url, Credentials::Sent).unwrap_err();
             assert!(!found.contains("pass@") && !drawn.contains("pass@"), "{found}");
-            out.push_str(&format!("{url} -> {found}\n"));
+            let _ = writeln!(out, "{url} -> {found}");
         }
         insta::assert_snapshot!(out, @r"
         http://10.0.0.1/x -> plain-http: credentials would go to http://10.0.0.1 without encryption
@@ -266,7 +282,9 @@ mod tests {
             Part::Text(""),
         ];
         assert_eq!(got, want);
-        for bad in ["{{ connection.a | upper }}", "{{ vars.x }}", "{{ connection.a", "{% if x %}", "{{}}", "{# c #}"] {
+        for bad in
+            ["{{ connection.a | upper }}", "{{ vars.x }}", "{{ connection.a", "{% if x %}", "{{}}", "{# c #}"]
+        {
             assert_eq!(parts(bad), None, "{bad}");
         }
     }

@@ -72,7 +72,9 @@ impl FromNode for RawConnection {
         // Overlays need not repeat the connector, so a mapping may hold settings alone.
         let plain = node.get("connector").is_none() && WITHOUT.iter().any(|key| node.get(key).is_some());
         let is_own = |key: &str| ALWAYS.contains(&key) || (plain && WITHOUT.contains(&key));
-        let is_setting = |node: &Node| matches!(&node.kind, Kind::Map(_)) && (node.get("env").is_some() || node.get("file").is_some());
+        let is_setting = |node: &Node| {
+            matches!(&node.kind, Kind::Map(_)) && (node.get("env").is_some() || node.get("file").is_some())
+        };
         let mut own = Vec::new();
         let mut settings = Vec::new();
         for (key, value) in all {
@@ -128,11 +130,14 @@ pub(super) fn resolve(
     let settings = settings::resolve(name, &raw.place, raw, *connector, (env, files), problems);
     let (base_url, raw_auth, raw_headers, limits, check) = match connector {
         Some((_, c)) => (c.base_url.0.clone(), &c.auth, &c.headers, &c.limits, &c.check),
-        None => (base_url_of(raw, name, &settings, problems), &own.auth, &own.headers, &own.limits, &own.check),
+        None => {
+            (base_url_of(raw, name, &settings, problems), &own.auth, &own.headers, &own.limits, &own.check)
+        }
     };
     let auth = auth(raw_auth.as_ref(), &settings, problems);
     let headers = headers(&raw_headers.0, &settings, problems);
-    let with_secret = auth.is_some() || headers.iter().any(|(_, value)| matches!(value, HeaderTemplate::Secret(_)));
+    let with_secret =
+        auth.is_some() || headers.iter().any(|(_, value)| matches!(value, HeaderTemplate::Secret(_)));
     let sends = match (with_secret, own.allow_plain_http == Some(true)) {
         (false, _) => Credentials::None,
         (true, false) => Credentials::Sent,
@@ -172,7 +177,12 @@ pub(super) fn resolve(
 }
 
 /// The base URL of a connection without connector, which may be a setting from the environment.
-fn base_url_of(raw: &RawConnection, name: &str, settings: &Settings, problems: &mut Problems) -> Option<Placed<String>> {
+fn base_url_of(
+    raw: &RawConnection,
+    name: &str,
+    settings: &Settings,
+    problems: &mut Problems,
+) -> Option<Placed<String>> {
     if let Some(url) = &raw.own.base_url {
         return Some(url.clone());
     }
@@ -265,7 +275,11 @@ fn tls(raw: Option<&RawTls>, files: &Files, problems: &mut Problems) -> Tls {
         match files.inside(&path.value) {
             Ok(full) if full.is_file() => Some(full),
             Ok(_) => {
-                problems.at("file-missing", &path.place, format!("the certificate file `{}` is not there", path.value));
+                problems.at(
+                    "file-missing",
+                    &path.place,
+                    format!("the certificate file `{}` is not there", path.value),
+                );
                 None
             }
             Err(finding) => {
@@ -277,9 +291,12 @@ fn tls(raw: Option<&RawTls>, files: &Files, problems: &mut Problems) -> Tls {
     let insecure = raw.verify.as_ref().filter(|verify| !verify.value);
     if let Some(verify) = insecure {
         problems.push(
-            Diagnostic::warning("tls-unverified", "certificates are not checked: anybody on the way can read the credentials")
-                .place(&verify.place)
-                .help("name the authority with `tls: { ca: FILE }` instead"),
+            Diagnostic::warning(
+                "tls-unverified",
+                "certificates are not checked: anybody on the way can read the credentials",
+            )
+            .place(&verify.place)
+            .help("name the authority with `tls: { ca: FILE }` instead"),
         );
     }
     Tls { ca, insecure: insecure.is_some() }
@@ -287,7 +304,9 @@ fn tls(raw: Option<&RawTls>, files: &Files, problems: &mut Problems) -> Tls {
 
 fn proxy(raw: Option<&Placed<String>>, problems: &mut Problems) -> Option<String> {
     let raw = raw.filter(|raw| raw.value != "none")?;
-    let url = url::Url::parse(&raw.value).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let url = url::Url::parse(&raw.value)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     match url {
         Some(url) if url.username().is_empty() && url.password().is_none() => Some(raw.value.clone()),
         Some(_) => {
@@ -296,7 +315,8 @@ fn proxy(raw: Option<&Placed<String>>, problems: &mut Problems) -> Option<String
             None
         }
         None => {
-            let finding = Diagnostic::error("proxy", "`proxy` has to be `none` or a URL such as http://host:3128");
+            let finding =
+                Diagnostic::error("proxy", "`proxy` has to be `none` or a URL such as http://host:3128");
             problems.push(finding.place(&raw.place));
             None
         }
@@ -307,12 +327,19 @@ impl Connection {
     /// Why a command that sends cannot go on: the settings that are not set.
     #[must_use]
     pub fn unset_failure(&self) -> Option<Failure> {
-        let diagnostics: Vec<_> = self.unset.iter().map(|unset| {
-            Diagnostic::error("variable-unset", unset.message.clone())
-                .place(&unset.place)
-                .note(format!("{}; nothing was sent", unset.looked_in))
-                .help(format!("set it, or use `{{ file: PATH }}`; then `runner check-connection {}`", self.name))
-        }).collect();
+        let diagnostics: Vec<_> = self
+            .unset
+            .iter()
+            .map(|unset| {
+                Diagnostic::error("variable-unset", unset.message.clone())
+                    .place(&unset.place)
+                    .note(format!("{}; nothing was sent", unset.looked_in))
+                    .help(format!(
+                        "set it, or use `{{ file: PATH }}`; then `runner check-connection {}`",
+                        self.name
+                    ))
+            })
+            .collect();
         (!diagnostics.is_empty()).then_some(Failure { class: Class::Config, diagnostics })
     }
 }
@@ -338,9 +365,12 @@ pub(super) fn in_place(node: &Node, problems: &mut Problems) -> Option<RawConnec
     }
     if let Some(RawAuth::Kinds(kinds)) = &raw.own.auth {
         problems.push(
-            Diagnostic::error("secret-outside-connection", "a connection in a pipeline can only have `auth: none`")
-                .place(&kinds.place)
-                .help("name the connection in runner.yaml, and here `connection: NAME`"),
+            Diagnostic::error(
+                "secret-outside-connection",
+                "a connection in a pipeline can only have `auth: none`",
+            )
+            .place(&kinds.place)
+            .help("name the connection in runner.yaml, and here `connection: NAME`"),
         );
     }
     Some(raw)

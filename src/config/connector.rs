@@ -246,8 +246,17 @@ impl RawCheck {
 /// Headers that frame or route a request are not for templates to set.
 pub(super) fn check_header(name: &Placed<String>, problems: &mut Problems) {
     const FRAMING: [&str; 11] = [
-        "connection", "content-length", "expect", "host", "keep-alive", "proxy-authenticate",
-        "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
     ];
     let lower = name.value.to_ascii_lowercase();
     if FRAMING.contains(&lower.as_str()) {

@@ -130,7 +130,11 @@ pub struct DeliveryOverrides {
 }
 
 /// Reads the pipeline's block over the project's defaults. The defaults are checked elsewhere.
-pub(super) fn read(own: Option<&Node>, defaults: Option<&Node>, problems: &mut Problems) -> Option<RawDelivery> {
+pub(super) fn read(
+    own: Option<&Node>,
+    defaults: Option<&Node>,
+    problems: &mut Problems,
+) -> Option<RawDelivery> {
     if let Some(own) = own {
         RawDelivery::read(own, "delivery", problems)?;
     }
@@ -152,14 +156,16 @@ pub(super) fn resolve(
     at: &Place,
     problems: &mut Problems,
 ) -> Delivery {
-    let span = |get: fn(&RawDelivery) -> Option<Span>, default: Duration| raw.and_then(get).map_or(default, |s| s.0);
+    let span =
+        |get: fn(&RawDelivery) -> Option<Span>, default: Duration| raw.and_then(get).map_or(default, |s| s.0);
     let retry = raw.and_then(|raw| raw.retry.as_ref());
-    let wait = |get: fn(&RawRetry) -> Option<Span>, default: Duration| retry.and_then(get).map_or(default, |s| s.0);
+    let wait =
+        |get: fn(&RawRetry) -> Option<Span>, default: Duration| retry.and_then(get).map_or(default, |s| s.0);
     let stop = raw.and_then(|raw| raw.stop_when.as_ref());
     let mode = raw.and_then(|raw| raw.mode.as_ref()).map_or(Mode::default(), |mode| mode.value);
     let forced = raw.is_some_and(|raw| raw.force == Some(true));
     let first_wait = wait(|r| r.first_wait, Duration::from_millis(500));
-    let max_wait = wait(|r| r.max_wait, Duration::from_secs(60));
+    let max_wait = wait(|r| r.max_wait, Duration::from_mins(1));
     if first_wait > max_wait
         && let Some(retry) = retry
     {
@@ -170,15 +176,17 @@ pub(super) fn resolve(
         in_doubt: in_doubt(raw.and_then(|raw| raw.in_doubt.as_ref()), mode, endpoint, problems),
         concurrency: lanes(raw, limits, overrides, forced, at, problems),
         rate: rate(raw, limits, overrides, forced, at, problems),
-        timeout: span(|r| r.timeout, Duration::from_secs(60)),
+        timeout: span(|r| r.timeout, Duration::from_mins(1)),
         connect_timeout: span(|r| r.connect_timeout, Duration::from_secs(10)),
         stop_grace: span(|r| r.stop_grace, Duration::from_secs(20)),
         durability: raw.and_then(|raw| raw.durability).unwrap_or_default(),
         retry: Retry {
-            attempts: retry.and_then(|retry| retry.attempts).map_or(NonZeroU32::MIN.saturating_add(3), |t| t.0),
+            attempts: retry
+                .and_then(|retry| retry.attempts)
+                .map_or(NonZeroU32::MIN.saturating_add(3), |t| t.0),
             first_wait,
             max_wait,
-            max_retry_after: wait(|r| r.max_retry_after, Duration::from_secs(300)),
+            max_retry_after: wait(|r| r.max_retry_after, Duration::from_mins(5)),
         },
         order_by: raw.and_then(|raw| raw.order_by.clone()),
         on_failure: raw.and_then(|raw| raw.on_failure).unwrap_or_default(),
@@ -241,6 +249,7 @@ fn lanes(
         && value > limit
         && !forced
     {
+        let written = written.filter(|_| overrides.concurrency.is_none());
         let place = written.map_or(at, |written| &written.place);
         problems.push(above_limit("concurrency", &value.to_string(), &limit.to_string(), place));
     }
@@ -261,6 +270,7 @@ fn rate(
         && value > limit
         && !forced
     {
+        let written = written.filter(|_| overrides.rate.is_none());
         let place = written.map_or(at, |written| &written.place);
         problems.push(above_limit("rate", &format!("{value}/s"), &format!("{limit}/s"), place));
     }

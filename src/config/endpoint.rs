@@ -10,8 +10,8 @@ use super::raw::{Entries, FromNode, Needed, raw, words, wrong_type};
 use super::read::{Kind, Node};
 use super::values::{Method, Span, Status, Tries};
 use super::{
-    BodyFile, Content, Endpoint, Escape, Idempotency, Param, ParamKind, Reconcile, SandboxReply, SandboxSpec, Tree,
-    typed,
+    BodyFile, Content, Endpoint, Escape, Idempotency, Param, ParamKind, Reconcile, SandboxReply, SandboxSpec,
+    Tree, typed,
 };
 use crate::model::{Diagnostic, Map, Place, Placed, Problems, Value};
 
@@ -27,7 +27,7 @@ raw! {
         /// Prerequisites, what comes back and why you want it.
         notes: Option<String>,
         /// The HTTP method.
-        method: Option<Placed<Method>>,
+        method: Needed<Placed<Method>>,
         /// The path below the base URL, with expressions; begins with `/`.
         path: Option<Placed<String>>,
         /// In a pipeline, instead of `path`: the whole URL, with the origin of the connection.
@@ -235,7 +235,8 @@ impl schemars::JsonSchema for RawUnique {
         "Unique".into()
     }
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let (list, map) = (generator.subschema_for::<Vec<String>>(), generator.subschema_for::<RawUniqueReply>());
+        let (list, map) =
+            (generator.subschema_for::<Vec<String>>(), generator.subschema_for::<RawUniqueReply>());
         schemars::json_schema!({ "anyOf": [list, map] })
     }
 }
@@ -250,7 +251,8 @@ pub(super) struct Around<'a> {
     pub(super) folder: &'a str,
     /// The connector of the connection.
     pub(super) connector: Option<&'a RawConnector>,
-    /// The base URL that a whole `url` has to begin with; `None` where `url` is not possible.
+    /// The base URL that a whole `url` has to begin with, empty when it is not known; `None` where
+    /// `url` is not possible.
     pub(super) base_url: Option<&'a str>,
 }
 
@@ -261,9 +263,6 @@ pub(super) fn resolve(
     files: &mut Files,
     problems: &mut Problems,
 ) -> Option<Endpoint> {
-    if raw.method.is_none() {
-        problems.at("missing-key", &raw.place, "an endpoint needs `method`");
-    }
     let path = path(raw, around, problems);
     for (name, _) in &raw.headers.0 {
         check_header(name, problems);
@@ -282,9 +281,11 @@ pub(super) fn resolve(
     let errors = raw.errors.as_ref().or_else(|| around.connector.and_then(|c| c.errors.as_ref()));
     let sandbox = raw.sandbox.as_ref();
     let unique = sandbox.and_then(|sandbox| sandbox.unique.as_ref());
-    let method = raw.method.clone().map(|method| method.map(|method| method.0));
+    let method = raw.method.0.clone().map(|method| method.map(|method| method.0));
     let content = raw.content.unwrap_or(match &method {
-        Some(method) if matches!(method.value, http::Method::GET | http::Method::HEAD) && raw.body.is_none() => {
+        Some(method)
+            if matches!(method.value, http::Method::GET | http::Method::HEAD) && raw.body.is_none() =>
+        {
             Content::None
         }
         _ => Content::Json,
@@ -349,12 +350,19 @@ fn below(url: &Placed<String>, base_url: Option<&str>, problems: &mut Problems) 
         );
         return None;
     };
+    if base_url.is_empty() {
+        // What is wrong with the connection has been said.
+        return None;
+    }
     let rest = url.value.strip_prefix(base_url).filter(|rest| rest.starts_with('/'));
     let Some(rest) = rest else {
         problems.push(
-            Diagnostic::error("url", format!("`url` does not lie below the base URL of its connection, {base_url}"))
-                .place(&url.place)
-                .help(format!("begin it with `{base_url}/`, or write `path: /…`")),
+            Diagnostic::error(
+                "url",
+                format!("`url` does not lie below the base URL of its connection, {base_url}"),
+            )
+            .place(&url.place)
+            .help(format!("begin it with `{base_url}/`, or write `path: /…`")),
         );
         return None;
     };
@@ -422,9 +430,12 @@ fn reconcile(raw: &RawReconcile, problems: &mut Problems) -> Option<Reconcile> {
         && !matches!(method, http::Method::GET | http::Method::HEAD | http::Method::POST)
     {
         problems.push(
-            Diagnostic::error("reconcile", "the request of `reconcile` has to be a look that changes nothing")
-                .place(&written.place)
-                .help("use GET, or POST where a search is one"),
+            Diagnostic::error(
+                "reconcile",
+                "the request of `reconcile` has to be a look that changes nothing",
+            )
+            .place(&written.place)
+            .help("use GET, or POST where a search is one"),
         );
     }
     let path = look.path.0.clone()?;
@@ -449,11 +460,18 @@ fn reply(raw: &RawReply) -> SandboxReply {
     }
 }
 
-fn body_file(path: &Placed<String>, folder: &str, files: &mut Files, problems: &mut Problems) -> Option<BodyFile> {
+fn body_file(
+    path: &Placed<String>,
+    folder: &str,
+    files: &mut Files,
+    problems: &mut Problems,
+) -> Option<BodyFile> {
     let full = if folder.is_empty() { path.value.clone() } else { format!("{folder}/{}", path.value) };
-    let source = files.text(&Placed::new(full, path.place.clone()), "body-file-missing", "the body file", problems)?;
+    let source =
+        files.text(&Placed::new(full, path.place.clone()), "body-file-missing", "the body file", problems)?;
     let name = path.value.strip_suffix(".j2").unwrap_or(&path.value);
-    let ending = std::path::Path::new(name).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let ending =
+        std::path::Path::new(name).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let escape = match ending {
         "json" => Escape::Json,
         "xml" => Escape::Xml,

@@ -188,7 +188,9 @@ pub(super) fn from_variable(raw: &RawEnv, env: &Environment<'_>, problems: &mut 
         // A token pasted where its variable's name belongs must not be shown.
         let finding = Diagnostic::error("bad-value", "`env` does not hold the name of a variable");
         problems.push(
-            finding.place(&super::secrets::hidden(&name.place)).help("write `{ env: NAME }`, not the value itself"),
+            finding
+                .place(&super::secrets::hidden(&name.place))
+                .help("write `{ env: NAME }`, not the value itself"),
         );
         return Found::Bad;
     }
@@ -286,7 +288,8 @@ mod tests {
 
     #[test]
     fn the_real_environment_wins_and_empty_is_unset() {
-        let real = |name: &str| (name != "B").then(|| if name == "C" { String::new() } else { "real".into() });
+        let real =
+            |name: &str| (name != "B").then(|| if name == "C" { String::new() } else { "real".into() });
         let file = [("A", "file"), ("B", "file"), ("C", "file")];
         let file = file.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let env = Environment { real: &real, file, shown: None };

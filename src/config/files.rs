@@ -134,7 +134,8 @@ impl Files {
     fn neighbour(&self, full: &Path) -> Option<String> {
         let name = full.file_name()?.to_string_lossy().into_owned();
         let folder = full.parent()?;
-        let names = names_in(folder);
+        let mut names = names_in(folder);
+        names.retain(|name| name != "connector.yaml");
         let near = nearest(&name, names.iter().map(String::as_str))?;
         Some(self.shown(&folder.join(near)))
     }

@@ -42,20 +42,30 @@ pub fn load_project(inputs: &Inputs<'_>) -> Result<Project, Failure> {
 }
 
 /// Reads a template by its name, with the connector of its folder around it.
-pub fn load_endpoint(project: &Project, name: &str, inputs: &Inputs<'_>) -> Result<(Endpoint, Problems), Failure> {
+pub fn load_endpoint(
+    project: &Project,
+    name: &str,
+    inputs: &Inputs<'_>,
+) -> Result<(Endpoint, Problems), Failure> {
     let mut loader = Loader::open(project.root.clone(), inputs);
     let place = Place::start_of(command_line(name));
     let folder = name.split('/').next().unwrap_or_default().to_owned();
     let connector = loader.connector(&Placed::new(folder, place.clone()));
-    let endpoint = loader.template(&Placed::new(name.to_owned(), place), connector.as_ref().map(|(_, raw)| raw));
+    let endpoint =
+        loader.template(&Placed::new(name.to_owned(), place), connector.as_ref().map(|(_, raw)| raw));
     finish(endpoint, loader.problems)
 }
 
 /// Reads a connection by its name.
-pub fn load_connection(project: &Project, name: &str, inputs: &Inputs<'_>) -> Result<(Connection, Problems), Failure> {
+pub fn load_connection(
+    project: &Project,
+    name: &str,
+    inputs: &Inputs<'_>,
+) -> Result<(Connection, Problems), Failure> {
     let mut loader = Loader::open(project.root.clone(), inputs);
     let place = Place::start_of(command_line(name));
-    let connection = loader.named_connection(&Placed::new(name.to_owned(), place)).map(|(connection, _)| connection);
+    let connection =
+        loader.named_connection(&Placed::new(name.to_owned(), place)).map(|(connection, _)| connection);
     finish(connection, loader.problems)
 }
 
@@ -86,7 +96,8 @@ pub fn check_all(paths: &[PathBuf], inputs: &Inputs<'_>) -> Vec<(PathBuf, Proble
     wanted.sort();
     wanted.dedup();
     for path in wanted {
-        let Some(root) = roots.iter().filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len())
+        let Some(root) =
+            roots.iter().filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len())
         else {
             continue;
         };
@@ -173,9 +184,13 @@ impl<'a> Loader<'a> {
         let node = self.files.yaml(path, &mut self.problems)?;
         let raw = RawPipeline::read(&node, "a pipeline", &mut self.problems)?;
         let made = raw.connection.0.as_ref().and_then(|node| self.connection(node));
-        let (connection, connector) = made.map_or((None, None), |(connection, connector)| (Some(connection), connector));
-        let mut endpoint =
-            raw.endpoint.0.as_ref().and_then(|node| self.endpoint(node, connection.as_ref(), connector.as_ref()));
+        let (connection, connector) =
+            made.map_or((None, None), |(connection, connector)| (Some(connection), connector));
+        let mut endpoint = raw
+            .endpoint
+            .0
+            .as_ref()
+            .and_then(|node| self.endpoint(node, connection.as_ref(), connector.as_ref()));
         let problems = &mut self.problems;
         if let Some(endpoint) = &mut endpoint {
             pipeline::bind(endpoint, &raw, problems);
@@ -244,12 +259,17 @@ impl<'a> Loader<'a> {
         self.made("in place", &node.place, &raw)
     }
 
-    fn named_connection(&mut self, name: &Placed<String>) -> Option<(Connection, Option<(String, RawConnector)>)> {
+    fn named_connection(
+        &mut self,
+        name: &Placed<String>,
+    ) -> Option<(Connection, Option<(String, RawConnector)>)> {
         let found = self.project.raw_connections.iter().find(|(known, _)| known.value == name.value);
         let Some((_, raw)) = found else {
-            let finding =
-                Diagnostic::error("unknown-connection", format!("runner.yaml has no connection `{}`", name.value))
-                    .place(&name.place);
+            let finding = Diagnostic::error(
+                "unknown-connection",
+                format!("runner.yaml has no connection `{}`", name.value),
+            )
+            .place(&name.place);
             let names = &self.project.connections;
             self.problems.push(match did_you_mean(&name.value, names.iter().map(String::as_str)) {
                 Some(help) => finding.help(help),
@@ -272,7 +292,8 @@ impl<'a> Loader<'a> {
             Some(folder) => Some(self.connector(folder)?),
             None => None,
         };
-        let parts = Parts { name, place, raw, connector: connector.as_ref().map(|(name, raw)| (name.as_str(), raw)) };
+        let parts =
+            Parts { name, place, raw, connector: connector.as_ref().map(|(name, raw)| (name.as_str(), raw)) };
         let connection = connection::resolve(&parts, &self.env, &self.files, &mut self.problems)?;
         Some((connection, connector))
     }
@@ -309,9 +330,12 @@ impl<'a> Loader<'a> {
             && !name.contains("..")
         {
             self.problems.push(
-                Diagnostic::error("connector-mismatch", format!("`{name}` is not an endpoint of the connector {folder}"))
-                    .place(&node.place)
-                    .help("a pipeline's endpoint and connection belong to the same connector"),
+                Diagnostic::error(
+                    "connector-mismatch",
+                    format!("`{name}` is not an endpoint of the connector {folder}"),
+                )
+                .place(&node.place)
+                .help("a pipeline's endpoint and connection belong to the same connector"),
             );
         }
         self.template(&Placed::new(name.clone(), node.place.clone()), connector.map(|(_, raw)| raw))

@@ -5,7 +5,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Connection, Endpoint, HeaderTemplate, Idempotency, Key, OutcomeRule, Select, SourceSpec, Template, Tree};
+use super::{
+    Connection, Endpoint, HeaderTemplate, Idempotency, Key, OutcomeRule, Select, SourceSpec, Template, Tree,
+};
 use crate::model::{Map, Placed};
 
 /// The parts of a pipeline that have a meaning.

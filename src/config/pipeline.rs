@@ -9,8 +9,8 @@ use super::raw::{Entries, FromNode, Needed, raw, words};
 use super::read::{Kind, Node};
 use super::values::{Byte, Count, Size, Window};
 use super::{
-    Content, CsvOptions, Duplicates, Encoding, Endpoint, Format, Key, OnNewInput, ParamKind, RecordLimits, Select,
-    SourceSpec, Sync, Tree, typed,
+    Content, CsvOptions, Duplicates, Encoding, Endpoint, Format, Key, OnNewInput, ParamKind, RecordLimits,
+    Select, SourceSpec, Sync, Tree, typed,
 };
 use crate::model::{Diagnostic, Map, Placed, Problems, Value, did_you_mean};
 
@@ -324,7 +324,8 @@ pub(super) fn source(
             if file.value != "-"
                 && let Err(finding) = files.inside(&file.value)
             {
-                problems.push(finding.place(&file.place).help("files elsewhere are named with `--input FILE`"));
+                problems
+                    .push(finding.place(&file.place).help("files elsewhere are named with `--input FILE`"));
             }
             (file.value.clone(), Some(file.place.clone()))
         }
@@ -355,7 +356,11 @@ fn csv(raw: &RawCsv, problems: &mut Problems) -> CsvOptions {
     let header = raw.header.as_ref();
     for (at, name) in header.into_iter().flatten().enumerate() {
         if header.is_some_and(|all| all.iter().take(at).any(|other| other.value == name.value)) {
-            problems.at("duplicate-column", &name.place, format!("the column `{}` is named twice", name.value));
+            problems.at(
+                "duplicate-column",
+                &name.place,
+                format!("the column `{}` is named twice", name.value),
+            );
         }
     }
     let quote = raw.quote.map_or(b'"', |byte| byte.0);
@@ -448,9 +453,12 @@ pub(super) fn vars(
             (Some(text), _) => {
                 let Some(value) = typed::from_text(kind, &text) else {
                     problems.push(
-                        Diagnostic::error("var-type", format!("the variable `{}` has to be {}", name.value, kind.wanted()))
-                            .place(&name.place)
-                            .note("its value came from `--var` or the environment"),
+                        Diagnostic::error(
+                            "var-type",
+                            format!("the variable `{}` has to be {}", name.value, kind.wanted()),
+                        )
+                        .place(&name.place)
+                        .note("its value came from `--var` or the environment"),
                     );
                     continue;
                 };
@@ -475,18 +483,17 @@ pub(super) fn vars(
 /// Lays what the pipeline says about the call over the endpoint.
 pub(super) fn bind(endpoint: &mut Endpoint, raw: &RawPipeline, problems: &mut Problems) {
     for (name, binding) in &raw.params.0 {
-        match endpoint.params.iter_mut().find(|param| param.name.value == name.value) {
-            Some(param) => param.binding = Some(binding.clone()),
-            None => {
-                let names: Vec<&str> = endpoint.params.iter().map(|param| param.name.value.as_str()).collect();
-                let message = format!("the endpoint {} has no parameter `{}`", endpoint.name, name.value);
-                let finding = Diagnostic::error("unknown-param", message).place(&name.place);
-                problems.push(match did_you_mean(&name.value, names.iter().copied()) {
-                    Some(help) => finding.help(help),
-                    None if names.is_empty() => finding.help("it declares none"),
-                    None => finding.help(format!("it has: {}", names.join(", "))),
-                });
-            }
+        if let Some(param) = endpoint.params.iter_mut().find(|param| param.name.value == name.value) {
+            param.binding = Some(binding.clone())
+        } else {
+            let names: Vec<&str> = endpoint.params.iter().map(|param| param.name.value.as_str()).collect();
+            let message = format!("the endpoint {} has no parameter `{}`", endpoint.name, name.value);
+            let finding = Diagnostic::error("unknown-param", message).place(&name.place);
+            problems.push(match did_you_mean(&name.value, names.iter().copied()) {
+                Some(help) => finding.help(help),
+                None if names.is_empty() => finding.help("it declares none"),
+                None => finding.help(format!("it has: {}", names.join(", "))),
+            });
         }
     }
     for (name, value) in &raw.headers.0 {

@@ -147,13 +147,16 @@ pub(super) fn read(files: &mut Files, inputs: &Inputs<'_>, problems: &mut Proble
     let node = files.yaml(&root.join("runner.yaml"), problems);
     let raw = node.as_ref().and_then(|node| RawRunner::read(node, "runner.yaml", problems));
     let raw = raw.as_ref();
-    let environments: Vec<String> =
-        raw.map(|raw| raw.environments.0.iter().map(|(name, _)| name.value.clone()).collect()).unwrap_or_default();
+    let environments: Vec<String> = raw
+        .map(|raw| raw.environments.0.iter().map(|(name, _)| name.value.clone()).collect())
+        .unwrap_or_default();
     let overlay = inputs.env_name.filter(|name| *name != "default").and_then(|wanted| {
         let found = raw?.environments.0.iter().find(|(name, _)| name.value == wanted);
         if found.is_none() {
-            let finding =
-                Diagnostic::error("unknown-environment", format!("runner.yaml has no environment `{wanted}`"));
+            let finding = Diagnostic::error(
+                "unknown-environment",
+                format!("runner.yaml has no environment `{wanted}`"),
+            );
             let names = environments.iter().map(String::as_str);
             problems.push(match did_you_mean(wanted, names) {
                 Some(help) => finding.help(help),
@@ -200,7 +203,8 @@ pub(super) fn read(files: &mut Files, inputs: &Inputs<'_>, problems: &mut Proble
         state_dir: match inputs.state {
             Some(state) => inputs.cwd.join(state),
             // State may lie outside the root, on a volume of its own.
-            None => root.join(raw.and_then(|raw| raw.state.as_ref()).map_or(".runner", |state| state.value.as_str())),
+            None => root
+                .join(raw.and_then(|raw| raw.state.as_ref()).map_or(".runner", |state| state.value.as_str())),
         },
         require_state: raw.is_some_and(|raw| raw.require_state == Some(true)),
         keep: Keep {

@@ -12,6 +12,9 @@ use crate::model::{Diagnostic, Map, Number, Place, Placed, Problems, Value, did_
 
 /// A value that can be read from a node.
 pub(super) trait FromNode: Sized {
+    /// Whether its key may be missing.
+    const OPTIONAL: bool = false;
+
     /// Reads it, or notes why not. `what` is the key or thing, for messages.
     fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self>;
 
@@ -32,13 +35,28 @@ macro_rules! raw {
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, schemars::JsonSchema)]
-        #[schemars(deny_unknown_fields)]
+        #[schemars(deny_unknown_fields, transform = $name::mark_required)]
         #[allow(dead_code, reason = "some keys are for people and editors alone, as is a place")]
         pub(super) struct $name {
             /// Where it stands.
             #[schemars(skip)]
             pub(super) place: crate::model::Place,
             $( $(#[$fmeta])* pub(super) $key: $ty, )*
+        }
+
+        impl $name {
+            /// Lists in the published schema what the reader demands.
+            fn mark_required(schema: &mut schemars::Schema) {
+                let keys = [$(
+                    (crate::config::raw::bare(stringify!($key)), <$ty as crate::config::raw::FromNode>::OPTIONAL)
+                ),*];
+                let needed: Vec<&str> = keys.iter().filter(|(_, optional)| !optional).map(|(key, _)| *key).collect();
+                if needed.is_empty() {
+                    schema.remove("required");
+                } else {
+                    schema.insert("required".into(), needed.into());
+                }
+            }
         }
 
         impl crate::config::raw::FromNode for $name {
@@ -127,9 +145,7 @@ impl<'n> Fields<'n> {
     pub(super) fn take<T: FromNode>(&self, key: &str, problems: &mut Problems) -> Option<T> {
         match self.entries.iter().find(|(name, _)| name.value == key) {
             // A key with nothing behind it is a key that is not there.
-            Some((name, Node { kind: Kind::Null, .. })) => {
-                T::absent(key, self.what, &name.place, problems)
-            }
+            Some((name, Node { kind: Kind::Null, .. })) => T::absent(key, self.what, &name.place, problems),
             Some((_, node)) => T::read(node, key, problems),
             None => T::absent(key, self.what, self.place, problems),
         }
@@ -171,10 +187,13 @@ pub(super) fn wrong_type(node: &Node, what: &str, wanted: &str) -> Diagnostic {
         return finding;
     }
     let what = if what.contains('`') || what.contains(' ') { what.to_owned() } else { format!("`{what}`") };
-    let finding = Diagnostic::error("wrong-type", format!("{what} is {}, but has to be {wanted}", node.kind()))
-        .place(&node.place);
+    let finding =
+        Diagnostic::error("wrong-type", format!("{what} is {}, but has to be {wanted}", node.kind()))
+            .place(&node.place);
     match (&node.kind, wanted) {
-        (Kind::Bool(_) | Kind::Number(_) | Kind::Null, "text") => finding.help("put it into quotes to make it text"),
+        (Kind::Bool(_) | Kind::Number(_) | Kind::Null, "text") => {
+            finding.help("put it into quotes to make it text")
+        }
         (Kind::Text(_), "true or false") => finding.help("write `true` or `false`, without quotes"),
         _ => finding,
     }
@@ -187,7 +206,8 @@ pub(super) fn secret_elsewhere(node: &Node) -> Option<Diagnostic> {
     let others = entries.iter().any(|(key, _)| !["env", "file", "secret"].contains(&key.value.as_str()));
     let named = match (&source.1.kind, source.0.value.as_str()) {
         (Kind::Text(name), "env") => {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
         }
         (Kind::Text(path), _) => path.starts_with('/'),
         _ => false,
@@ -204,7 +224,12 @@ pub(super) fn secret_elsewhere(node: &Node) -> Option<Diagnostic> {
 }
 
 /// One of a few words.
-pub(super) fn word<'w>(node: &Node, what: &str, words: &[&'w str], problems: &mut Problems) -> Option<&'w str> {
+pub(super) fn word<'w>(
+    node: &Node,
+    what: &str,
+    words: &[&'w str],
+    problems: &mut Problems,
+) -> Option<&'w str> {
     let Kind::Text(text) = &node.kind else {
         problems.push(wrong_type(node, what, &format!("one of {}", words.join(", "))));
         return None;
@@ -238,6 +263,7 @@ impl<T: FromNode> FromNode for Needed<T> {
 }
 
 impl<T: FromNode> FromNode for Option<T> {
+    const OPTIONAL: bool = true;
     fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
         Some(T::read(node, what, problems))
     }
@@ -266,39 +292,35 @@ impl FromNode for Node {
 
 impl FromNode for String {
     fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Text(text) => Some(text.clone()),
-            _ => {
-                problems.push(wrong_type(node, what, "text"));
-                None
-            }
+        if let Kind::Text(text) = &node.kind {
+            Some(text.clone())
+        } else {
+            problems.push(wrong_type(node, what, "text"));
+            None
         }
     }
 }
 
 impl FromNode for bool {
     fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Bool(value) => Some(*value),
-            _ => {
-                problems.push(wrong_type(node, what, "true or false"));
-                None
-            }
+        if let Kind::Bool(value) = &node.kind {
+            Some(*value)
+        } else {
+            problems.push(wrong_type(node, what, "true or false"));
+            None
         }
     }
 }
 
 /// A list.
 impl<T: FromNode> FromNode for Vec<T> {
+    const OPTIONAL: bool = true;
     fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::List(items) => {
-                Some(items.iter().filter_map(|item| T::read(item, what, problems)).collect())
-            }
-            _ => {
-                problems.push(wrong_type(node, what, "a list"));
-                None
-            }
+        if let Kind::List(items) = &node.kind {
+            Some(items.iter().filter_map(|item| T::read(item, what, problems)).collect())
+        } else {
+            problems.push(wrong_type(node, what, "a list"));
+            None
         }
     }
     fn absent(_: &str, _: &str, _: &Place, _: &mut Problems) -> Option<Self> {
@@ -311,6 +333,7 @@ impl<T: FromNode> FromNode for Vec<T> {
 pub(super) struct OneOrMany<T>(pub(super) Vec<T>);
 
 impl<T: FromNode> FromNode for OneOrMany<T> {
+    const OPTIONAL: bool = true;
     fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
         match &node.kind {
             Kind::List(_) => Vec::read(node, what, problems).map(Self),
@@ -327,6 +350,7 @@ impl<T: FromNode> FromNode for OneOrMany<T> {
 pub(super) struct Entries<T>(pub(super) Vec<(Placed<String>, T)>);
 
 impl<T: FromNode> FromNode for Entries<T> {
+    const OPTIONAL: bool = true;
     fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
         let mut found = Vec::new();
         for (key, node) in entries(node, what, problems)? {
@@ -342,7 +366,7 @@ impl<T: FromNode> FromNode for Entries<T> {
 }
 
 impl FromNode for Tree {
-    fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
+    fn read(node: &Node, _what: &str, problems: &mut Problems) -> Option<Self> {
         if let Some(finding) = secret_elsewhere(node) {
             problems.push(finding);
             return None;
@@ -354,11 +378,11 @@ impl FromNode for Tree {
             Kind::Number(number) => Self::Number(number.clone(), place),
             Kind::Text(text) => Self::Text(Placed::new(text.clone(), place)),
             Kind::List(items) => {
-                Self::List(items.iter().filter_map(|item| Self::read(item, what, problems)).collect(), place)
+                Self::List(items.iter().filter_map(|item| Self::read(item, _what, problems)).collect(), place)
             }
             Kind::Map(entries) => {
                 let read = |(key, node): &(Placed<String>, Node)| {
-                    Some((key.clone(), Self::read(node, what, problems)?))
+                    Some((key.clone(), Self::read(node, _what, problems)?))
                 };
                 Self::Map(entries.iter().filter_map(read).collect(), place)
             }

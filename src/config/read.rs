@@ -366,7 +366,8 @@ fn explain(error: &Error, source: &Arc<SourceText>) -> Diagnostic {
     }
     let words = error.render_with_formatter(&UserMessageFormatter);
     let words = words.lines().next().unwrap_or_default();
-    Diagnostic::error("yaml-syntax", format!("this is not valid YAML: {}", without_location(words))).place(&place)
+    Diagnostic::error("yaml-syntax", format!("this is not valid YAML: {}", without_location(words)))
+        .place(&place)
 }
 
 fn limit(what: &str, place: &Place) -> Diagnostic {
@@ -436,6 +437,8 @@ fn without_location(words: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn source(text: &str) -> Arc<SourceText> {
@@ -489,9 +492,15 @@ mod tests {
         let node = parse(&source("a: é\nb:\n  - \"ü: x\"\n  - {c: 1}\n"), &mut Problems::new()).unwrap();
         let Kind::Map(entries) = &node.kind else { panic!() };
         let text = |place: &Place| place.source.text[place.span.clone()].to_owned();
-        assert_eq!((text(&entries[1].0.place), entries[1].0.place.to_string()), ("b".into(), "a.yaml:2:1".into()));
+        assert_eq!(
+            (text(&entries[1].0.place), entries[1].0.place.to_string()),
+            ("b".into(), "a.yaml:2:1".into())
+        );
         let Kind::List(items) = &entries[1].1.kind else { panic!() };
-        assert_eq!((text(&items[0].place), items[0].place.to_string()), ("\"ü: x\"".into(), "a.yaml:3:5".into()));
+        assert_eq!(
+            (text(&items[0].place), items[0].place.to_string()),
+            ("\"ü: x\"".into(), "a.yaml:3:5".into())
+        );
     }
 
     /// rule, line, column, message
@@ -522,7 +531,7 @@ mod tests {
             &deep,
         ] {
             for (rule, line, column, message) in errors(text) {
-                out.push_str(&format!("{rule} {line}:{column} {message}\n"));
+                let _ = writeln!(out, "{rule} {line}:{column} {message}");
             }
         }
         insta::assert_snapshot!(out, @r"

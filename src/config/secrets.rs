@@ -36,11 +36,9 @@ fn walk(node: &Node, key: &str, problems: &mut Problems) {
             } else {
                 return;
             };
-            problems.push(
-                finding
-                    .place(&hidden(&node.place))
-                    .help("put it into an environment variable, and `{ env: NAME }` into the connection in runner.yaml"),
-            );
+            problems.push(finding.place(&hidden(&node.place)).help(
+                "put it into an environment variable, and `{ env: NAME }` into the connection in runner.yaml",
+            ));
         }
         _ => {}
     }
@@ -65,7 +63,9 @@ fn is_credential(text: &str) -> bool {
 /// Keys whose values are usually secret.
 fn is_telling(key: &str) -> bool {
     let key = key.to_lowercase().replace('-', "_");
-    ["token", "secret", "password", "api_key", "apikey", "authorization"].iter().any(|word| key.contains(word))
+    ["token", "secret", "password", "api_key", "apikey", "authorization"]
+        .iter()
+        .any(|word| key.contains(word))
 }
 
 /// Long, without spaces and expressions, of letters and digits: nothing that a person reads.

@@ -4,8 +4,8 @@
 //! headers. Invariant: the value of a secret is never in a finding.
 
 use super::base_url::{Part, parts};
-use super::connector::{RawConnector, RawSettingDecl};
 use super::connection::RawConnection;
+use super::connector::{RawConnector, RawSettingDecl};
 use super::env::{self, Environment, Found, RawSetting};
 use super::files::Files;
 use super::secrets::hidden;
@@ -169,7 +169,9 @@ pub(super) fn resolve(
                         let finding = Diagnostic::error("missing-setting", message).place(place);
                         let example = if decl.secret == Some(true) { "" } else { ", secret: false" };
                         let variable = format!("{name}_{}", key.value).to_uppercase().replace('-', "_");
-                        problems.push(finding.help(format!("add `{}: {{ env: {variable}{example} }}`", key.value)));
+                        problems.push(
+                            finding.help(format!("add `{}: {{ env: {variable}{example} }}`", key.value)),
+                        );
                     }
                     Slot::Nothing
                 }
@@ -193,7 +195,9 @@ pub(super) fn resolve(
         let pending: Vec<String> = waiting.iter().map(|(key, ..)| key.value.clone()).collect();
         let ready = waiting.iter().position(|(_, text, _)| {
             parts(&text.value).is_none_or(|parts| {
-                !parts.iter().any(|part| matches!(part, Part::Setting(name, _) if pending.iter().any(|p| p == name)))
+                !parts
+                    .iter()
+                    .any(|part| matches!(part, Part::Setting(name, _) if pending.iter().any(|p| p == name)))
             })
         });
         let Some(ready) = ready else {
@@ -207,7 +211,9 @@ pub(super) fn resolve(
         let (key, text, decl) = waiting.remove(ready);
         let slot = match settings.expand(text, problems) {
             None => Slot::Nothing,
-            Some(out) if out.unset => Slot::Unset { shown: out.text, secret: out.secret || decl.secret == Some(true) },
+            Some(out) if out.unset => {
+                Slot::Unset { shown: out.text, secret: out.secret || decl.secret == Some(true) }
+            }
             Some(out) if out.secret => Slot::Secret(Secret::new(out.text)),
             Some(out) => fitting(key, Value::text(out.text), &text.place, Some(decl), problems),
         };
@@ -237,9 +243,12 @@ impl Taker<'_> {
             RawSetting::Literal(value, place) => {
                 if declared_secret {
                     problems.push(
-                        Diagnostic::error("secret-in-file", format!("the secret `{}` is written into this file", key.value))
-                            .place(&hidden(place))
-                            .help("put it into an environment variable and write `{ env: NAME }`"),
+                        Diagnostic::error(
+                            "secret-in-file",
+                            format!("the secret `{}` is written into this file", key.value),
+                        )
+                        .place(&hidden(place))
+                        .help("put it into an environment variable and write `{ env: NAME }`"),
                     );
                     return Slot::Nothing;
                 }
@@ -252,7 +261,10 @@ impl Taker<'_> {
             problems.push(
                 Diagnostic::error(
                     "secret-undeclared",
-                    format!("the connector does not declare `{}` as a secret, so it would be shown", key.value),
+                    format!(
+                        "the connector does not declare `{}` as a secret, so it would be shown",
+                        key.value
+                    ),
                 )
                 .place(&from.place)
                 .help("add `secret: false` beside it, or declare the setting with `secret: true`"),
@@ -276,12 +288,11 @@ impl Taker<'_> {
             }
             Found::Value(text) => {
                 let kind = decl.and_then(|decl| decl.r#type).unwrap_or_default();
-                match typed::from_text(kind, &text) {
-                    Some(value) => fitting(key, value, &from.place, decl, problems),
-                    None => {
-                        problems.push(unfitting(key, kind, &from.place));
-                        Slot::Nothing
-                    }
+                if let Some(value) = typed::from_text(kind, &text) {
+                    fitting(key, value, &from.place, decl, problems)
+                } else {
+                    problems.push(unfitting(key, kind, &from.place));
+                    Slot::Nothing
                 }
             }
         }
@@ -290,7 +301,10 @@ impl Taker<'_> {
     fn note_unset(&mut self, key: &Placed<String>, given: &RawSetting, from: &Placed<String>) {
         let (message, looked_in) = match given {
             RawSetting::File(_) => (
-                format!("connection `{}` needs the file {}, which is empty or not there", self.connection, from.value),
+                format!(
+                    "connection `{}` needs the file {}, which is empty or not there",
+                    self.connection, from.value
+                ),
                 format!("looked for {}", from.value),
             ),
             _ => (
@@ -337,9 +351,12 @@ fn unfitting(key: &Placed<String>, kind: ParamKind, place: &Place) -> Diagnostic
 }
 
 fn unfitting_pattern(key: &Placed<String>, place: &Place) -> Diagnostic {
-    Diagnostic::error("setting-pattern", format!("`{}` does not have the form that its connector asks for", key.value))
-        .place(place)
-        .help("`runner list connections` shows what each setting is")
+    Diagnostic::error(
+        "setting-pattern",
+        format!("`{}` does not have the form that its connector asks for", key.value),
+    )
+    .place(place)
+    .help("`runner list connections` shows what each setting is")
 }
 
 fn matches(decl: Option<&RawSettingDecl>, text: &str) -> bool {

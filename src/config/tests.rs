@@ -20,9 +20,17 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config/project"), folder.path());
-        let variables = [("FRESHCHAT_SUBDOMAIN", "acme"), ("FRESHCHAT_API_TOKEN", "tok-en-secret"), ("HOOK_KEY", "hk-1")];
+        let variables =
+            [("FRESHCHAT_SUBDOMAIN", "acme"), ("FRESHCHAT_API_TOKEN", "tok-en-secret"), ("HOOK_KEY", "hk-1")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Self { folder, variables, vars: Vec::new(), env_name: None, input: None, delivery: DeliveryOverrides::default() }
+        Self {
+            folder,
+            variables,
+            vars: Vec::new(),
+            env_name: None,
+            input: None,
+            delivery: DeliveryOverrides::default(),
+        }
     }
     fn file(self, path: &str, text: &str) -> Self {
         let path = self.folder.path().join(path);
@@ -46,8 +54,9 @@ impl World {
         self
     }
     fn with<T>(&self, run: impl FnOnce(&Inputs<'_>) -> T) -> T {
-        let environment =
-            |name: &str| self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let environment = |name: &str| {
+            self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        };
         run(&Inputs {
             cwd: self.folder.path(),
             env_name: self.env_name.as_deref(),
@@ -114,18 +123,26 @@ fn a_pipeline_is_read_with_everything_around_it() {
     assert_eq!(pipeline.name, "sync-users");
     assert_eq!(pipeline.path, "pipelines/sync-users.yaml");
     assert_eq!(pipeline.connection.base_url, "https://acme.freshchat.com/v2");
-    assert!(matches!(&pipeline.connection.auth, Auth::Bearer(Some(token)) if token.expose() == "tok-en-secret"));
+    assert!(
+        matches!(&pipeline.connection.auth, Auth::Bearer(Some(token)) if token.expose() == "tok-en-secret")
+    );
     assert!(pipeline.connection.settings.get("api_token").is_none());
     assert_eq!(pipeline.connection.secrets.len(), 1);
     let delivery = &pipeline.delivery;
-    assert_eq!((delivery.concurrency.get(), delivery.rate, delivery.retry.attempts.get()), (4, Some(20.0), 3));
+    assert_eq!(
+        (delivery.concurrency.get(), delivery.rate, delivery.retry.attempts.get()),
+        (4, Some(20.0), 3)
+    );
     assert_eq!(delivery.retry.first_wait.as_millis(), 200);
     assert_eq!(delivery.in_doubt, InDoubt::Hold);
     assert_eq!(pipeline.endpoint.outcomes.len(), 2);
     assert_eq!(pipeline.endpoint.outcomes[0].statuses, [StatusMatch::Exactly(409)]);
     assert_eq!(pipeline.source.csv.delimiter, Some(b';'));
     assert!(pipeline.require_state && !pipeline.confirm && pipeline.responses_file);
-    assert_eq!(crate::model::Value::Object(pipeline.vars.clone()).to_json(), r#"{"since":"2026-11-22","n":3}"#);
+    assert_eq!(
+        crate::model::Value::Object(pipeline.vars.clone()).to_json(),
+        r#"{"since":"2026-11-22","n":3}"#
+    );
     let Some(Tree::Map(body, _)) = &pipeline.endpoint.body else { panic!() };
     assert!(matches!(&body[1].1, Tree::Text(text) if text.value == "NO"));
     assert!(matches!(&body[2].1, Tree::Number(number, _) if number.as_str() == "1.10"));
@@ -242,7 +259,10 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
         "select: { limit: 0 }",
         "source: { file: ../a.csv }",
     ] {
-        let base: String = BASE.lines().filter(|line| !text.starts_with(line.split(':').next().unwrap())).fold(String::new(), |all, line| all + line + "\n");
+        let base: String = BASE
+            .lines()
+            .filter(|line| !text.starts_with(line.split(':').next().unwrap()))
+            .fold(String::new(), |all, line| all + line + "\n");
         let _ = write!(out, "{text:?}\n{}", World::new().pipeline(&format!("{base}{text}\n")).said("p"));
     }
     insta::assert_snapshot!(out, @r###"
@@ -340,7 +360,6 @@ fn every_mistake_of_a_reference_says_where_it_was_looked_for() {
     "connection: { base_url: https://x.example.com, auth: { bearer: t }, t: { env: T } }\nendpoint: { method: FETCH, path: users?a=1 }\nsource: {}\n"
     secret-outside-connection pipelines/p.yaml:1:54 a connection in a pipeline can only have `auth: none` | name the connection in runner.yaml, and here `connection: NAME`
     secret-outside-connection pipelines/p.yaml:1:72 a connection in a pipeline has no secrets | name the connection in runner.yaml, and here `connection: NAME`
-    missing-key pipelines/p.yaml:2:11 an endpoint needs `method`
     unknown-word pipelines/p.yaml:2:21 `method` is `FETCH`, but has to be one of GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS
     path pipelines/p.yaml:2:34 a path begins with `/` | write `/users?a=1`
     path pipelines/p.yaml:2:34 the path holds a query (`?`) | write queries under `query: { name: value }`
@@ -364,7 +383,7 @@ fn five_mistakes_are_found_in_one_go() {
                 delivery: { timeout: 30, concurrency: 0 }\nkey: 3\n";
     insta::assert_snapshot!(World::new().pipeline(text).said("p"), @r###"
     unknown-connection pipelines/p.yaml:1:13 runner.yaml has no connection `nobody` | it has: freshchat, our-hook
-    template-missing pipelines/p.yaml:2:11 the template `templates/freshchat/none.yaml` is not there = looked for ROOT/templates/freshchat/none.yaml | did you mean `templates/freshchat/connector.yaml`?
+    template-missing pipelines/p.yaml:2:11 the template `templates/freshchat/none.yaml` is not there = looked for ROOT/templates/freshchat/none.yaml
     unknown-key pipelines/p.yaml:3:24 `formt` is not a key of `source` | did you mean `format`?
     bad-value pipelines/p.yaml:4:22 `timeout` is `30`, which has no unit | write `30s` for seconds, `30ms` for milliseconds
     bad-value pipelines/p.yaml:4:39 `concurrency` is `0`, but has to be a whole number from 1 to 1024
@@ -390,15 +409,31 @@ fn every_mistake_of_a_project_and_connector_is_found() {
         (runner, "require_state: true", "require_state: { env: X }"),
         (connector, "auth: { bearer: api_token }", "auth: { bearer: api_tokn }"),
         (connector, "auth: { bearer: api_token }", "auth: { oauth2: {} }"),
-        (connector, "base_url: \"{{ connection.base_url }}\"", "base_url: \"http://{{ connection.subdomain }}.x.com/\""),
-        (connector, "base_url: \"{{ connection.base_url }}\"", "base_url: \"https://x.com/{{ connection.api_token }}\""),
-        (connector, "base_url: \"{{ connection.base_url }}\"", "base_url: \"https://x.com/?a={{ connection.nope }}\""),
-        (connector, "base_url: \"{{ connection.base_url }}\"", "base_url: \"{{ connection.subdomain | upper }}\""),
+        (
+            connector,
+            "base_url: \"{{ connection.base_url }}\"",
+            "base_url: \"http://{{ connection.subdomain }}.x.com/\"",
+        ),
+        (
+            connector,
+            "base_url: \"{{ connection.base_url }}\"",
+            "base_url: \"https://x.com/{{ connection.api_token }}\"",
+        ),
+        (
+            connector,
+            "base_url: \"{{ connection.base_url }}\"",
+            "base_url: \"https://x.com/?a={{ connection.nope }}\"",
+        ),
+        (
+            connector,
+            "base_url: \"{{ connection.base_url }}\"",
+            "base_url: \"{{ connection.subdomain | upper }}\"",
+        ),
         (connector, "https://{{ connection.subdomain }}", "https://{{ connection.base_url }}"),
         (connector, "^[a-z0-9-]+$", "^[a-z"),
         (connector, "then: stop", "then: halt"),
         (connector, "status: 401", "status: 6xx"),
-        (connector, "Accept: application/json", "Content-Length: 3"),
+        (connector, "Accept: application/json", "Content-Length: '3'"),
     ] {
         let _ = write!(out, "{to:?}\n{}", World::new().replaced(file, from, to).said("sync-users"));
     }
@@ -445,8 +480,8 @@ fn every_mistake_of_a_project_and_connector_is_found() {
     unknown-word templates/freshchat/connector.yaml:13:26 `then` is `halt`, but has to be one of delivered, retry, failed, in_doubt, skipped, stop
     "status: 6xx"
     bad-value templates/freshchat/connector.yaml:13:15 `status` is `6xx`, which is neither a status such as 404 nor a class such as 4xx
-    "Content-Length: 3"
-    wrong-type templates/freshchat/connector.yaml:9:28 `Content-Length` is a number, but has to be text | put it into quotes to make it text
+    "Content-Length: '3'"
+    header-not-allowed templates/freshchat/connector.yaml:9:12 the header `Content-Length` cannot be set | it frames or routes the request, which is done by the sender itself
     "###);
 }
 
@@ -470,7 +505,11 @@ fn secrets_that_cannot_be_sent_are_refused_without_showing_them() {
 fn values_from_outside_are_never_expressions() {
     let (pipeline, _) = World::new()
         .replaced("templates/freshchat/connector.yaml", "pattern: \"^[a-z0-9-]+$\", ", "")
-        .replaced("templates/freshchat/connector.yaml", "base_url: \"{{ connection.base_url }}\"", "base_url: https://x.example.com")
+        .replaced(
+            "templates/freshchat/connector.yaml",
+            "base_url: \"{{ connection.base_url }}\"",
+            "base_url: https://x.example.com",
+        )
         .variable("FRESHCHAT_SUBDOMAIN", "{{ connection.api_token }}: [")
         .load("sync-users")
         .unwrap();
@@ -484,7 +523,8 @@ fn vars_are_typed_and_known() {
     world.vars = vec![("since".into(), "2026-01-31".into())];
     let vars = world.load("sync-users").unwrap().0.vars;
     assert_eq!(crate::model::Value::Object(vars).to_json(), r#"{"since":"2026-01-31","n":7}"#);
-    world.vars = vec![("since".into(), "yesterday".into()), ("sinze".into(), "1".into()), ("n".into(), "x".into())];
+    world.vars =
+        vec![("since".into(), "yesterday".into()), ("sinze".into(), "1".into()), ("n".into(), "x".into())];
     insta::assert_snapshot!(world.said("sync-users"), @r###"
     var-type pipelines/sync-users.yaml:8:9 the variable `since` has to be a date such as 2026-11-22 = its value came from `--var` or the environment
     var-type pipelines/sync-users.yaml:8:53 the variable `n` has to be a whole number = its value came from `--var` or the environment
@@ -503,7 +543,8 @@ fn a_file_that_is_too_large_or_outside_by_a_link_is_refused() {
         let outside = tempfile::tempdir().unwrap();
         std::fs::write(outside.path().join("s.json"), "{}").unwrap();
         let world = World::new().pipeline(&format!("{BASE}schema: schemas/s.json\n"));
-        std::os::unix::fs::symlink(outside.path().join("s.json"), world.folder.path().join("schemas/s.json")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("s.json"), world.folder.path().join("schemas/s.json"))
+            .unwrap();
         insta::assert_snapshot!(world.said("p"), @r###"
         path-outside-root pipelines/p.yaml:4:9 `schemas/s.json` leads out of the project, whose root is ROOT | put the file below the root and name it relative to the root
         "###);
@@ -515,7 +556,7 @@ fn limits_hold_for_flags_too() {
     let mut world = World::new();
     world.delivery = DeliveryOverrides { concurrency: std::num::NonZeroUsize::new(9), rate: None };
     insta::assert_snapshot!(world.said("sync-users"), @r###"
-    above-limit runner.yaml:11:38 `concurrency` is 9, above the connector's limit of 8 | lower it, or say that it is meant with `delivery: { force: true }`
+    above-limit pipelines/sync-users.yaml:3:13 `concurrency` is 9, above the connector's limit of 8 | lower it, or say that it is meant with `delivery: { force: true }`
     "###);
 }
 
@@ -529,7 +570,9 @@ fn check_all_looks_at_every_file_and_needs_no_secret() {
     let root = world.folder.path().canonicalize().unwrap();
     let shown: Vec<String> = all
         .iter()
-        .map(|(path, problems)| format!("{}: {}", path.strip_prefix(&root).unwrap().display(), show(problems.all()).trim()))
+        .map(|(path, problems)| {
+            format!("{}: {}", path.strip_prefix(&root).unwrap().display(), show(problems.all()).trim())
+        })
         .collect();
     insta::assert_snapshot!(shown.join("\n"), @r###"
     pipelines/bad.yaml: 
@@ -554,11 +597,64 @@ fn a_project_lists_what_it_has() {
     assert_eq!(project.environments, ["staging"]);
     assert_eq!(project.pipelines, ["pipelines/sync-users.yaml", "pipelines/update-users.yaml"]);
     assert_eq!((project.keep.runs, project.keep.days), (5, 30));
-    let names: Vec<_> = project.endpoints.iter().map(|info| (info.name.as_str(), info.title.as_deref())).collect();
-    assert_eq!(names, [("freshchat/create-user", Some("Create User")), ("freshchat/update-user", Some("Update User"))]);
+    let names: Vec<_> =
+        project.endpoints.iter().map(|info| (info.name.as_str(), info.title.as_deref())).collect();
+    assert_eq!(
+        names,
+        [("freshchat/create-user", Some("Create User")), ("freshchat/update-user", Some("Update User"))]
+    );
     let (connection, _) = world.with(|inputs| load_connection(&project, "our-hook", inputs)).unwrap();
     assert_eq!(connection.base_url, "https://hook.example.com/in");
     assert!(matches!(&connection.auth, Auth::ApiKeyHeader { name, value: Some(_) } if name == "X-Api-Key"));
-    let (endpoint, _) = world.with(|inputs| load_endpoint(&project, "freshchat/create-user", inputs)).unwrap();
+    let (endpoint, _) =
+        world.with(|inputs| load_endpoint(&project, "freshchat/create-user", inputs)).unwrap();
     assert_eq!(endpoint.sample.unwrap().get("big").unwrap().to_json(), "12345678901234567890123");
+}
+
+/// A file of ours as JSON, for the published schemas.
+fn as_json(node: &read::Node) -> serde_json::Value {
+    use read::Kind;
+    match &node.kind {
+        Kind::Null => serde_json::Value::Null,
+        Kind::Bool(value) => (*value).into(),
+        Kind::Number(number) => serde_json::from_str(number.as_str()).unwrap(),
+        Kind::Text(text) => text.as_str().into(),
+        Kind::List(items) => items.iter().map(as_json).collect(),
+        Kind::Map(entries) => entries.iter().map(|(key, node)| (key.value.clone(), as_json(node))).collect(),
+    }
+}
+
+#[test]
+fn the_published_schemas_accept_the_good_files_and_refuse_bad_ones() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config/project");
+    let valid = |kind: &str, text: &str| {
+        let source = std::sync::Arc::new(crate::model::SourceText { path: "x".into(), text: text.into() });
+        let node = read::parse(&source, &mut Problems::new()).unwrap();
+        let schema = jsonschema::draft7::new(&published_schema(kind).unwrap()).unwrap();
+        let errors: Vec<_> = schema.iter_errors(&as_json(&node)).map(|error| error.to_string()).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    };
+    for (kind, path) in [
+        ("runner", "runner.yaml"),
+        ("connector", "templates/freshchat/connector.yaml"),
+        ("endpoint", "templates/freshchat/create-user.yaml"),
+        ("endpoint", "templates/freshchat/update-user.yaml"),
+        ("pipeline", "pipelines/sync-users.yaml"),
+        ("pipeline", "pipelines/update-users.yaml"),
+    ] {
+        assert_eq!(valid(kind, &std::fs::read_to_string(root.join(path)).unwrap()), Ok(()), "{path}");
+    }
+    for (kind, bad) in [
+        ("runner", "conections: {}"),
+        ("runner", "environments: { a: { confirm: 1 } }"),
+        ("connector", "title: x"),
+        ("endpoint", "method: FETCH"),
+        ("endpoint", "method: GET\npath: /x\nidempotency: sometimes"),
+        ("pipeline", BASE.replace("source", "sauce").as_str()),
+        ("pipeline", format!("{BASE}delivery: {{ timeout: 30 }}").as_str()),
+        ("pipeline", format!("{BASE}delivery: {{ retrys: 30 }}").as_str()),
+        ("pipeline", format!("{BASE}delivery: {{ concurrency: 0 }}").as_str()),
+    ] {
+        assert!(valid(kind, bad).is_err(), "{bad}");
+    }
 }

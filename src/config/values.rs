@@ -6,9 +6,9 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use super::StatusMatch;
 use super::raw::{FromNode, published, wrong_type};
 use super::read::{Kind, Node};
-use super::StatusMatch;
 use crate::model::{Diagnostic, Problems};
 
 /// What is wrong with a value, and what could be typed.
@@ -25,7 +25,7 @@ fn wrong(message: impl Into<String>) -> Wrong {
 }
 
 /// The longest wait that can be set.
-const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_DURATION: Duration = Duration::from_hours(720);
 
 /// The most lanes that can be set.
 pub const MAX_CONCURRENCY: usize = 1024;
@@ -85,7 +85,7 @@ pub fn rate(text: &str) -> Result<f64, Wrong> {
         _ => return Err(wrong(form)),
     };
     let rate: f64 = count / seconds;
-    if count > 0.0 && rate <= 100_000.0 && rate >= 0.0001 {
+    if count > 0.0 && (0.0001..=100_000.0).contains(&rate) {
         Ok(rate)
     } else {
         Err(wrong("which is not between 1/h and 100000/s"))
@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn durations_have_units() {
         let ms = |text: &str| duration(text).map(|value| value.as_millis());
-        for (text, want) in [("30s", 30_000), ("500ms", 500), ("5min", 300_000), ("1.5s", 1500), ("2h", 7_200_000)]
+        for (text, want) in
+            [("30s", 30_000), ("500ms", 500), ("5min", 300_000), ("1.5s", 1500), ("2h", 7_200_000)]
         {
             assert_eq!(ms(text), Ok(want), "{text}");
         }
