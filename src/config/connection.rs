@@ -137,7 +137,7 @@ pub(super) fn resolve(
     let auth = auth(raw_auth.as_ref(), &settings, problems);
     let headers = headers(&raw_headers.0, &settings, problems);
     let with_secret =
-        auth.is_some() || headers.iter().any(|(_, value)| matches!(value, HeaderTemplate::Secret(_)));
+        auth.is_some() || raw_headers.0.iter().any(|(_, text)| secret_in(text, &settings).is_some());
     let sends = match (with_secret, own.allow_plain_http == Some(true)) {
         (false, _) => Credentials::None,
         (true, false) => Credentials::Sent,
@@ -241,6 +241,13 @@ fn credential(name: &Placed<String>, settings: &Settings, problems: &mut Problem
     }
 }
 
+/// The name of a secret setting that a text names.
+fn secret_in<'s>(text: &Placed<String>, settings: &'s Settings) -> Option<&'s str> {
+    settings
+        .names()
+        .find(|setting| settings.is_secret(setting) && text.value.contains(&format!("connection.{setting}")))
+}
+
 fn headers(
     raw: &[(Placed<String>, Placed<String>)],
     settings: &Settings,
@@ -249,13 +256,15 @@ fn headers(
     let mut found = Vec::new();
     for (name, text) in raw {
         check_header(name, problems);
-        let secret = settings.names().find(|setting| {
-            settings.is_secret(setting) && text.value.contains(&format!("connection.{setting}"))
-        });
-        let value = if secret.is_some() {
+        let value = if secret_in(text, settings).is_some() {
             match settings.expand(text, problems) {
                 None => continue,
-                Some(out) if out.unset => HeaderTemplate::Plain(Placed::new(out.text, text.place.clone())),
+                Some(out) if out.unset => {
+                    // Values of settings are not to be read as expressions.
+                    let shown = out.text.replace("{{", "{ {").replace("{%", "{ %").replace("{#", "{ #");
+                    HeaderTemplate::Plain(Placed::new(shown, text.place.clone()))
+                }
+
                 Some(out) => HeaderTemplate::Secret(Secret::new(out.text)),
             }
         } else {

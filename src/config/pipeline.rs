@@ -484,7 +484,7 @@ pub(super) fn vars(
 pub(super) fn bind(endpoint: &mut Endpoint, raw: &RawPipeline, problems: &mut Problems) {
     for (name, binding) in &raw.params.0 {
         if let Some(param) = endpoint.params.iter_mut().find(|param| param.name.value == name.value) {
-            param.binding = Some(binding.clone())
+            param.binding = Some(binding.clone());
         } else {
             let names: Vec<&str> = endpoint.params.iter().map(|param| param.name.value.as_str()).collect();
             let message = format!("the endpoint {} has no parameter `{}`", endpoint.name, name.value);

@@ -366,7 +366,7 @@ impl<T: FromNode> FromNode for Entries<T> {
 }
 
 impl FromNode for Tree {
-    fn read(node: &Node, _what: &str, problems: &mut Problems) -> Option<Self> {
+    fn read(node: &Node, _: &str, problems: &mut Problems) -> Option<Self> {
         if let Some(finding) = secret_elsewhere(node) {
             problems.push(finding);
             return None;
@@ -378,11 +378,11 @@ impl FromNode for Tree {
             Kind::Number(number) => Self::Number(number.clone(), place),
             Kind::Text(text) => Self::Text(Placed::new(text.clone(), place)),
             Kind::List(items) => {
-                Self::List(items.iter().filter_map(|item| Self::read(item, _what, problems)).collect(), place)
+                Self::List(items.iter().filter_map(|item| Self::read(item, "", problems)).collect(), place)
             }
             Kind::Map(entries) => {
                 let read = |(key, node): &(Placed<String>, Node)| {
-                    Some((key.clone(), Self::read(node, _what, problems)?))
+                    Some((key.clone(), Self::read(node, "", problems)?))
                 };
                 Self::Map(entries.iter().filter_map(read).collect(), place)
             }

@@ -82,6 +82,12 @@ impl Settings {
             );
             return None;
         };
+        // A text that cannot be used yet is only shown: no secret may get into it.
+        let is_unset = |part: &Part<'_>| match part {
+            Part::Setting(name, _) => matches!(self.get(name), Some(Slot::Unset { .. })),
+            Part::Text(_) => false,
+        };
+        let only_shown = parts.iter().any(is_unset);
         let mut out = Expanded { text: String::new(), secret: false, unset: false };
         for part in parts {
             match part {
@@ -93,7 +99,7 @@ impl Settings {
                     },
                     Some(Slot::Secret(secret)) => {
                         out.secret = true;
-                        out.text.push_str(secret.expose());
+                        out.text.push_str(if only_shown { "***" } else { secret.expose() });
                     }
                     Some(Slot::Unset { shown, secret }) => {
                         out.unset = true;

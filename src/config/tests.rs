@@ -658,3 +658,27 @@ fn the_published_schemas_accept_the_good_files_and_refuse_bad_ones() {
         assert!(valid(kind, bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn secret_headers_are_secrets_and_are_only_named_while_unset() {
+    let connector = "templates/freshchat/connector.yaml";
+    let world = || {
+        World::new().replaced(connector, "auth: { bearer: api_token }", "auth: none").replaced(
+            connector,
+            "Accept: application/json",
+            "X-Key: \"{{ connection.subdomain }} {{ connection.api_token }}\"",
+        )
+    };
+    let (pipeline, _) = world().load("sync-users").unwrap();
+    let [(_, HeaderTemplate::Secret(value))] = pipeline.connection.headers.as_slice() else { panic!() };
+    assert_eq!(value.expose(), "acme tok-en-secret");
+    let mut unset = world();
+    unset.variables.retain(|(name, _)| name != "FRESHCHAT_SUBDOMAIN");
+    let (pipeline, _) = unset.load("sync-users").unwrap();
+    let [(_, HeaderTemplate::Plain(text))] = pipeline.connection.headers.as_slice() else { panic!() };
+    assert_eq!(text.value, "${FRESHCHAT_SUBDOMAIN} ***");
+    let plain = world()
+        .replaced(connector, "base_url: \"{{ connection.base_url }}\"", "base_url: http://api.example.com")
+        .variable("FRESHCHAT_API_TOKEN", "");
+    assert!(plain.said("sync-users").starts_with("plain-http "));
+}
