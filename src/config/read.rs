@@ -159,7 +159,7 @@ pub(super) fn parse(source: &Arc<SourceText>, problems: &mut Problems) -> Option
     }
 }
 
-/// The options of every reading of YAML, as measured in `docs/why.md`.
+/// The options of every reading of YAML; the defaults of the parser would lose digits and words.
 fn options() -> serde_yaml::Options {
     serde_yaml::options! {
         strict_booleans: true,
