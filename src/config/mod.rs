@@ -5,6 +5,32 @@
 //! unknown keys refused, `resolve` makes the types of this module and collects every mistake.
 //! Invariant: after resolving, no value in here can be wrong in itself.
 
+mod base_url;
+mod connection;
+mod connector;
+mod delivery;
+mod endpoint;
+mod env;
+mod files;
+mod load;
+mod meaning;
+mod pipeline;
+mod project;
+mod published;
+mod raw;
+mod read;
+mod secrets;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod typed;
 mod types;
+mod values;
 
+pub use delivery::DeliveryOverrides;
+pub use env::EnvFile;
+pub use load::{check_all, load_connection, load_endpoint, load_pipeline, load_project};
+pub use project::{EndpointInfo, Inputs, Project};
+pub use published::{KINDS, published_schema};
 pub use types::*;
+pub use values::{Wrong, concurrency, duration, percent, rate, size, status};

@@ -75,6 +75,21 @@ pub struct Pipeline {
     pub meaning: String,
 }
 
+/// `keep:` how many closed runs stay (`runner.yaml`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Runs of a pipeline.
+    pub runs: u64,
+    /// Days after a run's end.
+    pub days: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { runs: 10, days: 30 }
+    }
+}
+
 /// What identifies a record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
@@ -270,6 +285,8 @@ pub struct Unset {
     pub message: String,
     /// Environment variable or file that would give it.
     pub from: String,
+    /// Where it was looked for, such as `looked in the environment and in .env`.
+    pub looked_in: String,
     /// Where it was written.
     pub place: Place,
 }

@@ -1,0 +1,291 @@
+//! The base URL of a connection, and the only substitution that exists in connectors.
+//!
+//! Pure. `{{ connection.NAME }}` is replaced once and its value is never looked into again, so a
+//! setting that holds braces stays what it is. Invariant: an accepted base URL is http or https,
+//! has no userinfo, query or fragment, and does not name a link-local or metadata address.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use url::{Host, Url};
+
+use super::secrets::hidden;
+use crate::model::{Diagnostic, Placed, Problems};
+
+/// A part of a text with `{{ connection.NAME }}` in it.
+#[derive(Debug, PartialEq)]
+pub(super) enum Part<'t> {
+    /// Literal text.
+    Text(&'t str),
+    /// The name of a setting, and where in the text it stands.
+    Setting(&'t str, std::ops::Range<usize>),
+}
+
+/// Splits a text. `None` when it has an expression that is more than the name of a setting.
+pub(super) fn parts(text: &str) -> Option<Vec<Part<'_>>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    loop {
+        let rest = text.get(at..)?;
+        let Some(open) = rest.find("{{") else {
+            found.push(Part::Text(rest));
+            return (!rest.contains("{%") && !rest.contains("{#")).then_some(found);
+        };
+        let (literal, behind) = (rest.get(..open)?, rest.get(open + 2..)?);
+        if literal.contains("{%") || literal.contains("{#") {
+            return None;
+        }
+        let close = behind.find("}}")?;
+        let inner = behind.get(..close)?;
+        let name = inner.trim_matches('-').trim().strip_prefix("connection.")?;
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return None;
+        }
+        found.push(Part::Text(literal));
+        let start = at + open + 2 + inner.find(name)?;
+        found.push(Part::Setting(name, start..start + name.len()));
+        at += open + 2 + close + 2;
+    }
+}
+
+/// What else about a connection decides whether its URL is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Credentials {
+    /// None are sent.
+    None,
+    /// They are sent, over https or to loopback only.
+    Sent,
+    /// They are sent, and the connection allows plain http.
+    SentAnyway,
+}
+
+/// Checks a base URL and gives it without a slash at the end. `${NAME}` stands for what is not set.
+pub(super) fn check(url: &Placed<String>, sends: Credentials, problems: &mut Problems) -> Option<String> {
+    let (text, place) = (url.value.as_str(), &url.place);
+    let unset = text.contains("${");
+    let parsed = match Url::parse(&without_unset(text)) {
+        Ok(parsed) if parsed.has_host() => parsed,
+        _ => {
+            // The text may hold a password.
+            let finding = Diagnostic::error("base-url", "the base URL is not a complete URL");
+            problems.push(finding.place(&hidden(place)).help("write it as `https://host/path`"));
+            return None;
+        }
+    };
+    let host = parsed.host_str().unwrap_or_default().to_owned();
+    let before = problems.errors();
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        problems.push(
+            Diagnostic::error(
+                "base-url-userinfo",
+                format!("the base URL of {host} holds a user name or password"),
+            )
+            .place(&hidden(place))
+            .help("use `auth: { basic: … }` with settings from the environment"),
+        );
+        return None;
+    }
+    for (part, mark) in [("query", parsed.query().map(|_| '?')), ("fragment", parsed.fragment().map(|_| '#'))]
+    {
+        if let Some(mark) = mark {
+            problems.push(
+                Diagnostic::error("base-url-part", format!("the base URL of {host} has a {part} (`{mark}`)"))
+                    .place(place)
+                    .help(
+                        "a base URL is scheme, host, port and path; put queries under `query:` of endpoints",
+                    ),
+            );
+        }
+    }
+    match parsed.scheme() {
+        "http" if sends == Credentials::Sent && !is_loopback(&parsed) && !unset_host(text) => {
+            let shown = format!("http://{host}");
+            problems.push(
+                Diagnostic::error(
+                    "plain-http",
+                    format!("credentials would go to {shown} without encryption"),
+                )
+                .place(place)
+                .help("use https, or set `allow_plain_http: true` in the connection"),
+            );
+        }
+        "http" | "https" => {}
+        other => {
+            problems.push(
+                Diagnostic::error("base-url", format!("the base URL begins with {other}://"))
+                    .place(place)
+                    .help("only https and http are possible"),
+            );
+        }
+    }
+    if is_refused(&parsed) {
+        problems.push(
+            Diagnostic::error("address-refused", format!("{host} is a link-local or metadata address"))
+                .place(place)
+                .help("requests never go to such addresses; name the host of the API"),
+        );
+    }
+    if problems.errors() > before {
+        return None;
+    }
+    let clean = if unset { text.to_owned() } else { parsed.to_string() };
+    Some(clean.trim_end_matches('/').to_owned())
+}
+
+/// The text with a harmless word in place of each `${NAME}`.
+fn without_unset(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("${") {
+        out.push_str(before);
+        // A text that is one unset setting as a whole still has to be a URL.
+        out.push_str(if before.is_empty() && out.is_empty() { "https://unset.invalid" } else { "unset" });
+        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    out + rest
+}
+
+/// Whether the host is not known yet.
+fn unset_host(text: &str) -> bool {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default().contains("${")
+}
+
+/// Whether requests stay on this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether the host is a literal link-local or metadata address, in whatever spelling: the URL
+/// parser has turned decimal, hex and octal forms into the address by now.
+fn is_refused(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            ["metadata.google.internal", "metadata", "instance-data"].contains(&name.as_str())
+        }
+        Some(Host::Ipv4(address)) => refused_v4(address),
+        Some(Host::Ipv6(address)) => {
+            let [a, .., g, h] = address.segments();
+            let embedded = Ipv4Addr::from((u32::from(g) << 16) | u32::from(h));
+            // IPv4-mapped, IPv4-compatible, NAT64
+            let embeds = matches!(address.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, ..]);
+            (a & 0xffc0) == 0xfe80
+                || address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+                || (embeds && refused_v4(embedded))
+        }
+        None => false,
+    }
+}
+
+fn refused_v4(address: Ipv4Addr) -> bool {
+    address.is_link_local() || address == Ipv4Addr::new(100, 100, 100, 200)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Place, SourceText};
+    use std::fmt::Write as _;
+    use std::sync::Arc;
+
+    fn run(url: &str, sends: Credentials) -> Result<String, (String, String)> {
+        let source = Arc::new(SourceText { path: "runner.yaml".into(), text: url.into() });
+        let place = Place::new(source, 0..url.len());
+        let mut problems = Problems::new();
+        check(&Placed::new(url.to_owned(), place), sends, &mut problems).ok_or_else(|| {
+            let found = problems.all();
+            let drawn = found.iter().filter_map(|found| found.place.as_ref());
+            let drawn: String = drawn.map(|place| place.source.text.as_str()).collect();
+            (
+                found
+                    .iter()
+                    .map(|found| format!("{}: {}", found.rule, found.message))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+                drawn,
+            )
+        })
+    }
+
+    #[test]
+    fn good_urls_lose_their_last_slash_only() {
+        for (url, want) in [
+            ("https://api.example.com/v2/", "https://api.example.com/v2"),
+            ("https://EXAMPLE.com:443", "https://example.com"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://localhost/x", "http://localhost/x"),
+            ("http://[::1]:80/", "http://[::1]"),
+            ("https://${SUB}.freshchat.com/v2/", "https://${SUB}.freshchat.com/v2"),
+            ("http://${HOST}/v2", "http://${HOST}/v2"),
+            ("${URL}", "${URL}"),
+        ] {
+            assert_eq!(run(url, Credentials::Sent).as_deref(), Ok(want), "{url}");
+        }
+    }
+
+    #[test]
+    fn bad_urls_say_what_is_not_allowed() {
+        let mut out = String::new();
+        for url in [
+            "http://10.0.0.1/x",
+            "https://user:pass@host/",
+            "https://host/?a=1",
+            "https://host/#f",
+            "ftp://host/",
+            "host/path",
+            "https://2852039166/",
+            "https://0xa9fea9fe/",
+            "https://0251.0376.0251.0376/",
+            "https://[::ffff:169.254.169.254]/",
+            "https://[::ffff:a9fe:a9fe]/",
+            "https://[fe80::1]/",
+            "https://169.254.169.254.",
+            "https://metadata.google.internal/",
+        ] {
+            let (found, drawn) = run(url, Credentials::Sent).unwrap_err();
+            assert!(!found.contains("pass@") && !drawn.contains("pass@"), "{found}");
+            let _ = writeln!(out, "{url} -> {found}");
+        }
+        insta::assert_snapshot!(out, @r"
+        http://10.0.0.1/x -> plain-http: credentials would go to http://10.0.0.1 without encryption
+        https://user:pass@host/ -> base-url-userinfo: the base URL of host holds a user name or password
+        https://host/?a=1 -> base-url-part: the base URL of host has a query (`?`)
+        https://host/#f -> base-url-part: the base URL of host has a fragment (`#`)
+        ftp://host/ -> base-url: the base URL begins with ftp://
+        host/path -> base-url: the base URL is not a complete URL
+        https://2852039166/ -> address-refused: 169.254.169.254 is a link-local or metadata address
+        https://0xa9fea9fe/ -> address-refused: 169.254.169.254 is a link-local or metadata address
+        https://0251.0376.0251.0376/ -> address-refused: 169.254.169.254 is a link-local or metadata address
+        https://[::ffff:169.254.169.254]/ -> address-refused: [::ffff:a9fe:a9fe] is a link-local or metadata address
+        https://[::ffff:a9fe:a9fe]/ -> address-refused: [::ffff:a9fe:a9fe] is a link-local or metadata address
+        https://[fe80::1]/ -> address-refused: [fe80::1] is a link-local or metadata address
+        https://169.254.169.254. -> address-refused: 169.254.169.254 is a link-local or metadata address
+        https://metadata.google.internal/ -> address-refused: metadata.google.internal is a link-local or metadata address
+        ");
+        assert!(run("http://10.0.0.1/x", Credentials::SentAnyway).is_ok());
+        assert!(run("http://10.0.0.1/x", Credentials::None).is_ok());
+    }
+
+    #[test]
+    fn only_names_of_settings_are_substituted() {
+        let got = parts("https://{{ connection.sub }}.x/{{connection.v}}").unwrap();
+        let want = [
+            Part::Text("https://"),
+            Part::Setting("sub", 22..25),
+            Part::Text(".x/"),
+            Part::Setting("v", 44..45),
+            Part::Text(""),
+        ];
+        assert_eq!(got, want);
+        for bad in
+            ["{{ connection.a | upper }}", "{{ vars.x }}", "{{ connection.a", "{% if x %}", "{{}}", "{# c #}"]
+        {
+            assert_eq!(parts(bad), None, "{bad}");
+        }
+    }
+}

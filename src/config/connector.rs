@@ -1,0 +1,271 @@
+//! `templates/<connector>/connector.yaml` as written, and the parts that endpoints share with it.
+
+use super::raw::{Entries, FromNode, Needed, OneOrMany, raw, words};
+use super::read::{Kind, Node};
+use super::values::{Lanes, Method, Rate};
+use super::{CheckCall, ErrorReading, Limits, OutcomeRule, ParamKind, StatusMatch, Then, Tree};
+use crate::model::{Diagnostic, Placed, Problems, Value};
+
+raw! {
+    /// A connector: what one API needs in general.
+    RawConnector, "a connector" {
+        /// Title for people.
+        title: Option<String>,
+        /// Where the API is documented.
+        docs: Option<String>,
+        /// What a connection of this connector has to give.
+        settings: Entries<RawSettingDecl>,
+        /// Scheme, host, port and path prefix; settings by `{{ connection.NAME }}`.
+        base_url: Needed<Placed<String>>,
+        /// How requests prove who sends them.
+        auth: Option<RawAuth>,
+        /// Headers of every request; settings by `{{ connection.NAME }}`, also secret ones.
+        headers: Entries<Placed<String>>,
+        /// Defaults that a pipeline may go below, and above with `force`.
+        limits: Option<RawLimits>,
+        /// How to read a refusal.
+        errors: Option<RawErrors>,
+        /// Exceptions from the usual reading of a reply; the first match decides.
+        outcomes: Vec<RawOutcome>,
+        /// What `runner check-connection` calls.
+        check: Option<RawCheck>,
+        /// How the embedded stand-in answers.
+        sandbox: Option<RawConnectorSandbox>,
+    }
+    wrong {
+        "url" => "the base of all URLs is written `base_url: https://host/path`",
+        "header" => "it is written `headers: { Name: value }`",
+        "pagination" => "reading from an API is not available yet",
+        "rate_headers" => "headers of rate limits are not read yet; set `limits: { rate: 50/s }`",
+    }
+}
+
+raw! {
+    /// A setting that a connection has to give.
+    RawSettingDecl, "a setting" {
+        /// Its type; text unless said.
+        r#type: Option<ParamKind>,
+        /// Whether its value must not be seen.
+        secret: Option<bool>,
+        /// A regular expression that its text has to match.
+        pattern: Option<Placed<String>>,
+        /// Its value when a connection gives none; settings by `{{ connection.NAME }}`.
+        default: Option<Placed<Value>>,
+        /// Whether a connection has to give it; true unless there is a default.
+        required: Option<bool>,
+        /// What it is and where to find it.
+        description: Option<String>,
+    }
+}
+
+raw! {
+    /// Recommended limits.
+    RawLimits, "`limits`" {
+        /// Requests in flight at once.
+        concurrency: Option<Lanes>,
+        /// Requests in a time, such as `50/s`.
+        rate: Option<Rate>,
+    }
+}
+
+raw! {
+    /// How to read a refusal.
+    RawErrors, "`errors`" {
+        /// The machine word: an expression over `response`.
+        class: Option<Placed<String>>,
+        /// The text for people: an expression over `response`.
+        message: Option<Placed<String>>,
+    }
+}
+
+raw! {
+    /// An exception from the usual reading of a reply.
+    RawOutcome, "an outcome" {
+        /// Statuses it is for, such as `404` or `4xx`; any if it is missing.
+        status: OneOrMany<StatusMatch>,
+        /// An expression over `response` that has to be true.
+        when: Option<Placed<String>>,
+        /// What it decides.
+        then: Needed<Then>,
+        /// Class to note instead of the usual.
+        class: Option<String>,
+        /// Message to show.
+        message: Option<Placed<String>>,
+        /// Whether it decides even when an earlier attempt ended unknown.
+        after_unknown: Option<bool>,
+    }
+}
+
+raw! {
+    /// A call that only looks.
+    RawCheck, "`check`" {
+        /// The method; GET unless said.
+        method: Option<Method>,
+        /// The path below the base URL.
+        path: Needed<Placed<String>>,
+    }
+}
+
+raw! {
+    /// How the embedded stand-in answers.
+    RawConnectorSandbox, "`sandbox`" {
+        /// Body of its errors, with `{{ status }}`, `{{ class }}` and `{{ message }}`.
+        error: Option<Tree>,
+    }
+}
+
+words!(Then {
+    "delivered" => Self::Delivered,
+    "retry" => Self::Retry,
+    "failed" => Self::Failed,
+    "in_doubt" => Self::InDoubt,
+    "skipped" => Self::Skipped,
+    "stop" => Self::Stop,
+});
+
+/// `auth:`
+#[derive(Debug, Clone)]
+pub(super) enum RawAuth {
+    /// `none`
+    None,
+    /// `{ bearer: … }` and the like.
+    Kinds(Box<RawAuthKinds>),
+}
+
+raw! {
+    /// One kind of credentials; each names settings.
+    RawAuthKinds, "`auth`" {
+        /// `Authorization: Bearer`: the setting that holds the token.
+        bearer: Option<Placed<String>>,
+        /// `Authorization: Basic`
+        basic: Option<RawBasic>,
+        /// A key in a header or in the query.
+        api_key: Option<RawApiKey>,
+    }
+    wrong {
+        "oauth2" => "oauth2 is not available yet; bearer, basic and api_key are",
+        "jwt" => "jwt is not available yet; bearer, basic and api_key are",
+        "hmac" => "hmac is not available yet; bearer, basic and api_key are",
+        "aws_sigv4" => "aws_sigv4 is not available yet; bearer, basic and api_key are",
+        "token" => "it is written `auth: { bearer: NAME_OF_A_SETTING }`",
+    }
+}
+
+raw! {
+    /// User name and password.
+    RawBasic, "`basic`" {
+        /// The setting that holds the user name.
+        user: Needed<Placed<String>>,
+        /// The setting that holds the password.
+        password: Needed<Placed<String>>,
+    }
+    wrong {
+        "username" => "it is written `basic: { user: SETTING, password: SETTING }`",
+    }
+}
+
+raw! {
+    /// A key in a header or in the query.
+    RawApiKey, "`api_key`" {
+        /// The header that holds it.
+        header: Option<Placed<String>>,
+        /// The query parameter that holds it.
+        query: Option<Placed<String>>,
+        /// The setting that holds the key.
+        value: Needed<Placed<String>>,
+    }
+    wrong {
+        "name" => "it is written `api_key: { header: X-Api-Key, value: SETTING }`, or with `query`",
+    }
+}
+
+impl FromNode for RawAuth {
+    fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
+        if let Kind::Text(_) = node.kind {
+            return super::raw::word(node, what, &["none"], problems).map(|_| Self::None);
+        }
+        let kinds = RawAuthKinds::read(node, what, problems)?;
+        let count = [kinds.bearer.is_some(), kinds.basic.is_some(), kinds.api_key.is_some()];
+        if count.iter().filter(|there| **there).count() != 1 {
+            problems.push(
+                Diagnostic::error("auth", "`auth` has to name exactly one kind")
+                    .place(&node.place)
+                    .help("write `auth: none`, or one of `bearer`, `basic`, `api_key`"),
+            );
+            return None;
+        }
+        Some(Self::Kinds(Box::new(kinds)))
+    }
+}
+
+impl schemars::JsonSchema for RawAuth {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Auth".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let kinds = generator.subschema_for::<RawAuthKinds>();
+        schemars::json_schema!({ "anyOf": [{ "const": "none" }, kinds] })
+    }
+}
+
+impl RawOutcome {
+    pub(super) fn resolve(&self) -> Option<OutcomeRule> {
+        Some(OutcomeRule {
+            statuses: self.status.0.clone(),
+            when: self.when.clone(),
+            then: self.then.0?,
+            class: self.class.clone(),
+            message: self.message.clone(),
+            after_unknown: self.after_unknown == Some(true),
+            place: self.place.clone(),
+        })
+    }
+}
+
+impl RawErrors {
+    pub(super) fn resolve(&self) -> ErrorReading {
+        ErrorReading { class: self.class.clone(), message: self.message.clone() }
+    }
+}
+
+impl RawLimits {
+    pub(super) fn resolve(&self) -> Limits {
+        Limits { concurrency: self.concurrency.map(|lanes| lanes.0), rate: self.rate.map(|rate| rate.0) }
+    }
+}
+
+impl RawCheck {
+    pub(super) fn resolve(&self, problems: &mut Problems) -> Option<CheckCall> {
+        let path = self.path.0.clone()?;
+        super::endpoint::check_path(&path, problems);
+        let method = self.method.as_ref().map_or(http::Method::GET, |method| method.0.clone());
+        Some(CheckCall { method, path })
+    }
+}
+
+/// Headers that frame or route a request are not for templates to set.
+pub(super) fn check_header(name: &Placed<String>, problems: &mut Problems) {
+    const FRAMING: [&str; 11] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let lower = name.value.to_ascii_lowercase();
+    if FRAMING.contains(&lower.as_str()) {
+        problems.push(
+            Diagnostic::error("header-not-allowed", format!("the header `{}` cannot be set", name.value))
+                .place(&name.place)
+                .help("it frames or routes the request, which is done by the sender itself"),
+        );
+    } else if http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
+        problems.at("header-name", &name.place, format!("`{}` is not the name of a header", name.value));
+    }
+}

@@ -1,0 +1,284 @@
+//! `delivery:` of a pipeline, laid over the defaults of `runner.yaml`.
+//!
+//! Pure. What happens to a record in doubt is derived here from the endpoint, once, so that no
+//! later stage decides it again.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use super::raw::{FromNode, raw, words};
+use super::read::Node;
+use super::values::{Count, Lanes, Percent, Rate, Size, Span, Tries, Window};
+use super::{Delivery, Durability, Endpoint, Idempotency, InDoubt, Limits, Mode, OnFailure, Retry, StopWhen};
+use crate::model::{Diagnostic, Place, Placed, Problems};
+
+raw! {
+    /// How requests are delivered.
+    RawDelivery, "`delivery`" {
+        /// Whether an attempt that may have acted can be repeated at all.
+        mode: Option<Placed<Mode>>,
+        /// What happens to a record in doubt; `auto` goes by the endpoint.
+        in_doubt: Option<Placed<Doubt>>,
+        /// Requests in flight at once, 1 to 1024.
+        concurrency: Option<Placed<Lanes>>,
+        /// Requests in a time, such as `20/s`.
+        rate: Option<Placed<Rate>>,
+        /// Whether more than the connector's limits is meant.
+        force: Option<bool>,
+        /// Limit on one attempt, to the end of the reply; 60s unless said.
+        timeout: Option<Span>,
+        /// Limit on making a connection; 10s unless said.
+        connect_timeout: Option<Span>,
+        /// How long an orderly stop waits for replies; 20s unless said.
+        stop_grace: Option<Span>,
+        /// What the checkpoint survives; loss of power unless said.
+        durability: Option<Durability>,
+        /// When an attempt is repeated.
+        retry: Option<RawRetry>,
+        /// What must not be in flight together; the key unless said.
+        order_by: Option<Placed<String>>,
+        /// Whether later records of an order value go on after a failure.
+        on_failure: Option<OnFailure>,
+        /// When the run gives up.
+        stop_when: Option<RawStopWhen>,
+        /// Bytes kept of one reply; 1MiB unless said.
+        max_reply: Option<Size>,
+        /// Bytes of one body; 8MiB unless said.
+        max_body: Option<Size>,
+    }
+    wrong {
+        "retries" => "did you mean `retry`? It is written `retry: { attempts: 3 }`",
+        "retrys" => "did you mean `retry`? It is written `retry: { attempts: 3 }`",
+        "attempts" => "it is written `retry: { attempts: 3 }`",
+        "rate_limit" => "it is written `rate: 20/s`",
+        "parallel" => "it is written `concurrency: 8`",
+        "workers" => "it is written `concurrency: 8`",
+    }
+}
+
+raw! {
+    /// When an attempt is repeated.
+    RawRetry, "`retry`" {
+        /// Sendings in all; 1 means no retry, 4 unless said.
+        attempts: Option<Tries>,
+        /// Upper end of the first random wait; 500ms unless said.
+        first_wait: Option<Span>,
+        /// Upper end of any random wait; 60s unless said.
+        max_wait: Option<Span>,
+        /// A longer wait asked for by the far side stops the run; 5min unless said.
+        max_retry_after: Option<Span>,
+    }
+    wrong {
+        "max_attempts" => "it is written `attempts: 4`, which counts all sendings",
+        "backoff" => "waits are written `first_wait: 500ms` and `max_wait: 60s`",
+    }
+}
+
+raw! {
+    /// When the run gives up.
+    RawStopWhen, "`stop_when`" {
+        /// Failed and invalid records in all.
+        failures: Option<Count>,
+        /// Share of failures among the last `window` outcomes, such as `5%`.
+        failure_rate: Option<Percent>,
+        /// Outcomes that the rate looks at; 200 unless said.
+        window: Option<Window>,
+        /// The first so many go one at a time; more than half refused halts the run.
+        canary: Option<Count>,
+        /// Attempts in a row without a usable answer; 50 unless said.
+        consecutive: Option<Count>,
+    }
+}
+
+words!(Mode {
+    "at_least_once" => Self::AtLeastOnce,
+    "at_most_once" => Self::AtMostOnce,
+});
+words!(Durability {
+    "power" => Self::Power,
+    "process" => Self::Process,
+});
+words!(OnFailure {
+    "continue" => Self::Continue,
+    "hold_rest" => Self::HoldRest,
+});
+
+/// `in_doubt:` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// By the endpoint.
+    Auto,
+    /// As said.
+    Is(InDoubt),
+}
+
+words!(Doubt {
+    "auto" => Doubt::Auto,
+    "resend" => Doubt::Is(InDoubt::Resend),
+    "probe" => Doubt::Is(InDoubt::Probe),
+    "hold" => Doubt::Is(InDoubt::Hold),
+    "skip" => Doubt::Is(InDoubt::Skip),
+});
+
+/// What the command line says instead of the files.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeliveryOverrides {
+    /// `--concurrency`
+    pub concurrency: Option<NonZeroUsize>,
+    /// `--rate`, in requests a second.
+    pub rate: Option<f64>,
+}
+
+/// Reads the pipeline's block over the project's defaults. The defaults are checked elsewhere.
+pub(super) fn read(
+    own: Option<&Node>,
+    defaults: Option<&Node>,
+    problems: &mut Problems,
+) -> Option<RawDelivery> {
+    if let Some(own) = own {
+        RawDelivery::read(own, "delivery", problems)?;
+    }
+    let node = match (defaults, own) {
+        (Some(defaults), Some(own)) => defaults.clone().merged(own),
+        (Some(one), None) | (None, Some(one)) => one.clone(),
+        (None, None) => return None,
+    };
+    // Every mistake in here was noted where its own file was read.
+    RawDelivery::read(&node, "delivery", &mut Problems::new())
+}
+
+/// Makes the delivery rules, or notes what is wrong.
+pub(super) fn resolve(
+    raw: Option<&RawDelivery>,
+    endpoint: Option<&Endpoint>,
+    limits: &Limits,
+    overrides: DeliveryOverrides,
+    at: &Place,
+    problems: &mut Problems,
+) -> Delivery {
+    let span =
+        |get: fn(&RawDelivery) -> Option<Span>, default: Duration| raw.and_then(get).map_or(default, |s| s.0);
+    let retry = raw.and_then(|raw| raw.retry.as_ref());
+    let wait =
+        |get: fn(&RawRetry) -> Option<Span>, default: Duration| retry.and_then(get).map_or(default, |s| s.0);
+    let stop = raw.and_then(|raw| raw.stop_when.as_ref());
+    let mode = raw.and_then(|raw| raw.mode.as_ref()).map_or(Mode::default(), |mode| mode.value);
+    let forced = raw.is_some_and(|raw| raw.force == Some(true));
+    let first_wait = wait(|r| r.first_wait, Duration::from_millis(500));
+    let max_wait = wait(|r| r.max_wait, Duration::from_mins(1));
+    if first_wait > max_wait
+        && let Some(retry) = retry
+    {
+        problems.at("bad-value", &retry.place, "`first_wait` is longer than `max_wait`");
+    }
+    Delivery {
+        mode,
+        in_doubt: in_doubt(raw.and_then(|raw| raw.in_doubt.as_ref()), mode, endpoint, problems),
+        concurrency: lanes(raw, limits, overrides, forced, at, problems),
+        rate: rate(raw, limits, overrides, forced, at, problems),
+        timeout: span(|r| r.timeout, Duration::from_mins(1)),
+        connect_timeout: span(|r| r.connect_timeout, Duration::from_secs(10)),
+        stop_grace: span(|r| r.stop_grace, Duration::from_secs(20)),
+        durability: raw.and_then(|raw| raw.durability).unwrap_or_default(),
+        retry: Retry {
+            attempts: retry
+                .and_then(|retry| retry.attempts)
+                .map_or(NonZeroU32::MIN.saturating_add(3), |t| t.0),
+            first_wait,
+            max_wait,
+            max_retry_after: wait(|r| r.max_retry_after, Duration::from_mins(5)),
+        },
+        order_by: raw.and_then(|raw| raw.order_by.clone()),
+        on_failure: raw.and_then(|raw| raw.on_failure).unwrap_or_default(),
+        stop_when: StopWhen {
+            failures: stop.and_then(|stop| stop.failures).map(|count| count.0),
+            failure_rate: stop.and_then(|stop| stop.failure_rate).map(|share| share.0),
+            window: stop.and_then(|stop| stop.window).map_or(200, |window| window.0),
+            canary: stop.and_then(|stop| stop.canary).map(|count| count.0),
+            consecutive: stop.and_then(|stop| stop.consecutive).map_or(50, |count| count.0),
+        },
+        max_reply: raw.and_then(|raw| raw.max_reply).map_or(1 << 20, |size| size.0),
+        max_body: raw.and_then(|raw| raw.max_body).map_or(8 << 20, |size| size.0),
+    }
+}
+
+/// What happens to a record in doubt (guarantees, section 4).
+fn in_doubt(
+    written: Option<&Placed<Doubt>>,
+    mode: Mode,
+    endpoint: Option<&Endpoint>,
+    problems: &mut Problems,
+) -> InDoubt {
+    let repeatable = endpoint.is_some_and(|endpoint| endpoint.idempotency != Idempotency::None);
+    let Some(Placed { value: Doubt::Is(said), place }) = written else {
+        return if mode == Mode::AtLeastOnce && repeatable { InDoubt::Resend } else { InDoubt::Hold };
+    };
+    match said {
+        InDoubt::Probe => problems.push(
+            Diagnostic::error("probe-unavailable", "`in_doubt: probe` is not available yet")
+                .place(place)
+                .help("use `hold`, and settle held records with `runner resolve`"),
+        ),
+        InDoubt::Resend if mode == Mode::AtMostOnce => problems.push(
+            Diagnostic::error("resend-at-most-once", "`at_most_once` never sends a record in doubt again")
+                .place(place)
+                .help("use `in_doubt: hold`, or `mode: at_least_once`"),
+        ),
+        InDoubt::Resend if !repeatable && endpoint.is_some() => problems.push(
+            Diagnostic::warning("duplicates-accepted", "records in doubt are sent again, and the far side may act twice")
+                .place(place)
+                .help("`idempotency:` in the endpoint says that a repeat is harmless; `in_doubt: hold` waits for a person"),
+        ),
+        _ => {}
+    }
+    *said
+}
+
+fn lanes(
+    raw: Option<&RawDelivery>,
+    limits: &Limits,
+    overrides: DeliveryOverrides,
+    forced: bool,
+    at: &Place,
+    problems: &mut Problems,
+) -> NonZeroUsize {
+    let written = raw.and_then(|raw| raw.concurrency.as_ref());
+    let default = limits.concurrency.unwrap_or(NonZeroUsize::MIN.saturating_add(7));
+    let value = overrides.concurrency.or_else(|| written.map(|lanes| lanes.value.0)).unwrap_or(default);
+    if let Some(limit) = limits.concurrency
+        && value > limit
+        && !forced
+    {
+        let written = written.filter(|_| overrides.concurrency.is_none());
+        let place = written.map_or(at, |written| &written.place);
+        problems.push(above_limit("concurrency", &value.to_string(), &limit.to_string(), place));
+    }
+    value
+}
+
+fn rate(
+    raw: Option<&RawDelivery>,
+    limits: &Limits,
+    overrides: DeliveryOverrides,
+    forced: bool,
+    at: &Place,
+    problems: &mut Problems,
+) -> Option<f64> {
+    let written = raw.and_then(|raw| raw.rate.as_ref());
+    let value = overrides.rate.or_else(|| written.map(|rate| rate.value.0)).or(limits.rate);
+    if let (Some(limit), Some(value)) = (limits.rate, value)
+        && value > limit
+        && !forced
+    {
+        let written = written.filter(|_| overrides.rate.is_none());
+        let place = written.map_or(at, |written| &written.place);
+        problems.push(above_limit("rate", &format!("{value}/s"), &format!("{limit}/s"), place));
+    }
+    value
+}
+
+fn above_limit(key: &str, value: &str, limit: &str, place: &Place) -> Diagnostic {
+    Diagnostic::error("above-limit", format!("`{key}` is {value}, above the connector's limit of {limit}"))
+        .place(place)
+        .help("lower it, or say that it is meant with `delivery: { force: true }`")
+}

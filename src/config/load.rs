@@ -1,0 +1,420 @@
+//! From names and paths to resolved values: the entry points of `config`.
+//!
+//! Each reads what it needs, collects every mistake of all files it touched, and only then fails.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::connection::{self, Parts, RawConnection};
+use super::connector::RawConnector;
+use super::endpoint::{self, Around, RawEndpoint};
+use super::env::Environment;
+use super::files::{Files, is_yaml, start_of, yaml_below};
+use super::meaning::{self, Meaning};
+use super::pipeline::{self, Missing, RawPipeline};
+use super::project::{self, Inputs, Project, find_root};
+use super::raw::FromNode;
+use super::read::{Kind, Node};
+use super::{Connection, Endpoint, Limits, Pipeline, delivery};
+use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
+
+/// Reads one pipeline and everything it refers to. Warnings come beside it.
+pub fn load_pipeline(path_or_name: &str, inputs: &Inputs<'_>) -> Result<(Pipeline, Problems), Failure> {
+    let (root, path) = find_pipeline(path_or_name, inputs.cwd)?;
+    let mut loader = Loader::open(root, inputs);
+    let pipeline = loader.pipeline(&path, Missing::Refused);
+    match pipeline {
+        Some(mut pipeline) if !loader.problems.has_errors() => {
+            pipeline.files = loader.files.texts();
+            Ok((pipeline, loader.problems))
+        }
+        _ => Err(Failure::config(loader.problems)),
+    }
+}
+
+/// Reads `runner.yaml` and lists what lies beside it.
+pub fn load_project(inputs: &Inputs<'_>) -> Result<Project, Failure> {
+    let loader = Loader::open(find_root(inputs.cwd)?, inputs);
+    if loader.problems.has_errors() {
+        return Err(Failure::config(loader.problems));
+    }
+    Ok(loader.project)
+}
+
+/// Reads a template by its name, with the connector of its folder around it.
+pub fn load_endpoint(
+    project: &Project,
+    name: &str,
+    inputs: &Inputs<'_>,
+) -> Result<(Endpoint, Problems), Failure> {
+    let mut loader = Loader::open(project.root.clone(), inputs);
+    let place = Place::start_of(command_line(name));
+    let folder = name.split('/').next().unwrap_or_default().to_owned();
+    let connector = loader.connector(&Placed::new(folder, place.clone()));
+    let endpoint =
+        loader.template(&Placed::new(name.to_owned(), place), connector.as_ref().map(|(_, raw)| raw));
+    finish(endpoint, loader.problems)
+}
+
+/// Reads a connection by its name.
+pub fn load_connection(
+    project: &Project,
+    name: &str,
+    inputs: &Inputs<'_>,
+) -> Result<(Connection, Problems), Failure> {
+    let mut loader = Loader::open(project.root.clone(), inputs);
+    let place = Place::start_of(command_line(name));
+    let connection =
+        loader.named_connection(&Placed::new(name.to_owned(), place)).map(|(connection, _)| connection);
+    finish(connection, loader.problems)
+}
+
+/// Checks every file of ours below the paths (the project without any), and what they refer to.
+/// Needs no secret and no value of a variable.
+pub fn check_all(paths: &[PathBuf], inputs: &Inputs<'_>) -> Vec<(PathBuf, Problems)> {
+    let mut found: BTreeMap<PathBuf, Problems> = BTreeMap::new();
+    let here = [inputs.cwd.to_path_buf()];
+    let mut roots = Vec::new();
+    let mut wanted = Vec::new();
+    for path in if paths.is_empty() { &here } else { paths } {
+        let full = inputs.cwd.join(path);
+        let full = full.canonicalize().unwrap_or(full);
+        match find_root(&full) {
+            Ok(root) => {
+                let all = if paths.is_empty() { root.clone() } else { full };
+                wanted.extend(if all.is_dir() { yaml_below(&all) } else { vec![all] });
+                if !roots.contains(&root) {
+                    roots.push(root);
+                }
+            }
+            Err(failure) => {
+                let problems = found.entry(full).or_default();
+                failure.diagnostics.into_iter().for_each(|finding| problems.push(finding));
+            }
+        }
+    }
+    wanted.sort();
+    wanted.dedup();
+    for path in wanted {
+        let Some(root) =
+            roots.iter().filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len())
+        else {
+            continue;
+        };
+        let mut loader = Loader::open(root.clone(), inputs);
+        if !loader.check(&path) {
+            continue;
+        }
+        // What a file refers to is reported with the file in which it stands, once.
+        found.entry(path).or_default();
+        for finding in loader.problems.into_sorted() {
+            let home = match &finding.place {
+                Some(place) => root.join(place.path()),
+                None => root.join("runner.yaml"),
+            };
+            let problems = found.entry(home).or_default();
+            let same = |known: &Diagnostic| {
+                known.rule == finding.rule && known.message == finding.message && known.place == finding.place
+            };
+            if !problems.all().iter().any(same) {
+                problems.push(finding);
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn finish<T>(value: Option<T>, problems: Problems) -> Result<(T, Problems), Failure> {
+    match value {
+        Some(value) if !problems.has_errors() => Ok((value, problems)),
+        _ => Err(Failure::config(problems)),
+    }
+}
+
+/// A text that stands for what was typed on the command line.
+fn command_line(text: &str) -> std::sync::Arc<SourceText> {
+    std::sync::Arc::new(SourceText { path: "command line".into(), text: text.to_owned() })
+}
+
+/// A pipeline by its path, or by its name below `pipelines/`.
+fn find_pipeline(path_or_name: &str, cwd: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+    let direct = cwd.join(path_or_name);
+    if direct.is_file() {
+        let full = direct.canonicalize().unwrap_or(direct);
+        let root = find_root(full.parent().unwrap_or(cwd))?;
+        return Ok((root, full));
+    }
+    let root = find_root(cwd)?;
+    let all = project::pipelines(&root);
+    let stem = |path: &Path| path.strip_prefix(root.join("pipelines")).unwrap_or(path).with_extension("");
+    if let Some(found) = all.iter().find(|path| stem(path) == Path::new(path_or_name)) {
+        return Ok((root.clone(), found.clone()));
+    }
+    let names: Vec<String> = all.iter().map(|path| stem(path).to_string_lossy().into_owned()).collect();
+    let finding = Diagnostic::error("pipeline-missing", format!("there is no pipeline `{path_or_name}`"))
+        .note(format!("looked for {} and below {}", direct.display(), root.join("pipelines").display()));
+    let wanted = Path::new(path_or_name).with_extension("");
+    let wanted = wanted.file_name().unwrap_or_default().to_string_lossy();
+    let help = did_you_mean(&wanted, names.iter().map(String::as_str));
+    let help = help.unwrap_or_else(|| "`runner list pipelines` shows what there is".to_owned());
+    Err(Failure::new(Class::Config, finding.help(help)))
+}
+
+struct Loader<'a> {
+    inputs: &'a Inputs<'a>,
+    files: Files,
+    project: Project,
+    env: Environment<'a>,
+    problems: Problems,
+}
+
+impl<'a> Loader<'a> {
+    fn open(root: PathBuf, inputs: &'a Inputs<'a>) -> Self {
+        let mut problems = Problems::new();
+        let root = root.canonicalize().unwrap_or(root);
+        let mut files = Files::new(root.clone());
+        let project = project::read(&mut files, inputs, &mut problems);
+        // The connections' file is compared by what it resolves to, not by its text.
+        files = Files::new(root.clone());
+        let env = Environment::open(inputs.environment, &inputs.env_file, inputs.cwd, &root, &mut problems);
+        Self { inputs, files, project, env, problems }
+    }
+
+    fn pipeline(&mut self, path: &Path, missing: Missing) -> Option<Pipeline> {
+        let node = self.files.yaml(path, &mut self.problems)?;
+        let raw = RawPipeline::read(&node, "a pipeline", &mut self.problems)?;
+        let made = raw.connection.0.as_ref().and_then(|node| self.connection(node));
+        let (connection, connector) =
+            made.map_or((None, None), |(connection, connector)| (Some(connection), connector));
+        let mut endpoint = raw
+            .endpoint
+            .0
+            .as_ref()
+            .and_then(|node| self.endpoint(node, connection.as_ref(), connector.as_ref()));
+        let problems = &mut self.problems;
+        if let Some(endpoint) = &mut endpoint {
+            pipeline::bind(endpoint, &raw, problems);
+        }
+        if let Some(schema) = &raw.schema {
+            self.files.text(schema, "schema-missing", "the schema", problems);
+        }
+        let raw_delivery = delivery::read(raw.delivery.as_ref(), self.project.delivery.as_ref(), problems);
+        let limits = connection.as_ref().map_or_else(Limits::default, |connection| connection.limits.clone());
+        let at = raw.connection.0.as_ref().map_or_else(|| start_of(&node), |node| node.place.clone());
+        let delivery = delivery::resolve(
+            raw_delivery.as_ref(),
+            endpoint.as_ref(),
+            &limits,
+            self.inputs.delivery,
+            &at,
+            problems,
+        );
+        let input = self.inputs.input.map(|input| (input, self.inputs.cwd));
+        let source = pipeline::source(raw.source.0.as_ref(), input, &self.files, problems);
+        let vars = pipeline::vars(&raw.vars.0, self.inputs.vars, self.inputs.environment, missing, problems);
+        let select = pipeline::select(raw.select.as_ref());
+        let key = raw.key.map(|key| key.0);
+        let name = pipeline_name(raw.name.as_ref(), path, problems)?;
+        let (connection, endpoint, source) = (connection?, endpoint?, source?);
+        let meaning = meaning::text(&Meaning {
+            connection: &connection,
+            endpoint: &endpoint,
+            source: &source,
+            schema: raw.schema.as_ref(),
+            key: key.as_ref(),
+            vars: &vars,
+            select: &select,
+            order_by: delivery.order_by.as_ref(),
+        });
+        Some(Pipeline {
+            name,
+            path: self.files.shown(path),
+            root: self.project.root.clone(),
+            description: raw.description,
+            connection,
+            endpoint,
+            source,
+            schema: raw.schema,
+            key,
+            vars,
+            select,
+            delivery,
+            responses_file: raw.responses.is_some_and(|responses| responses.file == Some(true)),
+            sync: raw.sync,
+            on_new_input: raw.on_new_input.unwrap_or_default(),
+            state_dir: self.project.state_dir.clone(),
+            require_state: self.project.require_state,
+            environment: self.project.environment.clone(),
+            confirm: self.project.confirm,
+            files: Vec::new(),
+            meaning,
+        })
+    }
+
+    fn connection(&mut self, node: &Node) -> Option<(Connection, Option<(String, RawConnector)>)> {
+        if let Kind::Text(name) = &node.kind {
+            return self.named_connection(&Placed::new(name.clone(), node.place.clone()));
+        }
+        let raw = connection::in_place(node, &mut self.problems)?;
+        self.made("in place", &node.place, &raw)
+    }
+
+    fn named_connection(
+        &mut self,
+        name: &Placed<String>,
+    ) -> Option<(Connection, Option<(String, RawConnector)>)> {
+        let found = self.project.raw_connections.iter().find(|(known, _)| known.value == name.value);
+        let Some((_, raw)) = found else {
+            let finding = Diagnostic::error(
+                "unknown-connection",
+                format!("runner.yaml has no connection `{}`", name.value),
+            )
+            .place(&name.place);
+            let names = &self.project.connections;
+            self.problems.push(match did_you_mean(&name.value, names.iter().map(String::as_str)) {
+                Some(help) => finding.help(help),
+                None if names.is_empty() => finding.help("add it under `connections:` in runner.yaml"),
+                None => finding.help(format!("it has: {}", names.join(", "))),
+            });
+            return None;
+        };
+        let raw = raw.clone();
+        self.made(&name.value, &name.place, &raw)
+    }
+
+    fn made(
+        &mut self,
+        name: &str,
+        place: &Place,
+        raw: &RawConnection,
+    ) -> Option<(Connection, Option<(String, RawConnector)>)> {
+        let connector = match &raw.own.connector {
+            Some(folder) => Some(self.connector(folder)?),
+            None => None,
+        };
+        let parts =
+            Parts { name, place, raw, connector: connector.as_ref().map(|(name, raw)| (name.as_str(), raw)) };
+        let connection = connection::resolve(&parts, &self.env, &self.files, &mut self.problems)?;
+        Some((connection, connector))
+    }
+
+    fn connector(&mut self, folder: &Placed<String>) -> Option<(String, RawConnector)> {
+        let path = folder.clone().map(|folder| format!("templates/{folder}/connector.yaml"));
+        self.files.text(&path, "connector-missing", "the connector", &mut self.problems)?;
+        let full = self.files.inside(&path.value).ok()?;
+        let node = self.files.yaml(&full, &mut self.problems)?;
+        let raw = RawConnector::read(&node, "a connector", &mut self.problems)?;
+        check_connector(&raw, &mut self.problems);
+        Some((folder.value.clone(), raw))
+    }
+
+    fn endpoint(
+        &mut self,
+        node: &Node,
+        connection: Option<&Connection>,
+        connector: Option<&(String, RawConnector)>,
+    ) -> Option<Endpoint> {
+        let Kind::Text(name) = &node.kind else {
+            let raw = endpoint::in_place(node, &mut self.problems)?;
+            let around = Around {
+                name: "in place",
+                place: &node.place,
+                folder: "",
+                connector: connector.map(|(_, raw)| raw),
+                base_url: Some(connection.map_or("", |connection| connection.base_url.as_str())),
+            };
+            return endpoint::resolve(&raw, &around, &mut self.files, &mut self.problems);
+        };
+        if let Some((folder, _)) = connector
+            && !name.starts_with(&format!("{folder}/"))
+            && !name.contains("..")
+        {
+            self.problems.push(
+                Diagnostic::error(
+                    "connector-mismatch",
+                    format!("`{name}` is not an endpoint of the connector {folder}"),
+                )
+                .place(&node.place)
+                .help("a pipeline's endpoint and connection belong to the same connector"),
+            );
+        }
+        self.template(&Placed::new(name.clone(), node.place.clone()), connector.map(|(_, raw)| raw))
+    }
+
+    fn template(&mut self, name: &Placed<String>, connector: Option<&RawConnector>) -> Option<Endpoint> {
+        let path = name.clone().map(|name| format!("templates/{name}.yaml"));
+        self.files.text(&path, "template-missing", "the template", &mut self.problems)?;
+        let full = self.files.inside(&path.value).ok()?;
+        let node = self.files.yaml(&full, &mut self.problems)?;
+        let raw = RawEndpoint::read(&node, "an endpoint", &mut self.problems)?;
+        let folder = path.value.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let around = Around { name: &name.value, place: &name.place, folder, connector, base_url: None };
+        endpoint::resolve(&raw, &around, &mut self.files, &mut self.problems)
+    }
+
+    /// Checks one file by what it is; false when it is none of ours.
+    fn check(&mut self, path: &Path) -> bool {
+        let shown = self.files.shown(path);
+        let parts: Vec<&str> = shown.split('/').collect();
+        match parts.as_slice() {
+            ["runner.yaml"] => {
+                for name in self.project.connections.clone() {
+                    let place = self.project.raw_connections.iter().find(|(known, _)| known.value == name);
+                    let Some(place) = place.map(|(known, _)| known.place.clone()) else { continue };
+                    self.named_connection(&Placed::new(name, place));
+                }
+            }
+            ["templates", folder, "connector.yaml"] => {
+                let place = Place::start_of(command_line(&shown));
+                self.connector(&Placed::new((*folder).to_owned(), place));
+            }
+            ["templates", _, file] if is_yaml(file) => {
+                let name = shown.strip_prefix("templates/").unwrap_or(&shown);
+                let name = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned();
+                let place = Place::start_of(command_line(&shown));
+                self.template(&Placed::new(name, place), None);
+            }
+            ["pipelines", "tests", ..] => return false,
+            ["pipelines", .., file] if is_yaml(file) => {
+                self.pipeline(path, Missing::Accepted);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// What is wrong with a connector whatever connection uses it.
+fn check_connector(raw: &RawConnector, problems: &mut Problems) {
+    for (name, setting) in &raw.settings.0 {
+        if let Some(pattern) = &setting.pattern
+            && super::settings::matcher(&pattern.value).is_none()
+        {
+            let message = format!("the pattern of `{}` is not a regular expression", name.value);
+            problems.at("pattern", &pattern.place, message);
+        }
+    }
+}
+
+/// The name of a pipeline, which is also the name of folders.
+fn pipeline_name(written: Option<&Placed<String>>, path: &Path, problems: &mut Problems) -> Option<String> {
+    let name = match written {
+        Some(name) => name.value.clone(),
+        None => path.file_stem()?.to_string_lossy().into_owned(),
+    };
+    let good = !name.is_empty()
+        && name.len() <= 100
+        && !name.starts_with(['.', '-'])
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if !good {
+        let message = format!("`{}` is no name of a pipeline", name.escape_debug());
+        let finding = Diagnostic::error("pipeline-name", message)
+            .help("use letters, digits, `-`, `_` and `.`; it becomes the name of a folder");
+        problems.push(match written {
+            Some(name) => finding.place(&name.place),
+            None => finding.help("rename the file, or set `name:`"),
+        });
+        return None;
+    }
+    Some(name)
+}
