@@ -1,0 +1,497 @@
+//! One leaf: a constant, a plain path, a typed expression, or text with parts.
+//!
+//! Invariant: a leaf is cut and compiled once; what a record brings is data and never read as a
+//! template again.
+
+use super::context::{Context, Scope};
+use super::convert::MAX_TEXT;
+use super::engine::{Compiled, Text, limit, write_text};
+use super::error::RenderError;
+use super::expr::{Check, Checked};
+use super::path::{Path, literal};
+use super::scan::{self, Stretch, Token, Until, Words};
+use crate::config::{Escape, Template};
+use crate::model::{Diagnostic, Place, Problems, Value};
+
+/// One leaf of a template.
+#[derive(Debug)]
+pub struct Leaf {
+    template: Template,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The same for every record.
+    Constant(Value),
+    /// Exactly one expression: keeps its type.
+    Single(Part),
+    /// Text between and around expressions.
+    Joined(Vec<Piece>),
+    /// Text with statements.
+    Text(Text),
+}
+
+/// A stretch of a joined leaf.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Raw(Box<str>),
+    Part(Part),
+}
+
+/// One expression of a leaf.
+#[derive(Debug)]
+pub(super) struct Part {
+    what: What,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum What {
+    Path { path: Path, default: Option<Default> },
+    Engine(Compiled),
+}
+
+/// `default(value)` or `default(value, true)`.
+#[derive(Debug)]
+struct Default {
+    value: Value,
+    also_empty: bool,
+}
+
+/// Whether statements may stand in the leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statements {
+    Allowed,
+    Refused,
+}
+
+impl Leaf {
+    /// Compiles a leaf; what is wrong with it is added to `problems`.
+    pub fn compile(template: &Template, scope: &Scope, problems: &mut Problems) -> Option<Self> {
+        Self::compile_with(template, scope, Statements::Allowed, problems)
+    }
+
+    pub(super) fn compile_with(
+        template: &Template,
+        scope: &Scope,
+        statements: Statements,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let kind = match scan::stretches(&template.value) {
+            Err(fault) => {
+                Check::new(template, scope, problems).fault(fault);
+                return None;
+            }
+            Ok(all) if all.iter().any(|stretch| matches!(stretch, Stretch::Statement(_))) => {
+                if statements == Statements::Refused {
+                    problems.at(
+                        "template-syntax",
+                        &template.place,
+                        "statements cannot stand here, only `{{ … }}`",
+                    );
+                    return None;
+                }
+                Kind::Text(compile_text(&all, template, Escape::None, scope, problems)?)
+            }
+            Ok(all) => pieces(&all, template, scope, problems)?,
+        };
+        Self { template: template.clone(), kind }.settled(problems)
+    }
+
+    /// Compiles an expression that stands without `{{ }}`, such as that of `--where`.
+    pub fn bare(template: &Template, scope: &Scope, problems: &mut Problems) -> Option<Self> {
+        let words = match scan::words(&template.value, 0, Until::End) {
+            Ok(words) => words,
+            Err(fault) => {
+                Check::new(template, scope, problems).fault(fault);
+                return None;
+            }
+        };
+        let part = part(&words, template, scope, problems)?;
+        Self { template: template.clone(), kind: Kind::Single(part) }.settled(problems)
+    }
+
+    /// A template whose text is rendered whole, with statements and escaping: a body file.
+    pub(super) fn file(
+        template: &Template,
+        escape: Escape,
+        scope: &Scope,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        match scan::stretches(&template.value) {
+            Err(fault) => {
+                Check::new(template, scope, problems).fault(fault);
+                None
+            }
+            Ok(all) => {
+                let text = compile_text(&all, template, escape, scope, problems)?;
+                Some(Self { template: template.clone(), kind: Kind::Text(text) })
+            }
+        }
+    }
+
+    /// What does not depend on records is calculated now, so that its mistakes are found now.
+    fn settled(mut self, problems: &mut Problems) -> Option<Self> {
+        let constant = match &self.kind {
+            Kind::Single(part) => matches!(&part.what, What::Engine(compiled) if compiled.is_constant()),
+            _ => false,
+        };
+        if constant && let Kind::Single(part) = &self.kind {
+            match part.value(&no_context(), &self.template) {
+                Ok(value) => self.kind = Kind::Constant(value),
+                Err(error) => {
+                    problems.push(error.into());
+                    return None;
+                }
+            }
+        }
+        Some(self)
+    }
+
+    /// Where it was written.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.template.place
+    }
+
+    pub(super) const fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// The pieces of the leaf, for positions that treat each value apart.
+    pub(super) fn pieces(&self) -> Vec<PieceRef<'_>> {
+        match &self.kind {
+            Kind::Constant(value) => vec![PieceRef::Constant(value)],
+            Kind::Single(part) => vec![PieceRef::Part(part)],
+            Kind::Joined(pieces) => pieces
+                .iter()
+                .map(|piece| match piece {
+                    Piece::Raw(text) => PieceRef::Raw(text),
+                    Piece::Part(part) => PieceRef::Part(part),
+                })
+                .collect(),
+            Kind::Text(_) => Vec::new(),
+        }
+    }
+
+    /// Whether the leaf is exactly this path.
+    pub(super) fn is_path(&self, root: super::context::Root) -> bool {
+        matches!(
+            &self.kind,
+            Kind::Single(Part { what: What::Path { path, default: None }, .. })
+                if path.root == root && path.steps.is_empty()
+        )
+    }
+
+    /// The value, with its type when the leaf is exactly one expression. `omit` is absent.
+    pub fn value(&self, context: &Context) -> Result<Value, RenderError> {
+        match &self.kind {
+            Kind::Constant(value) => Ok(value.clone()),
+            Kind::Single(part) => part.value(context, &self.template),
+            Kind::Joined(_) | Kind::Text(_) => {
+                let mut out = String::new();
+                self.text(context, &mut out)?;
+                Ok(Value::text(out))
+            }
+        }
+    }
+
+    /// Writes the leaf as text.
+    pub fn text(&self, context: &Context, out: &mut String) -> Result<(), RenderError> {
+        let start = out.len();
+        match &self.kind {
+            Kind::Constant(value) => {
+                let place = &self.template.place;
+                write_text(value, out).map_err(|said| RenderError::new(said.rule, place, said.message))?;
+            }
+            Kind::Single(part) => part.text(context, &self.template, out)?,
+            Kind::Joined(pieces) => {
+                for piece in pieces {
+                    match piece {
+                        Piece::Raw(text) => out.push_str(text),
+                        Piece::Part(part) => part.text(context, &self.template, out)?,
+                    }
+                    if out.len() - start > MAX_TEXT {
+                        return Err(limit(&self.template.place));
+                    }
+                }
+            }
+            Kind::Text(text) => text.render(context, &self.template, out)?,
+        }
+        Ok(())
+    }
+
+    /// Whether it holds. Null and absent do not, a number does unless it is 0, a list or object
+    /// unless it is empty; text is an error, because `false` as text would hold as well.
+    pub fn truth(&self, context: &Context) -> Result<bool, RenderError> {
+        match self.value(context)? {
+            Value::String(_) => Err(RenderError::new(
+                "not-a-condition",
+                &self.template.place,
+                "the condition gives text, not true or false",
+            )
+            .help("compare it: `record.active == 'true'`")),
+            value => Ok(holds(&value)),
+        }
+    }
+
+    /// The value for expressions over a far side's reply: null where a field is missing or anything
+    /// else goes wrong (ruling 3).
+    #[must_use]
+    pub fn lenient_value(&self, context: &Context) -> Value {
+        match &self.kind {
+            Kind::Joined(_) | Kind::Text(_) => Value::text(self.lenient_text(context)),
+            _ => self.value(context).unwrap_or(Value::Null),
+        }
+    }
+
+    /// Whether it holds; false where a field is missing or anything else goes wrong.
+    #[must_use]
+    pub fn lenient_truth(&self, context: &Context) -> bool {
+        holds(&self.lenient_value(context))
+    }
+
+    /// The text; what is missing or null is empty, lists and objects are JSON.
+    #[must_use]
+    pub fn lenient_text(&self, context: &Context) -> String {
+        let mut out = String::new();
+        let mut add = |value: &Value| match value {
+            Value::Absent | Value::Null => {}
+            value @ (Value::Array(_) | Value::Object(_)) => out.push_str(&value.to_json()),
+            value => drop(write_text(value, &mut out)),
+        };
+        match &self.kind {
+            Kind::Constant(value) => add(value),
+            Kind::Single(part) => add(&part.value(context, &self.template).unwrap_or(Value::Null)),
+            Kind::Joined(pieces) => {
+                for piece in pieces {
+                    match piece {
+                        Piece::Raw(text) => add(&Value::text(&**text)),
+                        Piece::Part(part) => add(&part.value(context, &self.template).unwrap_or(Value::Null)),
+                    }
+                }
+            }
+            Kind::Text(text) => {
+                let mut whole = String::new();
+                if text.render(context, &self.template, &mut whole).is_ok() {
+                    add(&Value::text(whole));
+                }
+            }
+        }
+        out
+    }
+
+    /// Every path it reads, such as `response.body`.
+    pub fn reads(&self) -> impl Iterator<Item = String> {
+        let mut found = Vec::new();
+        let mut see = |path: &Path| path.each(&mut |path| found.push(path.shown(usize::MAX)));
+        if let Kind::Text(text) = &self.kind {
+            text.slots().iter().for_each(|slot| see(&slot.path));
+        }
+        for piece in self.pieces() {
+            match piece {
+                PieceRef::Part(Part { what: What::Engine(compiled), .. }) => {
+                    compiled.slots().iter().for_each(|slot| see(&slot.path));
+                }
+                PieceRef::Part(Part { what: What::Path { path, .. }, .. }) => see(path),
+                PieceRef::Raw(_) | PieceRef::Constant(_) => {}
+            }
+        }
+        found.into_iter()
+    }
+}
+
+/// A piece as other positions see it.
+pub(super) enum PieceRef<'l> {
+    Raw(&'l str),
+    Constant(&'l Value),
+    Part(&'l Part),
+}
+
+impl Part {
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The path it reads, for messages; other expressions are told as they were written.
+    pub(super) fn shown(&self) -> String {
+        match &self.what {
+            What::Path { path, .. } => path.shown(usize::MAX),
+            What::Engine(_) => {
+                self.place.source.text.get(self.place.span.clone()).unwrap_or_default().trim().into()
+            }
+        }
+    }
+
+    pub(super) fn value(&self, context: &Context, template: &Template) -> Result<Value, RenderError> {
+        match &self.what {
+            What::Engine(compiled) => compiled.value(context, template),
+            What::Path { path, default } => match (path.find(context), default) {
+                (Ok(value), Some(default)) if default.applies(&value) => Ok(default.value.clone()),
+                (Ok(value), _) => Ok(value.into_owned()),
+                (Err(_), Some(default)) => Ok(default.value.clone()),
+                (Err(miss), None) => Err(RenderError::missing(path, miss, context, &self.place)),
+            },
+        }
+    }
+
+    pub(super) fn text(
+        &self,
+        context: &Context,
+        template: &Template,
+        out: &mut String,
+    ) -> Result<(), RenderError> {
+        // The usual case copies the text without a value in between.
+        if let What::Path { path, default } = &self.what
+            && let Ok(value) = path.find(context)
+            && !default.as_ref().is_some_and(|default| default.applies(&value))
+        {
+            return write_text(&value, out).map_err(|said| self.not_text(&said.message));
+        }
+        let value = self.value(context, template)?;
+        write_text(&value, out).map_err(|said| self.not_text(&said.message))
+    }
+
+    fn not_text(&self, message: &str) -> RenderError {
+        let (message, help) = message.split_once("; ").unwrap_or((message, ""));
+        RenderError::new("not-text", &self.place, format!("`{}`: {message}", self.shown())).help(help)
+    }
+}
+
+impl Default {
+    fn applies(&self, value: &Value) -> bool {
+        value.is_nothing() || (self.also_empty && !holds(value))
+    }
+}
+
+/// Whether a value counts as true.
+fn holds(value: &Value) -> bool {
+    match value {
+        Value::Absent | Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != 0.0,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+fn pieces(all: &[Stretch<'_>], template: &Template, scope: &Scope, problems: &mut Problems) -> Option<Kind> {
+    // White space around a block scalar's only expression does not make it text.
+    let mut found = Vec::with_capacity(all.len());
+    let mut failed = false;
+    for stretch in all {
+        match stretch {
+            Stretch::Raw(text) => found.push(Piece::Raw((*text).into())),
+            Stretch::Expression(words) => match part(words, template, scope, problems) {
+                Some(part) => found.push(Piece::Part(part)),
+                None => failed = true,
+            },
+            Stretch::Statement(_) => {}
+        }
+    }
+    if failed {
+        return None;
+    }
+    if found.is_empty() || matches!(found.as_slice(), [Piece::Raw(_)]) {
+        let text = match found.pop() {
+            Some(Piece::Raw(text)) => text,
+            _ => Box::default(),
+        };
+        return Some(Kind::Constant(Value::text(&*text)));
+    }
+    if found.len() == 1
+        && let Some(Piece::Part(part)) = found.pop_if(|piece| matches!(piece, Piece::Part(_)))
+    {
+        return Some(Kind::Single(part));
+    }
+    Some(Kind::Joined(found))
+}
+
+fn part(words: &Words<'_>, template: &Template, scope: &Scope, problems: &mut Problems) -> Option<Part> {
+    let span = match (words.tokens.first(), words.tokens.last()) {
+        (Some(first), Some(last)) => first.span.start..last.span.end,
+        _ => {
+            let place = template.place.within(&template.value, words.inner.clone());
+            problems.push(Diagnostic::error("template-syntax", "the expression is empty").place(&place));
+            return None;
+        }
+    };
+    let mut check = Check::new(template, scope, problems);
+    check.expression(&words.tokens);
+    let place = check.place(span);
+    let checked = check.finish()?;
+    if let Some((path, default)) = plain(&words.tokens) {
+        return Some(Part { what: What::Path { path, default }, place });
+    }
+    match Compiled::new(checked, words.inner.clone(), template) {
+        Ok(compiled) => Some(Part { what: What::Engine(compiled), place }),
+        Err(diagnostic) => {
+            problems.push(diagnostic);
+            None
+        }
+    }
+}
+
+/// A plain path with at most one `default` of a literal.
+fn plain(tokens: &[Token<'_>]) -> Option<(Path, Option<Default>)> {
+    let (path, taken) = Path::read(tokens)?;
+    match tokens.get(taken..)? {
+        [] => Some((path, None)),
+        [pipe, name, open, rest @ ..]
+            if pipe.is_sign("|") && (name.is_name("default") || name.is_name("d")) && open.is_sign("(") =>
+        {
+            let (value, taken) = literal(rest)?;
+            let also_empty = match rest.get(taken..)? {
+                [close] if close.is_sign(")") => false,
+                [comma, lax, close]
+                    if comma.is_sign(",")
+                        && close.is_sign(")")
+                        && (lax.is_name("true") || lax.is_name("True")) =>
+                {
+                    true
+                }
+                _ => return None,
+            };
+            Some((path, Some(Default { value, also_empty })))
+        }
+        _ => None,
+    }
+}
+
+fn compile_text(
+    all: &[Stretch<'_>],
+    template: &Template,
+    escape: Escape,
+    scope: &Scope,
+    problems: &mut Problems,
+) -> Option<Text> {
+    let mut check = Check::new(template, scope, problems);
+    for stretch in all {
+        match stretch {
+            Stretch::Raw(_) => {}
+            Stretch::Expression(words) => check.expression(&words.tokens),
+            Stretch::Statement(words) => check.statement(&words.tokens),
+        }
+    }
+    let checked: Checked = check.finish()?;
+    match Text::new(checked, escape, template) {
+        Ok(text) => Some(text),
+        Err(diagnostic) => {
+            problems.push(diagnostic);
+            None
+        }
+    }
+}
+
+/// A context for what depends on nothing.
+fn no_context() -> Context {
+    Context::new(super::context::RunValues {
+        id: "".into(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        pipeline: "".into(),
+        ordinal: 0,
+        step: 0,
+    })
+}
