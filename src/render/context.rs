@@ -40,7 +40,7 @@ roots! {
     Vars = "vars",
     /// Non-secret settings of the connection.
     Connection = "connection",
-    /// The run: id, started_at, pipeline.
+    /// The run: `id`, `started_at`, `pipeline`.
     Run = "run",
     /// The reply.
     Response = "response",

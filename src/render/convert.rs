@@ -155,7 +155,7 @@ impl Object for Node {
 /// A value as the engine's own, unless it is a list or object, which has to become a [`Node`].
 pub(super) fn to_engine(value: &Value, mode: Mode) -> Option<EngineValue> {
     Some(match (value, mode) {
-        (Value::Array(_) | Value::Object(_), Mode::Text) | (Value::Absent | Value::Null, Mode::Text) => {
+        (Value::Array(_) | Value::Object(_) | Value::Absent | Value::Null, Mode::Text) => {
             not_text(value).into()
         }
         (Value::Array(_) | Value::Object(_), _) | (Value::Number(_), Mode::Whole) => return None,

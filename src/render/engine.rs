@@ -5,6 +5,7 @@
 //! (ruling 10).
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use minijinja::value::{Object, Value as EngineValue};
@@ -16,7 +17,7 @@ use super::error::RenderError;
 use super::expr::{Checked, Slot, slot_index};
 use super::filters;
 use crate::config::{Escape, Template};
-use crate::model::{Diagnostic, Place, Value};
+use crate::model::{Diagnostic, Place, Problems, Value};
 
 /// Steps of one evaluation (guarantees, section 8).
 const FUEL: u64 = 1_000_000;
@@ -163,14 +164,21 @@ impl Compiled {
     /// Compiles the part of a checked leaf between `inner`'s ends.
     pub fn new(
         checked: Checked,
-        inner: std::ops::Range<usize>,
+        inner: &Range<usize>,
         template: &Template,
-    ) -> Result<Self, Diagnostic> {
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let source = checked.source.get(inner.clone()).unwrap_or_default().to_owned();
-        let expression = base()
-            .compile_expression_owned(source)
-            .map_err(|error| syntax_error(&error, template, inner.start, inner.clone()))?;
-        Ok(Self { expression, slots: checked.slots, offset: inner.start, calls: checked.calls })
+        match base().compile_expression_owned(source) {
+            Ok(expression) => {
+                let Checked { slots, calls, .. } = checked;
+                Some(Self { expression, slots, offset: inner.start, calls })
+            }
+            Err(error) => {
+                problems.push(syntax_error(&error, template, inner.start, inner));
+                None
+            }
+        }
     }
 
     /// Whether the result is the same for every record.
@@ -205,17 +213,23 @@ const TEXT: &str = "text";
 
 impl Text {
     /// Compiles a checked template with the escaping of its position.
-    pub fn new(checked: Checked, escape: Escape, template: &Template) -> Result<Self, Diagnostic> {
+    pub fn new(
+        checked: Checked,
+        escape: Escape,
+        template: &Template,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let mut env = base().clone();
         env.set_auto_escape_callback(move |_| match escape {
             Escape::None => AutoEscape::None,
             Escape::Json => AutoEscape::Json,
             Escape::Xml => AutoEscape::Html,
         });
-        let whole = 0..template.value.len();
-        env.add_template_owned(TEXT, checked.source)
-            .map_err(|error| syntax_error(&error, template, 0, whole))?;
-        Ok(Self { env, slots: checked.slots })
+        if let Err(error) = env.add_template_owned(TEXT, checked.source) {
+            problems.push(syntax_error(&error, template, 0, &(0..template.value.len())));
+            return None;
+        }
+        Some(Self { env, slots: checked.slots })
     }
 
     pub fn slots(&self) -> &[Slot] {
@@ -270,21 +284,16 @@ pub(super) fn limit(place: &Place) -> RenderError {
         .help("write less in one leaf, or loop over less")
 }
 
-fn syntax_error(
-    error: &Error,
-    template: &Template,
-    offset: usize,
-    whole: std::ops::Range<usize>,
-) -> Diagnostic {
-    let span = error.range().map_or(whole, |range| range.start + offset..range.end + offset);
+fn syntax_error(error: &Error, template: &Template, offset: usize, whole: &Range<usize>) -> Diagnostic {
+    let span = error.range().map_or_else(|| whole.clone(), |range| range.start + offset..range.end + offset);
     let place = template.place.within(&template.value, span);
-    let detail = error.detail().map(str::to_owned).unwrap_or_else(|| error.kind().to_string());
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     Diagnostic::error("template-syntax", format!("the expression cannot be read: {detail}")).place(&place)
 }
 
 fn first_missing(
     slots: &[Slot],
-    within: Option<&std::ops::Range<usize>>,
+    within: Option<&Range<usize>>,
     context: &Context,
     template: &Template,
 ) -> Option<RenderError> {
@@ -329,11 +338,10 @@ fn explain(
         .and_then(|range| template.value.get(range))
         .map_or_else(|| "the expression".to_owned(), |text| format!("`{}`", text.trim()));
     match error.kind() {
-        ErrorKind::OutOfFuel => limit(&place),
+        ErrorKind::OutOfFuel | ErrorKind::WriteFailure => limit(&place),
         ErrorKind::UndefinedError => first_missing(slots, range.as_ref(), context, template)
             .or_else(|| first_missing(slots, None, context, template))
             .unwrap_or_else(|| RenderError::new("missing-field", &place, format!("{written} is not there"))),
-        ErrorKind::WriteFailure => limit(&place),
         _ => {
             let detail = error.detail().unwrap_or_default();
             // Other details may hold values of the record.

@@ -128,6 +128,7 @@ fn says(message: impl Into<String>) -> Error {
 }
 
 /// Ours, because the engine's own knows neither null nor a missing parent (ruling 16).
+#[expect(clippy::needless_pass_by_value, reason = "the engine gives the rest of the arguments so")]
 fn default(value: &Value, args: Rest<Value>) -> Result<Value, Error> {
     let other = match args.as_slice() {
         [] => return Err(says("`default` needs a value: `default('…')` or `default(omit)`")),
@@ -204,7 +205,7 @@ fn slug(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars().flat_map(char::to_lowercase) {
         let plain = match c {
-            'à'..='å' => "a",
+            'à'..='å' | 'ą' | 'ă' => "a",
             'æ' => "ae",
             'ç' | 'č' | 'ć' => "c",
             'è'..='ë' | 'ę' | 'ě' => "e",
@@ -218,7 +219,6 @@ fn slug(text: &str) -> String {
             'ł' => "l",
             'ś' | 'š' => "s",
             'ź' | 'ż' | 'ž' => "z",
-            'ą' | 'ă' => "a",
             c if c.is_ascii_alphanumeric() => {
                 out.push(c);
                 continue;
@@ -289,7 +289,7 @@ fn now(state: &State<'_, '_>) -> Result<String, Error> {
     engine::with_run(state, |run| run.values.started_at.to_string())
 }
 
-/// A UUIDv8 made from run, record, step and the number of the call: a resend has the same.
+/// A UUID of version 8, made from run, record, step and the number of the call: a resend has the same.
 fn uuid(state: &State<'_, '_>) -> Result<String, Error> {
     engine::with_run(state, |run| {
         let mut hasher = sha2::Sha256::new();

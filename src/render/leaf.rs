@@ -7,7 +7,7 @@ use super::context::{Context, Scope};
 use super::convert::MAX_TEXT;
 use super::engine::{Compiled, Text, limit, write_text};
 use super::error::RenderError;
-use super::expr::{Check, Checked};
+use super::expr::Check;
 use super::path::{Path, literal};
 use super::scan::{self, Stretch, Token, Until, Words};
 use crate::config::{Escape, Template};
@@ -133,18 +133,21 @@ impl Leaf {
 
     /// What does not depend on records is calculated now, so that its mistakes are found now.
     fn settled(mut self, problems: &mut Problems) -> Option<Self> {
-        let constant = match &self.kind {
-            Kind::Single(part) => matches!(&part.what, What::Engine(compiled) if compiled.is_constant()),
-            _ => false,
-        };
-        if constant && let Kind::Single(part) = &self.kind {
-            match part.value(&no_context(), &self.template) {
-                Ok(value) => self.kind = Kind::Constant(value),
-                Err(error) => {
-                    problems.push(error.into());
-                    return None;
+        let mut constant = None;
+        for piece in self.pieces() {
+            let PieceRef::Part(part) = piece else { continue };
+            if matches!(&part.what, What::Engine(compiled) if compiled.is_constant()) {
+                match part.value(&no_context(), &self.template) {
+                    Ok(value) => constant = Some(value),
+                    Err(error) => {
+                        problems.push(error.into());
+                        return None;
+                    }
                 }
             }
+        }
+        if let (Some(value), Kind::Single(_)) = (constant, &self.kind) {
+            self.kind = Kind::Constant(value);
         }
         Some(self)
     }
@@ -378,7 +381,6 @@ fn holds(value: &Value) -> bool {
 }
 
 fn pieces(all: &[Stretch<'_>], template: &Template, scope: &Scope, problems: &mut Problems) -> Option<Kind> {
-    // White space around a block scalar's only expression does not make it text.
     let mut found = Vec::with_capacity(all.len());
     let mut failed = false;
     for stretch in all {
@@ -410,14 +412,12 @@ fn pieces(all: &[Stretch<'_>], template: &Template, scope: &Scope, problems: &mu
 }
 
 fn part(words: &Words<'_>, template: &Template, scope: &Scope, problems: &mut Problems) -> Option<Part> {
-    let span = match (words.tokens.first(), words.tokens.last()) {
-        (Some(first), Some(last)) => first.span.start..last.span.end,
-        _ => {
-            let place = template.place.within(&template.value, words.inner.clone());
-            problems.push(Diagnostic::error("template-syntax", "the expression is empty").place(&place));
-            return None;
-        }
+    let (Some(first), Some(last)) = (words.tokens.first(), words.tokens.last()) else {
+        let place = template.place.within(&template.value, words.inner.clone());
+        problems.push(Diagnostic::error("template-syntax", "the expression is empty").place(&place));
+        return None;
     };
+    let span = first.span.start..last.span.end;
     let mut check = Check::new(template, scope, problems);
     check.expression(&words.tokens);
     let place = check.place(span);
@@ -425,13 +425,8 @@ fn part(words: &Words<'_>, template: &Template, scope: &Scope, problems: &mut Pr
     if let Some((path, default)) = plain(&words.tokens) {
         return Some(Part { what: What::Path { path, default }, place });
     }
-    match Compiled::new(checked, words.inner.clone(), template) {
-        Ok(compiled) => Some(Part { what: What::Engine(compiled), place }),
-        Err(diagnostic) => {
-            problems.push(diagnostic);
-            None
-        }
-    }
+    let compiled = Compiled::new(checked, &words.inner, template, problems)?;
+    Some(Part { what: What::Engine(compiled), place })
 }
 
 /// A plain path with at most one `default` of a literal.
@@ -475,14 +470,7 @@ fn compile_text(
             Stretch::Statement(words) => check.statement(&words.tokens),
         }
     }
-    let checked: Checked = check.finish()?;
-    match Text::new(checked, escape, template) {
-        Ok(text) => Some(text),
-        Err(diagnostic) => {
-            problems.push(diagnostic);
-            None
-        }
-    }
+    Text::new(check.finish()?, escape, template, problems)
 }
 
 /// A context for what depends on nothing.

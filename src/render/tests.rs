@@ -805,7 +805,7 @@ fn body_files_escape_by_their_kind_and_must_be_what_they_say() {
         (
             Content::Json,
             Escape::Json,
-            r#"[{% for x in record.l %}{{ x.i }}{% if not loop.last %},{% endif %}{% endfor %}]"#,
+            r"[{% for x in record.l %}{{ x.i }}{% if not loop.last %},{% endif %}{% endfor %}]",
             Ok(r#"["x","y"]"#),
         ),
         (Content::Json, Escape::Json, r#"{"n": {{ record.nil }}}"#, Ok(r#"{"n": null}"#)),

@@ -27,7 +27,7 @@ pub struct TreeTemplate {
 #[derive(Debug)]
 enum Node {
     Constant(Value),
-    Leaf(Leaf),
+    Leaf(Box<Leaf>),
     List(Vec<Node>),
     Map(Vec<(Str, Node)>),
 }
@@ -65,7 +65,7 @@ impl Node {
             Tree::Null(_) => Self::Constant(Value::Null),
             Tree::Bool(value, _) => Self::Constant(Value::Bool(*value)),
             Tree::Number(number, _) => Self::Constant(Value::Number(number.clone())),
-            Tree::Text(text) => Self::Leaf(Leaf::compile(text, scope, problems)?),
+            Tree::Text(text) => Self::Leaf(Box::new(Leaf::compile(text, scope, problems)?)),
             Tree::List(items, _) => {
                 let all: Vec<_> = items.iter().map(|item| Self::compile(item, scope, problems)).collect();
                 Self::List(all.into_iter().collect::<Option<_>>()?)
@@ -120,14 +120,18 @@ pub(super) fn prune(value: &mut Value, nulls: Nulls) {
     match value {
         Value::Array(items) => {
             items.retain(|item| !matches!(item, Value::Absent));
-            items.iter_mut().for_each(|item| prune(item, nulls));
+            for item in items {
+                prune(item, nulls);
+            }
         }
         Value::Object(map) => {
             if map.iter().any(|(_, value)| gone(value)) {
                 let old = std::mem::take(map);
                 *map = old.into_iter().filter(|(_, value)| !gone(value)).collect();
             }
-            map.iter_mut().for_each(|(_, value)| prune(value, nulls));
+            for (_, value) in map {
+                prune(value, nulls);
+            }
         }
         _ => {}
     }
