@@ -28,24 +28,10 @@ impl HeadersTemplate {
         problems: &mut Problems,
     ) -> Option<Self> {
         let before = problems.errors();
-        let mut entries: Vec<(HeaderName, Leaf)> = Vec::new();
-        let mut add = |name: Option<HeaderName>, leaf: Option<Leaf>| {
-            if let (Some(name), Some(leaf)) = (name, leaf) {
-                // The pipeline's stand last and win over the endpoint's, these over the connector's.
-                entries.retain(|(old, _)| *old != name);
-                entries.push((name, leaf));
-            }
-        };
-        for (name, value) in &connection.headers {
-            // Secret headers are credentials: `deliver` adds them.
-            if let HeaderTemplate::Plain(template) = value {
-                let name = checked(name, &template.place, problems);
-                add(name, Leaf::compile(template, scope, problems));
-            }
-        }
+        let mut entries = of_connection(connection, scope, problems);
         for (name, template) in &endpoint.headers {
             let header = checked(&name.value, &name.place, problems);
-            add(header, Leaf::compile(template, scope, problems));
+            add(&mut entries, header, Leaf::compile(template, scope, problems));
         }
         let key = match &endpoint.idempotency {
             Idempotency::Header { name, value, .. } => {
@@ -74,6 +60,13 @@ impl HeadersTemplate {
         (problems.errors() == before).then_some(Self { entries, key })
     }
 
+    /// The headers of a call that belongs to no record.
+    pub fn of_connection(connection: &Connection, scope: &Scope, problems: &mut Problems) -> Option<Self> {
+        let before = problems.errors();
+        let entries = of_connection(connection, scope, problems);
+        (problems.errors() == before).then_some(Self { entries, key: None })
+    }
+
     /// The headers of one request, and the idempotency key if the endpoint makes it.
     pub fn render(&self, context: &Context) -> Result<(HeaderMap, Option<HeaderValue>), RenderError> {
         let mut headers = HeaderMap::with_capacity(self.entries.len() + 2);
@@ -92,6 +85,26 @@ impl HeadersTemplate {
     /// The header that carries the idempotency key.
     pub fn key_name(&self) -> Option<&HeaderName> {
         self.key.as_ref().map(|(name, _)| name)
+    }
+}
+
+/// The connector's headers. Secret ones are credentials: `deliver` adds them.
+fn of_connection(connection: &Connection, scope: &Scope, problems: &mut Problems) -> Vec<(HeaderName, Leaf)> {
+    let mut entries = Vec::new();
+    for (name, value) in &connection.headers {
+        if let HeaderTemplate::Plain(template) = value {
+            let name = checked(name, &template.place, problems);
+            add(&mut entries, name, Leaf::compile(template, scope, problems));
+        }
+    }
+    entries
+}
+
+/// Later headers win: the pipeline's stand last, before them the endpoint's, then the connector's.
+fn add(entries: &mut Vec<(HeaderName, Leaf)>, name: Option<HeaderName>, leaf: Option<Leaf>) {
+    if let (Some(name), Some(leaf)) = (name, leaf) {
+        entries.retain(|(old, _)| *old != name);
+        entries.push((name, leaf));
     }
 }
 

@@ -9,7 +9,7 @@ use super::engine::{Compiled, Text, limit, write_text};
 use super::error::RenderError;
 use super::expr::Check;
 use super::path::{Path, literal};
-use super::scan::{self, Stretch, Token, Until, Words};
+use super::scan::{self, Stretch, Token, Until, Word, Words};
 use crate::config::{Escape, Template};
 use crate::model::{Diagnostic, Place, Problems, Value};
 
@@ -44,6 +44,9 @@ pub(super) enum Piece {
 pub(super) struct Part {
     what: What,
     place: Place,
+    /// The sides of a top-level `or`, for conditions over a reply: a field that is missing on one
+    /// side is no match there and says nothing about the other.
+    sides: Vec<Part>,
 }
 
 #[derive(Debug)]
@@ -252,6 +255,12 @@ impl Leaf {
     /// Whether it holds; false where a field is missing or anything else goes wrong.
     #[must_use]
     pub fn lenient_truth(&self, context: &Context) -> bool {
+        if let Kind::Single(Part { sides, .. }) = &self.kind
+            && !sides.is_empty()
+        {
+            let side = |side: &Part| side.value(context, &self.template).is_ok_and(|value| holds(&value));
+            return sides.iter().any(side);
+        }
         holds(&self.lenient_value(context))
     }
 
@@ -423,10 +432,44 @@ fn part(words: &Words<'_>, template: &Template, scope: &Scope, problems: &mut Pr
     let place = check.place(span);
     let checked = check.finish()?;
     if let Some((path, default)) = plain(&words.tokens) {
-        return Some(Part { what: What::Path { path, default }, place });
+        return Some(Part { what: What::Path { path, default }, place, sides: Vec::new() });
     }
     let compiled = Compiled::new(checked, &words.inner, template, problems)?;
-    Some(Part { what: What::Engine(compiled), place })
+    let sides = sides(words, template, scope);
+    Some(Part { what: What::Engine(compiled), place, sides })
+}
+
+/// The sides of an `or` that is the outermost operator.
+fn sides(words: &Words<'_>, template: &Template, scope: &Scope) -> Vec<Part> {
+    let mut depth = 0_i32;
+    let mut ends = Vec::new();
+    for (at, token) in words.tokens.iter().enumerate() {
+        match token.text {
+            "(" | "[" | "{" if token.word == Word::Sign => depth += 1,
+            ")" | "]" | "}" if token.word == Word::Sign => depth -= 1,
+            "or" if depth == 0 && token.word == Word::Name => ends.push(at),
+            // A choice binds weaker than `or`.
+            "if" if depth == 0 && token.word == Word::Name => return Vec::new(),
+            _ => {}
+        }
+    }
+    if ends.is_empty() {
+        return Vec::new();
+    }
+    ends.push(words.tokens.len());
+    let mut from = 0;
+    let mut parts = Vec::with_capacity(ends.len());
+    for end in ends {
+        let tokens = words.tokens.get(from..end).unwrap_or_default().to_vec();
+        from = end + 1;
+        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Vec::new() };
+        let inner = first.span.start..last.span.end;
+        let side = Words { tokens, inner, next: 0, trim: false };
+        // What is wrong with it was already said of the whole.
+        let Some(part) = part(&side, template, scope, &mut Problems::new()) else { return Vec::new() };
+        parts.push(part);
+    }
+    parts
 }
 
 /// A plain path with at most one `default` of a literal.

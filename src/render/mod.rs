@@ -31,5 +31,5 @@ mod tests;
 pub use context::{Context, Known, Root, RunValues, Scope};
 pub use error::RenderError;
 pub use leaf::Leaf;
-pub use request::{Draft, RequestTemplate};
+pub use request::{CallTemplate, Draft, RequestTemplate};
 pub use tree::{Nulls, TreeTemplate};

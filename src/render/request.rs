@@ -12,7 +12,7 @@ use super::error::RenderError;
 use super::headers::{HeadersTemplate, header_value};
 use super::params::ParamsTemplate;
 use super::url::{Base, PathTemplate, QueryTemplate};
-use crate::config::{Connection, Content, Endpoint};
+use crate::config::{Connection, Content, Endpoint, Template, Tree};
 use crate::model::{Place, Placed, Problems, Request, Str, Value};
 
 /// An endpoint, compiled once for a pipeline.
@@ -39,15 +39,9 @@ impl RequestTemplate {
         scope: &Scope,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let mut scope = scope.clone();
-        if scope.get(Root::Connection).is_none() {
-            let names: Vec<String> = connection.settings.names().map(str::to_owned).collect();
-            scope = scope.allow(Root::Connection, Known::Fields(names.into()));
-        }
-        let params = ParamsTemplate::compile(&endpoint.params, &scope, problems);
-        let scope = scope
-            .allow(Root::Params, ParamsTemplate::known(&endpoint.params))
-            .allow(Root::BodyFields, Known::Any);
+        // Bindings are the pipeline's: they see neither params nor the body.
+        let params = ParamsTemplate::compile(&endpoint.params, scope, problems);
+        let scope = Self::scope(endpoint, connection, scope);
         let base = Base::compile(connection, problems);
         let path =
             base.as_ref().and_then(|base| PathTemplate::compile(&endpoint.path, base, &scope, problems));
@@ -72,6 +66,18 @@ impl RequestTemplate {
             fields,
             needs_fields,
         })
+    }
+
+    /// What the expressions of an endpoint can use: the given names, its params, the connection's
+    /// settings and `body_fields`. For its captures and rules, add `response` and the like.
+    #[must_use]
+    pub fn scope(endpoint: &Endpoint, connection: &Connection, scope: &Scope) -> Scope {
+        let mut scope = scope.clone();
+        if scope.get(Root::Connection).is_none() {
+            let names: Vec<String> = connection.settings.names().map(str::to_owned).collect();
+            scope = scope.allow(Root::Connection, Known::Fields(names.into()));
+        }
+        scope.allow(Root::Params, ParamsTemplate::known(&endpoint.params)).allow(Root::BodyFields, Known::Any)
     }
 
     /// Renders one record: its params, URL, headers and body. Sets `params` (and `body_fields`,
@@ -103,6 +109,42 @@ impl RequestTemplate {
             content: self.body.content(),
             place: self.body.place().clone(),
         })
+    }
+}
+
+/// A call without body, such as a look at what became of a request in doubt, or the connector's
+/// check.
+#[derive(Debug)]
+pub struct CallTemplate {
+    method: Method,
+    base: Base,
+    path: PathTemplate,
+    query: QueryTemplate,
+    headers: HeadersTemplate,
+}
+
+impl CallTemplate {
+    /// Compiles a call; `scope` is all that its expressions can use.
+    pub fn compile(
+        method: &Method,
+        path: &Template,
+        query: &[(Placed<String>, Tree)],
+        connection: &Connection,
+        scope: &Scope,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let base = Base::compile(connection, problems);
+        let path = base.as_ref().and_then(|base| PathTemplate::compile(path, base, scope, problems));
+        let query = QueryTemplate::compile(query, scope, problems);
+        let headers = HeadersTemplate::of_connection(connection, scope, problems);
+        Some(Self { method: method.clone(), base: base?, path: path?, query: query?, headers: headers? })
+    }
+
+    /// Renders the call.
+    pub fn render(&self, context: &Context) -> Result<Request, RenderError> {
+        let url = super::url::write(&self.base, &self.path, &self.query, context)?;
+        let (headers, _) = self.headers.render(context)?;
+        Ok(Request { method: self.method.clone(), url, headers, body: Bytes::new() })
     }
 }
 

@@ -334,6 +334,9 @@ fn a_reply_without_the_field_is_no_match_and_no_error() {
         ("{{ response.body.nope == 'X' }}", false, ""),
         ("{{ response.body.nope != 'X' }}", false, ""),
         ("{{ response.body.nope.deeper }}", false, ""),
+        ("{{ response.body.nope == 'X' or response.body.code == 'X' }}", true, ""),
+        ("{{ response.body.nope == 'X' or response.body.code == 'Y' }}", false, ""),
+        ("{{ response.body.nope == 'X' and response.body.code == 'X' }}", false, ""),
         ("{{ response.body.list }}", true, "[1]"),
         ("no {{ response.body.nope }}: {{ response.body.code }}", true, "no : X"),
         ("{{ response.body.nil }}", false, ""),
@@ -862,6 +865,23 @@ fn a_body_over_the_limit_says_size_and_limit_without_being_written() {
     let draft = || made.render(&mut context(r#"{"a":"bc"}"#)).unwrap();
     assert_eq!(draft().finish(None, 10).unwrap().body, r#"{"a":"bc"}"#);
     assert_eq!(draft().finish(None, 9).unwrap_err().rule, "body-too-large");
+}
+
+#[test]
+fn a_look_at_the_far_side_uses_the_same_rules() {
+    let mut connection = connection("https://api.example.com/v2");
+    connection.headers = vec![("Accept".into(), HeaderTemplate::Plain(template("application/json")))];
+    let endpoint = with_path("/users/{{ params.id }}");
+    let scope = RequestTemplate::scope(&endpoint, &connection, &any());
+    let query = [(placed("q"), Tree::Text(template("{{ record.id }}")))];
+    let path = template("/users/{{ params.id }}/state");
+    let call =
+        CallTemplate::compile(&http::Method::GET, &path, &query, &connection, &scope, &mut Problems::new())
+            .unwrap();
+    let context = context(r#"{"id":"a/b"}"#).with(Root::Params, Arc::new(value(r#"{"id":"a/b"}"#)));
+    let request = call.render(&context).unwrap();
+    assert_eq!(request.url.as_str(), "https://api.example.com/v2/users/a%2Fb/state?q=a%2Fb");
+    assert_eq!((request.headers["accept"].as_bytes(), request.body.len()), (&b"application/json"[..], 0));
 }
 
 #[test]
