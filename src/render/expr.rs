@@ -49,6 +49,9 @@ pub(super) struct Checked {
 /// At most so many paths in one leaf: as many as short names of three letters.
 const MAX_SLOTS: usize = 36 * 36;
 
+/// Statements within statements.
+const MAX_NESTING: usize = 50;
+
 /// The short name of a slot.
 pub(super) fn slot_name(index: usize) -> String {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
@@ -77,6 +80,8 @@ pub(super) struct Check<'a> {
     scope: &'a Scope,
     problems: &'a mut Problems,
     locals: HashSet<String>,
+    /// Open statements, each with the branches that it has so far.
+    open: Vec<usize>,
     out: Checked,
     failed: bool,
 }
@@ -84,7 +89,7 @@ pub(super) struct Check<'a> {
 impl<'a> Check<'a> {
     pub fn new(template: &'a Template, scope: &'a Scope, problems: &'a mut Problems) -> Self {
         let out = Checked { source: template.value.clone(), slots: Vec::new(), calls: false };
-        Self { template, scope, problems, locals: HashSet::new(), out, failed: false }
+        Self { template, scope, problems, locals: HashSet::new(), open: Vec::new(), out, failed: false }
     }
 
     /// What was checked, if nothing is wrong with it.
@@ -115,6 +120,7 @@ impl<'a> Check<'a> {
     /// Checks the words of a `{% … %}`.
     pub fn statement(&mut self, tokens: &[Token<'_>]) {
         let Some((first, rest)) = tokens.split_first() else { return };
+        self.nest(first, rest);
         match first.text {
             "include" | "import" | "from" | "extends" | "block" => {
                 let place = self.place(first.span.clone());
@@ -168,6 +174,26 @@ impl<'a> Check<'a> {
                 self.names(rest);
             }
             _ => self.names(rest),
+        }
+    }
+
+    /// Follows how deep statements stand in each other, because the engine does so recursively.
+    fn nest(&mut self, first: &Token<'_>, rest: &[Token<'_>]) {
+        match first.text {
+            "elif" => {
+                if let Some(branches) = self.open.last_mut() {
+                    *branches += 1;
+                }
+            }
+            "if" | "for" | "with" | "macro" | "call" | "filter" => self.open.push(1),
+            "set" if !rest.iter().any(|token| token.is_sign("=")) => self.open.push(1),
+            end if end.starts_with("end") => drop(self.open.pop()),
+            _ => {}
+        }
+        if self.open.iter().sum::<usize>() > MAX_NESTING && !self.failed {
+            let place = self.place(first.span.clone());
+            let message = format!("statements stand more than {MAX_NESTING} deep in each other");
+            self.report(Diagnostic::error("render-limit", message).place(&place));
         }
     }
 

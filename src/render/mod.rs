@@ -6,7 +6,7 @@
 //! is written follows its position, never the author.
 //!
 //! `scan` reads words, `path` finds values, `expr` checks names, `engine` calculates the rest,
-//! `leaf` and `tree` put these together; `params`, `url`, `headers` and `body` are the positions,
+//! `part`, `leaf` and `tree` put these together; `params`, `url`, `headers` and `body` are the positions,
 //! `request` the whole.
 
 mod body;
@@ -19,6 +19,7 @@ mod filters;
 mod headers;
 mod leaf;
 mod params;
+mod part;
 mod path;
 mod request;
 mod scan;

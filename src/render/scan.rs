@@ -67,6 +67,10 @@ pub(super) struct Words<'a> {
     pub trim: bool,
 }
 
+/// Words of one expression: the engine reads them recursively, so that a longer one could use up
+/// the stack.
+const MAX_WORDS: usize = 2_000;
+
 /// Reads words from `from` up to the closing marker.
 pub(super) fn words(text: &str, from: usize, until: Until) -> Result<Words<'_>, Fault> {
     let bytes = text.as_bytes();
@@ -126,6 +130,10 @@ pub(super) fn words(text: &str, from: usize, until: Until) -> Result<Words<'_>, 
             }
         };
         let span = at..at + len;
+        if tokens.len() >= MAX_WORDS {
+            let message = format!("more than {MAX_WORDS} words in one expression");
+            return Err(Fault { at: span, message });
+        }
         tokens.push(Token { word, text: text.get(span.clone()).unwrap_or_default(), span });
         at += len;
     }

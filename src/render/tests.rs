@@ -902,6 +902,40 @@ fn a_base_url_that_cannot_be_used_is_a_config_error() {
 }
 
 #[test]
+fn deep_nesting_is_refused_and_does_not_end_the_process() {
+    for many in [200, 900, 50_000] {
+        for text in [
+            format!("{{{{ {}1{} }}}}", "(".repeat(many), ")".repeat(many)),
+            format!("{{{{ {}1{} }}}}", "[".repeat(many), "]".repeat(many)),
+            format!("{{{{ {}record.a{} }}}}", "record[".repeat(many), "]".repeat(many)),
+            format!("{{{{ {}1 }}}}", "not ".repeat(many)),
+            format!("{{{{ {}1 }}}}", "-".repeat(many)),
+            format!("{{{{ 1{} }}}}", " + 1".repeat(many)),
+            format!("{{{{ 1{} }}}}", " ** 1".repeat(many)),
+            format!("{{{{ record.a{} }}}}", " or record.a".repeat(many)),
+            format!("{{{{ record.a{} }}}}", "|string".repeat(many)),
+            format!("{{{{ 1{} }}}}", " if record.a else 1".repeat(many)),
+            format!("{{{{ record{} }}}}", ".a".repeat(many)),
+            format!("{{{{ (record){} }}}}", ".a".repeat(many)),
+            format!("{}{}", "{% if 1 %}".repeat(many), "{% endif %}".repeat(many)),
+            format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(many)),
+            format!("{}{}", "{% for x in [1] %}".repeat(many), "{% endfor %}".repeat(many)),
+            format!("{}{}", "{% set x %}".repeat(many), "{% endset %}".repeat(many)),
+        ] {
+            match compiled(&text, &any()) {
+                Ok(leaf) => drop(leaf.value(&context(r#"{"a":1}"#))),
+                Err(found) => {
+                    assert!(["template-syntax", "render-limit"].contains(&found[0].rule), "{found:?}")
+                }
+            }
+            if many == 50_000 {
+                assert!(compiled(&text, &any()).is_err(), "{}", &text[..20]);
+            }
+        }
+    }
+}
+
+#[test]
 fn compiled_templates_can_be_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
     shared::<RequestTemplate>();
