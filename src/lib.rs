@@ -17,3 +17,4 @@ pub mod schema;
 pub mod report;
 pub mod source;
 pub mod sandbox;
+pub mod render;

@@ -1,0 +1,36 @@
+//! Record and endpoint in, request out. Pure: no file, no clock, no network.
+//!
+//! Apart from everything that waits or sends, so that the same record gives the same bytes however
+//! often it is rendered (P15). A template is compiled once: every name in it is checked then, and
+//! every path gets its place. Records are data and are never read as templates (S16); how a value
+//! is written follows its position, never the author.
+//!
+//! `scan` reads words, `path` finds values, `expr` checks names, `engine` calculates the rest,
+//! `part`, `leaf` and `tree` put these together; `params`, `url`, `headers` and `body` are the positions,
+//! `request` the whole.
+
+mod body;
+mod context;
+mod convert;
+mod engine;
+mod error;
+mod expr;
+mod filters;
+mod headers;
+mod leaf;
+mod params;
+mod part;
+mod path;
+mod request;
+mod scan;
+mod tree;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+pub use context::{Context, Known, Root, RunValues, Scope};
+pub use error::RenderError;
+pub use leaf::Leaf;
+pub use request::{CallTemplate, Draft, RequestTemplate};
+pub use tree::{Nulls, TreeTemplate};

@@ -1,0 +1,205 @@
+//! A whole endpoint, compiled once, and the request of one record.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use url::Url;
+
+use super::body::{Body, BodyTemplate, Fields, encode};
+use super::context::{Context, Known, Root, Scope};
+use super::error::RenderError;
+use super::headers::{HeadersTemplate, header_value};
+use super::params::ParamsTemplate;
+use super::url::{Base, PathTemplate, QueryTemplate};
+use crate::config::{Connection, Content, Endpoint, Template, Tree};
+use crate::model::{Place, Placed, Problems, Request, Str, Value};
+
+/// An endpoint, compiled once for a pipeline.
+#[derive(Debug)]
+pub struct RequestTemplate {
+    method: Method,
+    base: Base,
+    params: ParamsTemplate,
+    path: PathTemplate,
+    query: QueryTemplate,
+    headers: HeadersTemplate,
+    body: BodyTemplate,
+    fields: Fields,
+    needs_fields: bool,
+}
+
+impl RequestTemplate {
+    /// Compiles an endpoint. `scope` says what is known of `record`, `vars` and the like; params,
+    /// `connection` and `body_fields` are added here. All mistakes are added to `problems`.
+    pub fn compile(
+        endpoint: &Endpoint,
+        connection: &Connection,
+        exclude: &[Placed<String>],
+        scope: &Scope,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        // Bindings are the pipeline's: they see neither params nor the body.
+        let params = ParamsTemplate::compile(&endpoint.params, scope, problems);
+        let scope = Self::scope(endpoint, connection, scope);
+        let base = Base::compile(connection, problems);
+        let path =
+            base.as_ref().and_then(|base| PathTemplate::compile(&endpoint.path, base, &scope, problems));
+        let query = QueryTemplate::compile(&endpoint.query, &scope, problems);
+        let headers = HeadersTemplate::compile(endpoint, connection, &scope, problems);
+        let body = BodyTemplate::compile(endpoint, &scope, problems);
+        let by_default =
+            endpoint.params.iter().filter(|param| param.binding.is_none()).map(|param| &param.name.value);
+        let without = exclude.iter().map(|name| &name.value).chain(by_default);
+        let fields = Fields::without(without.map(|name| Str::from(name.as_str())));
+        let (params, base, path) = (params?, base?, path?);
+        let (query, headers, body) = (query?, headers?, body?);
+        let needs_fields = body.reads_fields();
+        Some(Self {
+            method: endpoint.method.value.clone(),
+            base,
+            params,
+            path,
+            query,
+            headers,
+            body,
+            fields,
+            needs_fields,
+        })
+    }
+
+    /// What the expressions of an endpoint can use: the given names, its params, the connection's
+    /// settings and `body_fields`. For its captures and rules, add `response` and the like.
+    #[must_use]
+    pub fn scope(endpoint: &Endpoint, connection: &Connection, scope: &Scope) -> Scope {
+        let mut scope = scope.clone();
+        if scope.get(Root::Connection).is_none() {
+            let names: Vec<String> = connection.settings.names().map(str::to_owned).collect();
+            scope = scope.allow(Root::Connection, Known::Fields(names.into()));
+        }
+        scope.allow(Root::Params, ParamsTemplate::known(&endpoint.params)).allow(Root::BodyFields, Known::Any)
+    }
+
+    /// Renders one record: its params, URL, headers and body. Sets `params` (and `body_fields`,
+    /// when it is read) in the context, and counts calls of `uuid()` anew.
+    pub fn render(&self, context: &mut Context) -> Result<Draft, RenderError> {
+        context.restart();
+        let params = self.params.value(context)?;
+        context.set(Root::Params, Arc::new(params));
+        if self.needs_fields {
+            let fields = Value::Object(self.fields.of(context));
+            context.set(Root::BodyFields, Arc::new(fields));
+        }
+        let url = super::url::write(&self.base, &self.path, &self.query, context)?;
+        let (mut headers, key) = self.headers.render(context)?;
+        let body = self.body.render(context, &self.fields)?;
+        if body != Body::None
+            && !headers.contains_key(header::CONTENT_TYPE)
+            && let Some(content_type) = self.body.content_type()
+        {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        Ok(Draft {
+            method: self.method.clone(),
+            url,
+            headers,
+            key_header: self.headers.key_name().cloned(),
+            key,
+            body,
+            content: self.body.content(),
+            place: self.body.place().clone(),
+        })
+    }
+}
+
+/// A call without body, such as a look at what became of a request in doubt, or the connector's
+/// check.
+#[derive(Debug)]
+pub struct CallTemplate {
+    method: Method,
+    base: Base,
+    path: PathTemplate,
+    query: QueryTemplate,
+    headers: HeadersTemplate,
+}
+
+impl CallTemplate {
+    /// Compiles a call; `scope` is all that its expressions can use.
+    pub fn compile(
+        method: &Method,
+        path: &Template,
+        query: &[(Placed<String>, Tree)],
+        connection: &Connection,
+        scope: &Scope,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let base = Base::compile(connection, problems);
+        let path = base.as_ref().and_then(|base| PathTemplate::compile(path, base, scope, problems));
+        let query = QueryTemplate::compile(query, scope, problems);
+        let headers = HeadersTemplate::of_connection(connection, scope, problems);
+        Some(Self { method: method.clone(), base: base?, path: path?, query: query?, headers: headers? })
+    }
+
+    /// Renders the call.
+    pub fn render(&self, context: &Context) -> Result<Request, RenderError> {
+        let url = super::url::write(&self.base, &self.path, &self.query, context)?;
+        let (headers, _) = self.headers.render(context)?;
+        Ok(Request { method: self.method.clone(), url, headers, body: Bytes::new() })
+    }
+}
+
+/// A rendered request whose body is still data, to be checked against its schema.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The method.
+    pub method: Method,
+    /// The URL.
+    pub url: Url,
+    /// Headers, without the idempotency key.
+    pub headers: HeaderMap,
+    key_header: Option<HeaderName>,
+    key: Option<HeaderValue>,
+    body: Body,
+    content: Content,
+    place: Place,
+}
+
+impl Draft {
+    /// The body as data, when it is data: to check against `body_schema`.
+    #[must_use]
+    pub const fn body(&self) -> Option<&Value> {
+        match &self.body {
+            Body::None | Body::Text(_, None) => None,
+            Body::Data(value) | Body::Text(_, Some(value)) => Some(value),
+        }
+    }
+
+    /// The idempotency key, when the endpoint itself says it.
+    #[must_use]
+    pub fn own_key(&self) -> Option<&str> {
+        self.key.as_ref().and_then(|key| key.to_str().ok())
+    }
+
+    /// Where the body was written, for messages about it.
+    #[must_use]
+    pub const fn body_place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Writes the body and puts the idempotency key into the endpoint's header; a key that the
+    /// endpoint says itself wins, and without such a header `key` is not used.
+    pub fn finish(mut self, key: Option<&str>, max_body: usize) -> Result<Request, RenderError> {
+        if let Some(name) = self.key_header {
+            let key = match (self.key, key) {
+                (Some(own), _) => Some(own),
+                (None, Some(key)) => Some(header_value(&name, key, &self.place)?),
+                (None, None) => None,
+            };
+            if let Some(key) = key {
+                self.headers.insert(name, key);
+            }
+        }
+        let body = encode(&self.body, self.content, &self.place, max_body)?;
+        Ok(Request { method: self.method, url: self.url, headers: self.headers, body: Bytes::from(body) })
+    }
+}
