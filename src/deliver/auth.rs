@@ -67,26 +67,11 @@ impl Credentials {
 }
 
 fn required<'a>(secret: Option<&'a Secret>, connection: &Connection) -> Result<&'a Secret, Failure> {
-    secret.ok_or_else(|| unset(connection))
-}
-
-/// The failure of a connection whose settings are not all there.
-#[must_use]
-pub fn unset(connection: &Connection) -> Failure {
-    let diagnostics = connection
-        .unset
-        .iter()
-        .map(|unset| {
-            Diagnostic::error("variable-unset", unset.message.clone())
-                .place(&unset.place)
-                .note("looked in the environment and in .env; nothing was sent")
-                .help(format!(
-                    "set it, or use `{{ file: PATH }}`; then `runner check-connection {}`; `--sandbox` needs neither",
-                    connection.name
-                ))
+    secret.ok_or_else(|| {
+        connection.unset_failure().unwrap_or_else(|| {
+            Failure::new(Class::Bug, Diagnostic::error("bug", "a secret is missing and nothing says which"))
         })
-        .collect();
-    Failure { class: Class::Config, diagnostics }
+    })
 }
 
 fn header_name(name: &str, connection: &Connection) -> Result<HeaderName, Failure> {

@@ -9,10 +9,12 @@ pub mod headers;
 mod judge;
 mod order;
 mod rate;
+mod reading;
 mod send;
 
 pub use budget::{Budget, Enough};
 pub use judge::{Meaning, Tries, Verdict, backoff, judge};
 pub use order::{Order, Turn};
 pub use rate::Rate;
+pub use reading::{Reader, Reading};
 pub use send::{Sender, is_link_local};

@@ -6,7 +6,7 @@
 
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,66 +21,35 @@ use super::auth::Credentials;
 #[derive(Debug, Clone)]
 pub struct Sender {
     client: reqwest::Client,
+    /// Takes a new connection for every request; made when it is first needed.
+    fresh: Arc<OnceLock<reqwest::Client>>,
+    settings: Arc<(Connection, Delivery)>,
     credentials: Arc<Credentials>,
-    max_reply: usize,
-    timeout: Duration,
 }
 
 impl Sender {
     /// Builds the client of a connection.
     pub fn new(connection: &Connection, delivery: &Delivery) -> Result<Self, Failure> {
         let credentials = Arc::new(Credentials::new(connection)?);
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .tcp_nodelay(true)
-            .tls_version_min(reqwest::tls::Version::TLS_1_2)
-            .connect_timeout(delivery.connect_timeout)
-            // Shorter than the usual keep-alive of servers, so that a connection that was just
-            // closed by the far side is seldom used for a POST.
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(delivery.concurrency.get())
-            .user_agent(concat!("runner/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(Resolver));
-        let https = connection.base_url.starts_with("https:");
-        if !https && connection.proxy.is_none() {
-            // Plain http never needs certificates: so that a machine without any can use it.
-            builder = builder.tls_certs_only([]);
-        } else if let Some(path) = &connection.tls.ca {
-            let pem = std::fs::read(path).map_err(|error| Failure::io("read the CA file", path, &error))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| {
-                Failure::new(
-                    Class::Config,
-                    Diagnostic::error("ca-not-pem", format!("{} holds no PEM certificates", path.display()))
-                        .place(&connection.place),
-                )
-            })?;
-            builder = builder.tls_certs_merge(certificates);
+        let client = client(connection, delivery, delivery.concurrency.get())?;
+        let settings = Arc::new((connection.clone(), delivery.clone()));
+        Ok(Self { client, fresh: Arc::default(), settings, credentials })
+    }
+
+    /// From here on every request gets a new connection: one that was reused broke before a reply,
+    /// and it could not be told whether the far side had acted.
+    pub fn avoid_reuse(&self) {
+        if self.fresh.get().is_none() {
+            let (connection, delivery) = &*self.settings;
+            // The same settings made a client before.
+            if let Ok(client) = client(connection, delivery, 0) {
+                let _ = self.fresh.set(client);
+            }
         }
-        if connection.tls.insecure {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        if let Some(proxy) = &connection.proxy {
-            let proxy = reqwest::Proxy::all(proxy).map_err(|_| {
-                Failure::new(
-                    Class::Config,
-                    Diagnostic::error("proxy", "the proxy of the connection is not a URL")
-                        .place(&connection.place),
-                )
-            })?;
-            builder = builder.proxy(proxy);
-        }
-        let client = builder.build().map_err(|error| {
-            Failure::new(
-                Class::Config,
-                Diagnostic::error("http-client", format!("cannot make an HTTP client: {}", cause(&error)))
-                    .place(&connection.place)
-                    .help("https needs the machine's CA certificates: install `ca-certificates`, or set `tls: { ca: PATH }`"),
-            )
-        })?;
-        Ok(Self { client, credentials, max_reply: delivery.max_reply, timeout: delivery.timeout })
+    }
+
+    fn delivery(&self) -> &Delivery {
+        &self.settings.1
     }
 
     /// Sends one request and waits for its reply, at most for the time limit of one attempt.
@@ -95,12 +64,14 @@ impl Sender {
         }
         // One limit over connecting, sending and reading; a timer of ours, so that a reply whose
         // headers came in time is kept although its body did not.
-        let deadline = tokio::time::Instant::now() + self.timeout;
-        match tokio::time::timeout_at(deadline, self.client.execute(outgoing)).await {
+        let timeout = self.delivery().timeout;
+        let deadline = tokio::time::Instant::now() + timeout;
+        let client = self.fresh.get().unwrap_or(&self.client);
+        match tokio::time::timeout_at(deadline, client.execute(outgoing)).await {
             Err(_) => Reply::Lost(Lost {
                 certain: false,
                 class: "timeout",
-                message: format!("no reply within {}", humantime::format_duration(self.timeout)),
+                message: format!("no reply within {}", humantime::format_duration(timeout)),
             }),
             Ok(Err(error)) => Reply::Lost(lost(&error)),
             Ok(Ok(response)) => Reply::Arrived(self.receive(response, deadline).await),
@@ -108,6 +79,7 @@ impl Sender {
     }
 
     async fn receive(&self, response: reqwest::Response, deadline: tokio::time::Instant) -> Arrived {
+        let max_reply = self.delivery().max_reply;
         let status = response.status();
         let headers = response.headers().clone();
         let mut stream = response.bytes_stream();
@@ -124,14 +96,14 @@ impl Sender {
                 }
             };
             // Nearly every reply is one chunk, which needs no copy.
-            if first.is_empty() && rest.is_empty() && chunk.len() <= self.max_reply {
+            if first.is_empty() && rest.is_empty() && chunk.len() <= max_reply {
                 first = chunk;
                 continue;
             }
             if rest.is_empty() {
                 rest.extend_from_slice(&first);
             }
-            let room = self.max_reply - rest.len();
+            let room = max_reply - rest.len();
             rest.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {
                 complete = false;
@@ -141,6 +113,53 @@ impl Sender {
         let body = if rest.is_empty() { first } else { rest.freeze() };
         Arrived { status, headers, body, complete }
     }
+}
+
+/// A client that does nothing by itself and keeps at most `idle` connections open between requests.
+fn client(connection: &Connection, delivery: &Delivery, idle: usize) -> Result<reqwest::Client, Failure> {
+    let refused = |rule, message: String| {
+        Failure::new(Class::Config, Diagnostic::error(rule, message).place(&connection.place))
+    };
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        .tcp_nodelay(true)
+        .tls_version_min(reqwest::tls::Version::TLS_1_2)
+        .connect_timeout(delivery.connect_timeout)
+        // Shorter than the usual keep-alive of servers, so that a connection that was just closed
+        // by the far side is seldom used for a POST.
+        .pool_idle_timeout(Duration::from_secs(20))
+        .pool_max_idle_per_host(idle)
+        .user_agent(concat!("runner/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(Arc::new(Resolver));
+    let https = connection.base_url.starts_with("https:");
+    if !https && connection.proxy.is_none() {
+        // Plain http never needs certificates: so a machine without any can use it.
+        builder = builder.tls_certs_only([]);
+    } else if let Some(path) = &connection.tls.ca {
+        let pem = std::fs::read(path).map_err(|error| Failure::io("read the CA file", path, &error))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|_| refused("ca-not-pem", format!("{} holds no PEM certificates", path.display())))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    if connection.tls.insecure {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    if let Some(proxy) = &connection.proxy {
+        let proxy = reqwest::Proxy::all(proxy)
+            .map_err(|_| refused("proxy", "the proxy of the connection is not a URL".into()))?;
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(|error| {
+        let mut failure = refused("http-client", format!("cannot make an HTTP client: {}", cause(&error)));
+        for diagnostic in &mut failure.diagnostics {
+            diagnostic.help =
+                Some("https needs the machine's CA certificates: install `ca-certificates`, or set `tls: { ca: PATH }`".into());
+        }
+        failure
+    })
 }
 
 /// Reads why there is no reply.

@@ -23,9 +23,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, OnNewInput, Pipeline};
-use crate::deliver::{Sender, auth};
+use crate::deliver::Sender;
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Reply, Request, State};
-use crate::outcome::{Checkpoint, Finished, Folder, InputMark, Lock, NewRun, RunRow, Use};
+use crate::outcome::{Checkpoint, Finished, Folder, InputMark, Lock, NewRun, Reason, RunRow, Use};
 use crate::render::{Leaf, RunValues};
 use crate::source::{self, Mark};
 
@@ -99,8 +99,8 @@ pub struct Report {
     pub attempts: u64,
     /// How long it took.
     pub took: Duration,
-    /// Why records were not delivered: state, class, a message, status, how many.
-    pub reasons: Vec<(State, String, String, u16, u64)>,
+    /// Why records were not delivered.
+    pub reasons: Vec<Reason>,
     /// The outcome files.
     pub files: Vec<crate::outcome::files::Written>,
     /// Where they lie.
@@ -114,10 +114,10 @@ pub struct Report {
 }
 
 /// Runs a pipeline, or goes on with its run.
-pub fn apply(mut pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> Result<Report, Failure> {
+pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> Result<Report, Failure> {
     let begun = Instant::now();
-    if !pipeline.connection.unset.is_empty() {
-        return Err(auth::unset(&pipeline.connection));
+    if let Some(failure) = pipeline.connection.unset_failure() {
+        return Err(failure);
     }
     let sender = Sender::new(&pipeline.connection, &pipeline.delivery)?;
     let folder = Folder::new(&pipeline.state_dir, &start.target, &pipeline.name);
@@ -128,10 +128,10 @@ pub fn apply(mut pipeline: Pipeline, start: &Start, observer: &mut dyn Observer)
         folder.prepare(usage)?;
         let lock = folder.lock()?;
         let spool = folder.stdin();
+        folder.sweep();
         source::spool(&mut std::io::stdin().lock(), &spool)?;
         (open::open(pipeline, &start.wanted(Some(spool)))?, lock)
     } else {
-        pipeline.source.file = std::mem::take(&mut pipeline.source.file);
         let plan = open::open(pipeline, &start.wanted(None))?;
         folder.prepare(usage)?;
         let lock = folder.lock()?;

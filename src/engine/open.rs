@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Format, Pipeline};
 use crate::deliver::Reader;
-use crate::model::{Class, Diagnostic, Failure, Problems, Str, Value};
+use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, Str, Value};
 use crate::outcome::files::Shape;
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
 use crate::schema::Schema;
@@ -127,8 +127,13 @@ fn compile(
         config::Idempotency::Header { value: None, .. } => Some(Idempotency::Hash),
         config::Idempotency::None | config::Idempotency::Natural => Some(Idempotency::None),
     };
-    let exclude: Vec<&str> = pipeline.select.exclude.iter().map(|name| name.value.as_str()).collect();
-    let template = RequestTemplate::compile(&pipeline.endpoint, &pipeline.connection, &exclude, &scope, problems);
+    let template = RequestTemplate::compile(
+        &pipeline.endpoint,
+        &pipeline.connection,
+        &pipeline.select.exclude,
+        &scope,
+        problems,
+    );
     let reader = Reader::compile(&pipeline.endpoint, base.clone(), problems);
 
     let compiled = (|| {
@@ -179,6 +184,26 @@ impl Plan {
     /// Opens the source from its start.
     pub fn source(&self) -> Result<Box<dyn Source>, Failure> {
         source::open(&self.pipeline.source, &self.pipeline.root, self.spool.as_deref())
+    }
+
+    /// Compiles an expression from the command line, over `record`, `class` and `status`.
+    pub fn bare_expression(&self, text: &str) -> Result<Leaf, Failure> {
+        let source = Arc::new(crate::model::SourceText { path: "--where".into(), text: text.into() });
+        let place = Place::new(source, 0..text.len());
+        let names = self.columns.as_deref().map(|columns| Selection::renamed(&self.pipeline.select, columns));
+        let record = match names {
+            None => Known::Any,
+            Some(names) if self.preparer.schema.is_none() => Known::Text(names.into()),
+            Some(names) => Known::Fields(names.into()),
+        };
+        let scope = Scope::new()
+            .allow(Root::Record, record)
+            .allow(Root::Vars, Known::Any)
+            .allow(Root::Class, Known::Any)
+            .allow(Root::Status, Known::Any);
+        let mut problems = Problems::new();
+        Leaf::bare(&Placed::new(text.to_owned(), place), &scope, &mut problems)
+            .ok_or_else(|| Failure { class: Class::Usage, diagnostics: problems.into_sorted() })
     }
 
     /// The host that requests go to, with port: for messages.

@@ -50,6 +50,21 @@ pub struct NewRun {
     pub duplicates: u64,
 }
 
+/// Why records have the state that they have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The state.
+    pub state: State,
+    /// HTTP status; 0 without one.
+    pub status: u16,
+    /// The reason as a stable word.
+    pub class: String,
+    /// The reason for people, when all have the same.
+    pub message: String,
+    /// Records with it.
+    pub count: u64,
+}
+
 /// How a start ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finished {
@@ -409,22 +424,26 @@ impl Checkpoint {
     }
 
     /// Reasons of failed, invalid, skipped and held records of a run, the most frequent first.
-    pub fn reasons(&self, run: &RunRow) -> Result<Vec<(State, String, String, u64)>, Failure> {
-        let read = || -> rusqlite::Result<Vec<(State, String, String, u64)>> {
+    pub fn reasons(&self, run: &RunRow) -> Result<Vec<Reason>, Failure> {
+        let read = || -> rusqlite::Result<Vec<Reason>> {
             let mut statement = self.connection.prepare(
-                "SELECT state, coalesce(class, ''), coalesce(min(message), ''), count(*) FROM record \
-                 WHERE id >= ?1 AND id < ?2 AND state IN (3, 4, 5, 6) GROUP BY state, class \
-                 ORDER BY state, count(*) DESC, class LIMIT 200",
+                "SELECT state, status, coalesce(class, ''), min(coalesce(message, '')), max(coalesce(message, '')), count(*) \
+                 FROM record WHERE id >= ?1 AND id < ?2 AND (state > 2 OR state = 0 AND class IS NOT NULL) \
+                 GROUP BY state, status, class ORDER BY state, count(*) DESC, class LIMIT 200",
             )?;
             let rows = statement.query_map(
                 params![record_id(run.number, 0), record_id(run.number + 1, 0)],
                 |row| {
-                    Ok((
-                        State::from_number(row.get(0)?).unwrap_or(State::Pending),
-                        row.get(1)?,
-                        row.get(2)?,
-                        row.get::<_, i64>(3)?.cast_unsigned(),
-                    ))
+                    {
+                        let (least, most): (String, String) = (row.get(3)?, row.get(4)?);
+                        Ok(Reason {
+                            state: State::from_number(row.get(0)?).unwrap_or(State::Pending),
+                            status: row.get(1)?,
+                            class: row.get(2)?,
+                            message: if least == most { least } else { String::new() },
+                            count: row.get::<_, i64>(5)?.cast_unsigned(),
+                        })
+                    }
                 },
             )?;
             rows.collect()

@@ -41,6 +41,32 @@ impl Folder {
         self.target.join("state").join(format!("{}.db", self.pipeline))
     }
 
+    /// Where standard input is spooled.
+    #[must_use]
+    pub fn stdin(&self) -> PathBuf {
+        self.target.join("state").join(format!("{}.stdin", self.pipeline))
+    }
+
+    /// Where temporary files of the first pass lie.
+    #[must_use]
+    pub fn temporary(&self) -> PathBuf {
+        self.target.join("state")
+    }
+
+    /// Removes what a start that was killed left behind: temporary files and an old spool.
+    pub fn sweep(&self) {
+        let Ok(entries) = std::fs::read_dir(self.temporary()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("sort-") && name.ends_with(".tmp") {
+                // It is only in the way; the next start tries again.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        let _ = std::fs::remove_file(self.stdin());
+    }
+
     /// The folder of all runs of the pipeline.
     #[must_use]
     pub fn runs(&self) -> PathBuf {

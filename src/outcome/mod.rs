@@ -11,7 +11,7 @@ mod folder;
 mod rows;
 mod writer;
 
-pub use checkpoint::{Checkpoint, Finished, NewRun};
+pub use checkpoint::{Checkpoint, Finished, NewRun, Reason};
 pub use folder::{Folder, Lock, Use};
 pub use rows::{InputMark, RecordRow, RunRow, Settlement, StartRow};
 pub use writer::{Ack, Writer};

@@ -192,6 +192,11 @@ impl Context {
         }
     }
 
+    /// Another run or record: `run`, `now()` and `uuid()` are its from here on.
+    pub fn set_run(&mut self, run: RunValues) {
+        self.run = Arc::new(RunState { values: run, calls: AtomicU32::new(0) });
+    }
+
     /// The value of a root. `run` is not kept as a value.
     #[must_use]
     pub fn get(&self, root: Root) -> Option<&Arc<Value>> {

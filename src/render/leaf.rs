@@ -159,6 +159,13 @@ impl Leaf {
         }
     }
 
+    /// Whether the leaf is exactly one path into the data, which keeps digits and never depends on
+    /// the types of cells.
+    #[must_use]
+    pub const fn is_plain_path(&self) -> bool {
+        matches!(&self.kind, Kind::Single(Part { what: What::Path { .. }, .. }))
+    }
+
     /// Whether the leaf is exactly this path.
     pub(super) fn is_path(&self, root: super::context::Root) -> bool {
         matches!(
