@@ -190,7 +190,7 @@ impl<'a> Check<'a> {
             end if end.starts_with("end") => drop(self.open.pop()),
             _ => {}
         }
-        if self.open.iter().sum::<usize>() > MAX_NESTING && !self.failed {
+        if !self.failed && self.open.iter().sum::<usize>() > MAX_NESTING {
             let place = self.place(first.span.clone());
             let message = format!("statements stand more than {MAX_NESTING} deep in each other");
             self.report(Diagnostic::error("render-limit", message).place(&place));

@@ -67,15 +67,18 @@ pub(super) struct Words<'a> {
     pub trim: bool,
 }
 
-/// Words of one expression: the engine reads them recursively, so that a longer one could use up
-/// the stack.
-const MAX_WORDS: usize = 2_000;
+/// Words of one expression. The engine reads and drops expressions recursively: this limit and the
+/// next keep it far from the end of its stack.
+const MAX_WORDS: usize = 1_000;
+
+/// Brackets within brackets, signs in a row, and choices or powers in one expression.
+const MAX_DEPTH: i32 = 32;
 
 /// Reads words from `from` up to the closing marker.
 pub(super) fn words(text: &str, from: usize, until: Until) -> Result<Words<'_>, Fault> {
     let bytes = text.as_bytes();
     let mut tokens = Vec::new();
-    let mut depth = 0_i32;
+    let (mut depth, mut run, mut chain) = (0_i32, 0_i32, 0_i32);
     let mut at = from;
     let end = match until {
         Until::End => "",
@@ -130,11 +133,16 @@ pub(super) fn words(text: &str, from: usize, until: Until) -> Result<Words<'_>, 
             }
         };
         let span = at..at + len;
-        if tokens.len() >= MAX_WORDS {
-            let message = format!("more than {MAX_WORDS} words in one expression");
+        let text = text.get(span.clone()).unwrap_or_default();
+        run = if matches!(text, "not" | "-" | "+") { run + 1 } else { 0 };
+        chain += i32::from(matches!(text, "else" | "**"));
+        if tokens.len() >= MAX_WORDS || depth.max(run).max(chain) > MAX_DEPTH {
+            let message = format!(
+                "the expression is too long: at most {MAX_WORDS} words, nested or chained {MAX_DEPTH} deep"
+            );
             return Err(Fault { at: span, message });
         }
-        tokens.push(Token { word, text: text.get(span.clone()).unwrap_or_default(), span });
+        tokens.push(Token { word, text, span });
         at += len;
     }
 }
