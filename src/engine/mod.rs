@@ -15,11 +15,12 @@ pub mod prepare;
 mod recover;
 mod resume;
 mod retry;
+pub mod stand_in;
 mod stop;
 pub mod survey;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, OnNewInput, Pipeline};
@@ -429,7 +430,6 @@ impl Session<'_> {
         if fed.is_err() {
             return Err(Failure::new(Class::Bug, Diagnostic::error("bug", "the reading thread ended by a fault of this program")));
         }
-        let _ = settled.lock().map_err(PoisonError::into_inner);
         let class = ended.stopped.as_ref().map_or_else(|| finish::class_of(&ended.counts), |stopped| stopped.class);
         let complete = ended.counts.unsent == 0;
         writer.finish(Finished { class, complete }, ended.settled, complete)?;

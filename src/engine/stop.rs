@@ -31,7 +31,7 @@ impl Signal {
     }
 }
 
-/// Receives signals; nothing comes on a line made by [`StopLine::silent`].
+/// Receives signals.
 #[derive(Debug)]
 pub struct StopLine {
     receiver: mpsc::UnboundedReceiver<Signal>,
@@ -39,13 +39,6 @@ pub struct StopLine {
 }
 
 impl StopLine {
-    /// A line on which nothing comes.
-    #[must_use]
-    pub fn silent() -> Self {
-        let (keep, receiver) = mpsc::unbounded_channel();
-        Self { receiver, _keep: keep }
-    }
-
     /// Listens to the signals of this process; has to be called within a runtime.
     pub fn listen() -> Result<Self, Failure> {
         let (sender, receiver) = mpsc::unbounded_channel();

@@ -1,0 +1,277 @@
+//! The sandbox for a project: its endpoints as routes of the stand-in.
+//!
+//! The stand-in itself knows data and closures only; here templates, schemas and credentials of a
+//! connector become its rules, so that the same YAML that sends also answers.
+
+use std::sync::Arc;
+
+use crate::config::{Auth, Connection, Content, Endpoint, Idempotency, SandboxReply, Tree};
+use crate::model::{Failure, Map, Number, Problems, Secret, Value};
+use crate::render::{Context, Known, Nulls, Root, RunValues, Scope, TreeTemplate};
+use crate::sandbox::{Object, PathPattern, ReplyMaker, RequestView, Route, Rules, ScriptedReply, SecretNames};
+use crate::schema::Schema;
+
+/// What stands for a secret in the sandbox.
+pub const SANDBOX_SECRET: &str = "sandbox-token";
+
+/// Points a connection at a stand-in: its address, and secrets that it accepts.
+pub fn redirect(connection: &mut Connection, url: &str) {
+    let prefix = base_path(&connection.base_url);
+    connection.base_url = format!("{}{prefix}", url.trim_end_matches('/'));
+    let secret = || Some(Secret::new(SANDBOX_SECRET.into()));
+    match &mut connection.auth {
+        Auth::None => {}
+        Auth::Bearer(token) => *token = secret(),
+        Auth::Basic { user, password } => (*user, *password) = (secret(), secret()),
+        Auth::ApiKeyHeader { value, .. } | Auth::ApiKeyQuery { value, .. } => *value = secret(),
+    }
+    connection.unset.clear();
+    connection.proxy = None;
+    connection.secrets.clear();
+}
+
+/// The path of a base URL, without a slash at its end.
+fn base_path(base_url: &str) -> String {
+    let after_host = base_url.split("://").nth(1).and_then(|rest| rest.split_once('/')).map_or("", |(_, path)| path);
+    if after_host.is_empty() { String::new() } else { format!("/{}", after_host.trim_end_matches('/')) }
+}
+
+/// The rules of a stand-in for the endpoints of one connection.
+pub fn rules(connection: &Connection, endpoints: &[Endpoint], root: &std::path::Path) -> Result<Rules, Failure> {
+    let mut problems = Problems::new();
+    let base = base_path(&connection.base_url);
+    let routes = endpoints.iter().filter_map(|endpoint| route(endpoint, &base, connection, root, &mut problems)).collect();
+    let mut rules = Rules::new(routes);
+    rules.auth = credentials(connection);
+    rules.secrets = secret_names(connection);
+    if let Some(tree) = &connection.sandbox_error
+        && let Some(error) = error_shape(tree, connection, &mut problems)
+    {
+        rules.error = error;
+    }
+    if problems.has_errors() { Err(Failure::config(problems)) } else { Ok(rules) }
+}
+
+fn route(
+    endpoint: &Endpoint,
+    base: &str,
+    connection: &Connection,
+    root: &std::path::Path,
+    problems: &mut Problems,
+) -> Option<Route> {
+    let pattern = match PathPattern::parse(&format!("{base}{}", named_segments(&endpoint.path.value))) {
+        Ok(pattern) => pattern,
+        Err(message) => {
+            problems.at("sandbox-path", &endpoint.path.place, message);
+            return None;
+        }
+    };
+    let mut route = Route::new(&endpoint.name, endpoint.method.value.clone(), pattern);
+    route.content_json = endpoint.content == Content::Json;
+    if let Idempotency::Header { name, .. } = &endpoint.idempotency {
+        route.idempotency = name.parse().ok();
+    }
+    if let Some(named) = &endpoint.body_schema {
+        let schema = Schema::load(root, &named.value, &named.place, problems)?;
+        route.check_body = Some(Box::new(move |body| {
+            schema.check(&Value::from(body)).map_err(|violations| {
+                violations.iter().map(|found| format!("{} {}", found.pointer, found.message)).collect::<Vec<_>>().join("; ")
+            })
+        }));
+    }
+    let spec = &endpoint.sandbox;
+    route.unique.clone_from(&spec.unique);
+    route.reply = match &spec.reply {
+        Some(reply) => Some(reply_maker(reply, connection, problems)?),
+        None => None,
+    };
+    route.unique_reply = match &spec.unique_reply {
+        Some(reply) => Some(reply_maker(reply, connection, problems)?),
+        None => None,
+    };
+    Some(route)
+}
+
+/// `/conversations/{{ params.conversation_id }}` as `/conversations/{conversation_id}`.
+fn named_segments(path: &str) -> String {
+    let mut out = String::new();
+    let mut rest = path;
+    let mut count = 0;
+    while let Some(start) = rest.find("{{") {
+        out.push_str(&rest[..start]);
+        let Some(end) = rest[start..].find("}}") else { break };
+        count += 1;
+        let name: String = rest[start + 2..start + end]
+            .trim()
+            .trim_start_matches("params.")
+            .chars()
+            .take_while(|char| char.is_ascii_alphanumeric() || *char == '_')
+            .collect();
+        let name = if name.is_empty() { format!("value_{count}") } else { name };
+        out.extend(["{", &name, "}"]);
+        rest = &rest[start + end + 2..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn empty_context(connection: &Connection) -> Context {
+    let nobody = RunValues {
+        id: "sandbox".into(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        pipeline: "sandbox".into(),
+        ordinal: 0,
+        step: 0,
+    };
+    Context::new(nobody).with(Root::Connection, Arc::new(Value::Object(connection.settings.clone())))
+}
+
+fn reply_maker(reply: &SandboxReply, connection: &Connection, problems: &mut Problems) -> Option<ReplyMaker> {
+    let scope = Scope::new()
+        .allow(Root::Request, Known::Any)
+        .allow(Root::New, Known::Any)
+        .allow(Root::Connection, Known::Any);
+    let body = match &reply.body {
+        Some(tree) => Some(TreeTemplate::compile(tree, &scope, Nulls::Keep, problems)?),
+        None => None,
+    };
+    let status = reply.status;
+    let headers = reply.headers.clone();
+    let base = empty_context(connection);
+    Some(Box::new(move |request: &RequestView<'_>, object: &Object| {
+        let Some(body) = &body else { return ScriptedReply { headers: headers.clone(), ..ScriptedReply::empty(status) } };
+        let context = base
+            .clone()
+            .with(Root::Request, Arc::new(request_value(request)))
+            .with(Root::New, Arc::new(new_value(object)));
+        match body.value(&context) {
+            Ok(value) => {
+                let mut bytes = Vec::with_capacity(256);
+                value.write_json(&mut bytes);
+                let mut reply = ScriptedReply::json_bytes(status, bytes);
+                reply.headers.extend(headers.iter().cloned());
+                reply
+            }
+            Err(error) => ScriptedReply::json(500, &serde_json::json!({ "sandbox": error.to_string() })),
+        }
+    }))
+}
+
+fn request_value(request: &RequestView<'_>) -> Value {
+    let pairs = |pairs: &[(String, String)]| {
+        let mut map = Map::with_capacity(pairs.len());
+        for (name, value) in pairs {
+            map.insert(name.as_str(), Value::text(value.as_str()));
+        }
+        Value::Object(map)
+    };
+    let mut map = Map::with_capacity(5);
+    map.push("method", Value::text(request.method.as_str()));
+    map.push("path", Value::text(request.path));
+    map.push("query", pairs(request.query));
+    map.push("params", pairs(request.params));
+    map.push("body", Value::from(request.body));
+    Value::Object(map)
+}
+
+fn new_value(object: &Object) -> Value {
+    let mut map = match Value::from(&object.json) {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    map.insert("id", Value::text(object.id.as_str()));
+    Value::Object(map)
+}
+
+type ErrorMaker = Box<dyn Fn(u16, &str, &str) -> serde_json::Value + Send + Sync>;
+
+fn error_shape(tree: &Tree, connection: &Connection, problems: &mut Problems) -> Option<ErrorMaker> {
+    let scope = Scope::new()
+        .allow(Root::Status, Known::Any)
+        .allow(Root::Class, Known::Any)
+        .allow(Root::Message, Known::Any);
+    let shape = TreeTemplate::compile(tree, &scope, Nulls::Keep, problems)?;
+    let base = empty_context(connection);
+    Some(Box::new(move |status, class, message| {
+        let context = base
+            .clone()
+            .with(Root::Status, Arc::new(Value::Number(Number::from(u64::from(status)))))
+            .with(Root::Class, Arc::new(Value::text(class)))
+            .with(Root::Message, Arc::new(Value::text(message)));
+        let text = shape.value(&context).map(|value| value.to_json()).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or(serde_json::Value::Null)
+    }))
+}
+
+/// Whether credentials are right: those of the sandbox, or those that the connection really has;
+/// where it has none, any that are there.
+fn credentials(connection: &Connection) -> Option<crate::sandbox::AuthCheck> {
+    use base64::Engine as _;
+    let real = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+    let fits = |real: Option<String>| {
+        move |given: &str| match &real {
+            _ if given == SANDBOX_SECRET => true,
+            Some(real) => given == real,
+            None => !given.is_empty(),
+        }
+    };
+    let header = |headers: &http::HeaderMap, name: &str| {
+        headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    };
+    match &connection.auth {
+        Auth::None => None,
+        Auth::Bearer(token) => {
+            let fits = fits(real(token));
+            Some(Box::new(move |headers, _| header(headers, "authorization").strip_prefix("Bearer ").is_some_and(&fits)))
+        }
+        Auth::Basic { user, password } => {
+            let (user, password) = (fits(real(user)), fits(real(password)));
+            Some(Box::new(move |headers, _| {
+                let given = header(headers, "authorization");
+                let pair = given
+                    .strip_prefix("Basic ")
+                    .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
+                    .and_then(|bytes| String::from_utf8(bytes).ok());
+                pair.and_then(|pair| pair.split_once(':').map(|(one, two)| user(one) && password(two))).unwrap_or(false)
+            }))
+        }
+        Auth::ApiKeyHeader { name, value } => {
+            let (name, fits) = (name.clone(), fits(real(value)));
+            Some(Box::new(move |headers, _| fits(&header(headers, &name))))
+        }
+        Auth::ApiKeyQuery { name, value } => {
+            let (name, fits) = (name.clone(), fits(real(value)));
+            Some(Box::new(move |_, query| {
+                url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == name && fits(&value))
+            }))
+        }
+    }
+}
+
+fn secret_names(connection: &Connection) -> SecretNames {
+    let mut names = SecretNames::default();
+    match &connection.auth {
+        Auth::ApiKeyHeader { name, .. } => names.headers.extend(name.parse().ok()),
+        Auth::ApiKeyQuery { name, .. } => names.query.push(name.clone()),
+        Auth::None | Auth::Bearer(_) | Auth::Basic { .. } => {}
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_in_a_path_become_named_segments() {
+        assert_eq!(named_segments("/users/{{ params.user_id }}/x"), "/users/{user_id}/x");
+        assert_eq!(named_segments("/a/{{ (1) }}/{{ params.b | slug }}"), "/a/{value_1}/{b}");
+    }
+
+    #[test]
+    fn the_path_of_a_base_url_is_kept() {
+        assert_eq!(base_path("https://a.example/v2"), "/v2");
+        assert_eq!(base_path("https://a.example"), "");
+        assert_eq!(base_path("https://a.example/v2/x/"), "/v2/x");
+    }
+}
