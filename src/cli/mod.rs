@@ -9,3 +9,42 @@ pub mod topics;
 mod values;
 
 pub use values::{Rate, Setting};
+
+mod commands;
+mod workplace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::engine::Signal;
+use crate::report::Reporter;
+
+/// Runs the program: reads the command line, does what it says, gives the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Memory holds secrets: no core file is written of it.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let cli = match args::Cli::read(arguments) {
+        Ok(cli) => cli,
+        Err(unread) => return unread.show(),
+    };
+    let settings = cli.settings();
+    let workplace = match workplace::Workplace::new(&cli) {
+        Ok(workplace) => workplace,
+        Err(failure) => return failure::show(&failure, &settings, crate::model::Mask::default()),
+    };
+    let reporter = Reporter::new(&settings, crate::model::Mask::default());
+    match commands::run(&workplace, reporter) {
+        Ok(ended) => {
+            if ended.signal == Some(Signal::Interrupt) {
+                // A shell loop around us stops only when it sees that we died of the signal.
+                let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
+            }
+            ended.code.map_or_else(|| failure::exit(ended.class), ExitCode::from)
+        }
+        Err((failure, mut reporter)) => {
+            reporter.hide(workplace.mask());
+            failure::exit(failure::report(&failure, reporter))
+        }
+    }
+}

@@ -75,6 +75,16 @@ impl Reporter {
         }
     }
 
+    /// A line of the answer that is needed before the command ends, such as an address that was
+    /// bound: on stdout for people and scripts, on stderr where stdout is one JSON object.
+    pub fn announce(&mut self, line: &str) {
+        let line = format!("{}\n", self.mask.apply(line));
+        match self.settings.format {
+            Format::Human => self.programs.raw(line.as_bytes()),
+            Format::Json | Format::Jsonl => self.for_eyes(&line),
+        }
+    }
+
     /// Something happened.
     pub fn event(&mut self, event: &Event) {
         if let Event::Settled { outcome, .. } = event {

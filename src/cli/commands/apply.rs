@@ -1,0 +1,312 @@
+//! `runner apply` and `runner retry`: run pipelines, one after another.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::far_side;
+use crate::cli::args::{Apply, Retry, Selection};
+use crate::cli::workplace::{Ask, Workplace};
+use crate::config::{InDoubt, Pipeline};
+use crate::engine::{self, Observer, Report, Signal, Start};
+use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
+use crate::report::{Reason, Reporter, RunSummary, Settings, Volume};
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// The class to exit with.
+    pub class: Class,
+    /// The signal that ended it in order, if one did.
+    pub signal: Option<Signal>,
+    /// Exit code of `plan --detailed-exitcode`, which is no class.
+    pub code: Option<u8>,
+}
+
+impl Ended {
+    /// Ended with a class.
+    #[must_use]
+    pub const fn of(class: Class) -> Self {
+        Self { class, signal: None, code: None }
+    }
+}
+
+/// What `apply` and `retry` have in common.
+struct Job<'a> {
+    ask: Ask<'a>,
+    sandbox: bool,
+    yes: bool,
+    start: Start,
+    stop_after: Option<u64>,
+}
+
+/// `runner apply`
+pub fn apply(workplace: &Workplace<'_>, args: &Apply, reporter: Reporter) -> Result<Ended, (Failure, Reporter)> {
+    let pipelines = match expand(workplace, &args.pipelines) {
+        Ok(pipelines) => pipelines,
+        Err(failure) => return Err((failure, reporter)),
+    };
+    let job = Job {
+        ask: Ask { selection: Some(&args.selection), pace: Some(&args.pace) },
+        sandbox: args.sandbox,
+        yes: args.yes,
+        start: Start {
+            resume: args.run.resume,
+            fresh: args.run.fresh,
+            again: args.run.again,
+            close: args.run.close,
+            accept_changes: args.run.accept_changes,
+            limit: args.selection.limit.map(std::num::NonZeroU64::get),
+            records: args.selection.records.clone(),
+            filter: args.selection.filter.clone(),
+            max_duration: args.max_duration,
+            ..Start::default()
+        },
+        stop_after: args.stop_after.map(std::num::NonZeroU64::get),
+    };
+    all(workplace, &pipelines, &job, args.keep_going, "apply", reporter)
+}
+
+/// `runner retry`
+pub fn retry(workplace: &Workplace<'_>, args: &Retry, reporter: Reporter) -> Result<Ended, (Failure, Reporter)> {
+    let selection = Selection::default();
+    let job = Job {
+        ask: Ask { selection: Some(&selection), pace: Some(&args.pace) },
+        sandbox: args.sandbox,
+        yes: args.yes,
+        start: Start {
+            accept_changes: args.accept_changes,
+            limit: args.limit.map(std::num::NonZeroU64::get),
+            retry: Some(args.filter.clone()),
+            ..Start::default()
+        },
+        stop_after: None,
+    };
+    all(workplace, std::slice::from_ref(&args.pipeline), &job, false, "retry", reporter)
+}
+
+fn all(
+    workplace: &Workplace<'_>,
+    pipelines: &[PathBuf],
+    job: &Job<'_>,
+    keep_going: bool,
+    command: &str,
+    mut reporter: Reporter,
+) -> Result<Ended, (Failure, Reporter)> {
+    let mut worst = Class::Ok;
+    let mut signal = None;
+    for named in pipelines {
+        match one(workplace, named, job, command, &mut reporter) {
+            Ok(report) => {
+                worst = worst.worst(report.class);
+                signal = report.signal;
+            }
+            Err(failure) if pipelines.len() == 1 => return Err((failure, reporter)),
+            Err(failure) => {
+                worst = worst.worst(failure.class);
+                for diagnostic in &failure.diagnostics {
+                    reporter.diagnostic(diagnostic);
+                }
+            }
+        }
+        if signal.is_some() || worst != Class::Ok && !keep_going {
+            break;
+        }
+    }
+    Ok(Ended { class: reporter.close(worst), signal, code: None })
+}
+
+fn one(
+    workplace: &Workplace<'_>,
+    named: &Path,
+    job: &Job<'_>,
+    command: &str,
+    reporter: &mut Reporter,
+) -> Result<Report, Failure> {
+    let (mut pipeline, warnings) = workplace.pipeline(named, job.ask)?;
+    reporter.hide(workplace.mask());
+    for warning in &warnings {
+        reporter.diagnostic(warning);
+    }
+    if let Some(failures) = job.stop_after {
+        pipeline.delivery.stop_when.failures = Some(failures);
+    }
+    let typed = typed(command, named, job.sandbox);
+    let sandbox = if job.sandbox {
+        Some(far_side::stand_in(workplace, &mut pipeline)?)
+    } else {
+        if pipeline.confirm && !job.yes {
+            confirm(workplace, &pipeline)?;
+        }
+        None
+    };
+    if pipeline.connection.tls.insecure {
+        reporter.diagnostic(
+            &Diagnostic::warning("tls-unverified", "certificates of this connection are not verified (`tls: { verify: false }`)")
+                .place(&pipeline.connection.place),
+        );
+    }
+    let target = if job.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
+    let settings = workplace.cli().settings();
+    let start = Start {
+        target,
+        command: typed,
+        show_keys: settings.volume >= Volume::Records,
+        ..job.start.clone()
+    };
+    let in_doubt = pipeline.delivery.in_doubt;
+    let name = pipeline.name.clone();
+    let report = engine::apply(pipeline, &start, &mut Watcher { reporter, settings: &settings })?;
+    drop(sandbox);
+    for diagnostic in &report.diagnostics {
+        reporter.diagnostic(diagnostic);
+    }
+    if report.nothing_to_do {
+        reporter.say(&format!("{name}: nothing to do, run {} is settled", report.run));
+    }
+    reporter.end_run(&summary(workplace, &name, named, &report, job.sandbox, in_doubt));
+    Ok(report)
+}
+
+/// The summary of a start, with the commands that come next.
+fn summary(
+    workplace: &Workplace<'_>,
+    pipeline: &str,
+    named: &Path,
+    report: &Report,
+    sandbox: bool,
+    in_doubt: InDoubt,
+) -> RunSummary {
+    let counts = &report.counts;
+    let mut next = Vec::new();
+    if counts.unsent > 0 && report.class != Class::InDoubt || report.signal.is_some() {
+        next.push(typed("apply", named, sandbox));
+    }
+    if counts.in_doubt > 0 {
+        next.push(format!("{} --all --delivered|--failed|--resend|--skip", typed("resolve", named, sandbox)));
+    }
+    if counts.failed > 0 && counts.unsent == 0 {
+        next.push(typed("retry", named, sandbox));
+    }
+    if next.is_empty() && counts.invalid > 0 {
+        next.push(format!("correct the rows in a copy of invalid.*, then {} --input COPY", typed("apply", named, sandbox)));
+    }
+    let _ = in_doubt;
+    RunSummary {
+        pipeline: pipeline.to_owned(),
+        run_id: report.run.clone(),
+        class: report.class,
+        state: report.state.to_owned(),
+        counts: report.counts,
+        before: report.before,
+        attempts: report.attempts,
+        seconds: report.took.as_secs_f64(),
+        reasons: report
+            .reasons
+            .iter()
+            .filter(|reason| reason.state != State::Skipped)
+            .map(|reason| Reason {
+                state: reason.state,
+                status: reason.status,
+                class: reason.class.clone(),
+                message: reason.message.clone(),
+                count: reason.count,
+            })
+            .collect(),
+        files: report.files.iter().map(|file| (file.name.to_owned(), workplace.shown(&file.path))).collect(),
+        next,
+        place: Some(workplace.shown(&report.folder)),
+    }
+}
+
+/// How a command is typed again.
+pub fn typed(command: &str, named: &Path, sandbox: bool) -> String {
+    let sandbox = if sandbox { " --sandbox" } else { "" };
+    format!("runner {command} {}{sandbox}", named.display())
+}
+
+/// Folders stand for the pipelines in them, by name.
+fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut pipelines = Vec::new();
+    for path in named {
+        let full = workplace.cwd().join(path);
+        if !full.is_dir() {
+            pipelines.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(&full).map_err(|error| Failure::io("read the folder", path, &error))?;
+        let mut found: Vec<PathBuf> = entries
+            .flatten()
+            .map(|entry| entry.file_name())
+            .filter(|name| Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml"))
+            .map(|name| path.join(name))
+            .collect();
+        if found.is_empty() {
+            return Err(Failure::new(
+                Class::Config,
+                Diagnostic::error("pipeline-missing", format!("there is no pipeline in {}", path.display())),
+            ));
+        }
+        found.sort();
+        pipelines.append(&mut found);
+    }
+    Ok(pipelines)
+}
+
+/// Asks before it sends to an environment that is marked `confirm: true`.
+fn confirm(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
+    use std::io::{IsTerminal as _, Write as _};
+    let question = format!(
+        "send {} to {} (connection {}, environment {})? [y/N] ",
+        pipeline.name, pipeline.connection.base_url, pipeline.connection.name, pipeline.environment
+    );
+    let refused = |message: &str| {
+        Failure::new(
+            Class::Usage,
+            Diagnostic::error("not-confirmed", message.to_owned())
+                .note(format!("the environment `{}` is marked `confirm: true`; nothing was sent", pipeline.environment))
+                .help("`--yes` answers"),
+        )
+    };
+    if workplace.cli().everywhere.no_input || !std::io::stdin().is_terminal() {
+        return Err(refused("there is nobody to ask whether to send"));
+    }
+    let mut stderr = std::io::stderr().lock();
+    let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("the answer was no")) }
+}
+
+/// Passes on what the engine tells.
+struct Watcher<'a> {
+    reporter: &'a mut Reporter,
+    settings: &'a Settings,
+}
+
+impl Observer for Watcher<'_> {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Warning(diagnostic) => self.reporter.diagnostic(diagnostic),
+            event => self.reporter.event(event),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.reporter.tick();
+    }
+
+    fn status(&mut self) {
+        self.reporter.show_status();
+    }
+
+    fn attempted(&mut self, ordinal: u64, request: &Request, reply: &Reply, took: Duration) {
+        if self.settings.volume >= Volume::Requests {
+            self.reporter.event(&Event::Attempted {
+                ordinal,
+                request: format!("{} {}", request.method, request.url),
+                reply: reply.clone(),
+                took,
+            });
+        }
+    }
+}

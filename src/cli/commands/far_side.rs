@@ -1,0 +1,42 @@
+//! The far side of a command: the real one, or a stand-in inside this process.
+
+use std::path::PathBuf;
+
+use crate::cli::workplace::Workplace;
+use crate::config::Pipeline;
+use crate::engine::stand_in;
+use crate::model::Failure;
+use crate::sandbox::{Handle, Options, Sandbox};
+
+/// The name of the sandbox's target: its state lies apart from the real one.
+pub const TARGET: &str = "sandbox";
+
+/// Starts a stand-in for a pipeline's connection and points the pipeline at it. It stops when the
+/// handle is dropped; its objects are kept, so that an interrupted run goes on.
+pub fn stand_in(workplace: &Workplace<'_>, pipeline: &mut Pipeline) -> Result<Handle, Failure> {
+    let project = workplace.project()?;
+    let mut endpoints = match &pipeline.connection.connector {
+        Some(connector) => workplace.endpoints(&project, connector)?,
+        None => Vec::new(),
+    };
+    // The pipeline's own call first: it may override the template's method or path.
+    endpoints.retain(|endpoint| endpoint.name != pipeline.endpoint.name);
+    endpoints.insert(0, pipeline.endpoint.clone());
+    let rules = stand_in::rules(&pipeline.connection, &endpoints, &pipeline.root)?;
+    let store = store_of(pipeline);
+    let options = Options { store: Some(store), remember: 0, ..Options::default() };
+    let handle = Sandbox::start(rules, options)?;
+    stand_in::redirect(&mut pipeline.connection, &handle.url());
+    Ok(handle)
+}
+
+/// Where the sandbox of a connection keeps its objects.
+fn store_of(pipeline: &Pipeline) -> PathBuf {
+    let name: String = pipeline
+        .connection
+        .name
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || char == '-' || char == '_' { char } else { '-' })
+        .collect();
+    pipeline.state_dir.join(TARGET).join("objects").join(name)
+}

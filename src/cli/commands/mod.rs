@@ -1,0 +1,23 @@
+//! One file a command; each loads what it needs, calls the engine and reports.
+
+mod apply;
+mod far_side;
+mod sandbox;
+
+use crate::model::{Class, Failure};
+use crate::report::Reporter;
+
+use super::args::Command;
+use super::workplace::Workplace;
+
+pub use apply::Ended;
+
+/// Runs the command. The class to exit with comes back with the signal that ended it, if any.
+pub fn run(workplace: &Workplace<'_>, reporter: Reporter) -> Result<Ended, (Failure, Reporter)> {
+    match &workplace.cli().command {
+        Command::Apply(args) => apply::apply(workplace, args, reporter),
+        Command::Retry(args) => apply::retry(workplace, args, reporter),
+        Command::Sandbox(args) => sandbox::sandbox(workplace, args, reporter),
+        _ => Ok(Ended::of(reporter.close(Class::Bug))),
+    }
+}
