@@ -42,7 +42,8 @@ impl Selection {
                     diagnostic.help = did_you_mean(&from.value, columns.iter().map(String::as_str));
                     problems.push(diagnostic);
                 }
-                let taken = columns.contains(to) && !select.rename.iter().any(|(other, _)| other.value == *to);
+                let taken =
+                    columns.contains(to) && !select.rename.iter().any(|(other, _)| other.value == *to);
                 if taken {
                     problems.at(
                         "name-taken",
@@ -64,7 +65,8 @@ impl Selection {
     /// The names that records have after renaming.
     #[must_use]
     pub fn renamed(select: &Select, columns: &[String]) -> Vec<String> {
-        let new_name = |column: &String| select.rename.iter().find(|(from, _)| from.value == *column).map(|(_, to)| to);
+        let new_name =
+            |column: &String| select.rename.iter().find(|(from, _)| from.value == *column).map(|(_, to)| to);
         columns.iter().map(|column| new_name(column).unwrap_or(column).clone()).collect()
     }
 
@@ -80,7 +82,9 @@ impl Selection {
     /// Turns cells into the types that the schema gives them.
     pub fn retype(&self, fields: &mut Map) {
         if let Some(typing) = &self.typing {
-            typing.apply(fields, &|text: &str| -> Option<Value> { parse_json(text.as_bytes(), &self.limits).ok() });
+            typing.apply(fields, &|text: &str| -> Option<Value> {
+                parse_json(text.as_bytes(), &self.limits).ok()
+            });
         }
     }
 

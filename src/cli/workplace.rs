@@ -38,7 +38,10 @@ impl<'a> Workplace<'a> {
                 if !path.is_dir() {
                     return Err(Failure::new(
                         Class::Usage,
-                        Diagnostic::error("usage", format!("`-C` names {}, which is not a folder", directory.display())),
+                        Diagnostic::error(
+                            "usage",
+                            format!("`-C` names {}, which is not a folder", directory.display()),
+                        ),
                     ));
                 }
                 path
@@ -76,7 +79,11 @@ impl<'a> Workplace<'a> {
         };
         let input = ask.selection.and_then(|selection| selection.input.as_deref()).map(|input| {
             // Paths on the command line are relative to the working directory.
-            if input == Path::new("-") { "-".to_owned() } else { self.cwd.join(input).to_string_lossy().into_owned() }
+            if input == Path::new("-") {
+                "-".to_owned()
+            } else {
+                self.cwd.join(input).to_string_lossy().into_owned()
+            }
         });
         let environment = |name: &str| std::env::var(name).ok();
         let delivery = DeliveryOverrides {
@@ -110,7 +117,11 @@ impl<'a> Workplace<'a> {
     }
 
     /// Loads a connection by name, with its warnings.
-    pub fn connection(&self, project: &Project, name: &str) -> Result<(config::Connection, Vec<Diagnostic>), Failure> {
+    pub fn connection(
+        &self,
+        project: &Project,
+        name: &str,
+    ) -> Result<(config::Connection, Vec<Diagnostic>), Failure> {
         let (connection, problems) =
             self.with_inputs(Ask::default(), |inputs| config::load_connection(project, name, inputs))?;
         self.remember(&connection);

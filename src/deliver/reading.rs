@@ -127,7 +127,12 @@ impl Reader {
         // Most replies need no look into the body.
         let rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.is_for(status)).collect();
         if rules.is_empty() && self.captures.is_empty() && usual == Meaning::Acted {
-            return Reading { meaning: usual, status: status.as_u16(), pause, ..Reading::without_reply("", "") };
+            return Reading {
+                meaning: usual,
+                status: status.as_u16(),
+                pause,
+                ..Reading::without_reply("", "")
+            };
         }
         let (context, body_is_whole) = self.context(arrived, request);
         for rule in rules {
@@ -246,8 +251,15 @@ impl Reader {
     /// What the far side said, or the first line of whatever came.
     fn words(&self, context: &Context, arrived: &Arrived) -> String {
         if arrived.status.is_redirection() {
-            let target = arrived.headers.get(http::header::LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
-            return format!("answered {} to {}; redirects are not followed", arrived.status.as_u16(), target.unwrap_or_default());
+            let target = arrived
+                .headers
+                .get(http::header::LOCATION)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()));
+            return format!(
+                "answered {} to {}; redirects are not followed",
+                arrived.status.as_u16(),
+                target.unwrap_or_default()
+            );
         }
         let text = self.message.as_ref().map(|message| message.lenient_text(context)).unwrap_or_default();
         if !text.is_empty() {
@@ -302,9 +314,11 @@ fn read_lost(lost: &Lost) -> Reading {
 
 /// The body by its content type, and whether it is whole and readable.
 fn parsed(arrived: &Arrived, limits: &RecordLimits) -> (Value, bool) {
-    let kind = arrived.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let kind =
+        arrived.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    let is_json = kind.is_empty() || kind == "application/json" || kind.ends_with("+json") || kind == "text/json";
+    let is_json =
+        kind.is_empty() || kind == "application/json" || kind.ends_with("+json") || kind == "text/json";
     if !arrived.complete {
         return (Value::Absent, false);
     }
@@ -321,7 +335,9 @@ fn parsed(arrived: &Arrived, limits: &RecordLimits) -> (Value, bool) {
 }
 
 fn reads_body(leaf: &Leaf) -> bool {
-    leaf.reads().any(|path| path.starts_with("response.body") || path == "response" || path.starts_with("response.text"))
+    leaf.reads().any(|path| {
+        path.starts_with("response.body") || path == "response" || path.starts_with("response.text")
+    })
 }
 
 fn shortened(text: &str) -> String {

@@ -18,7 +18,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::config::{Delivery, InDoubt, OnFailure};
-use crate::deliver::{Budget, Enough, Meaning, Order, Rate, Reader, Reading, Sender, Tries, Turn, Verdict, judge};
+use crate::deliver::{
+    Budget, Enough, Meaning, Order, Rate, Reader, Reading, Sender, Tries, Turn, Verdict, judge,
+};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Outcome, Pause, Reply, Request, State, Value};
 use crate::outcome::{InputMark, RecordRow, Writer};
 
@@ -453,7 +455,11 @@ impl Loop<'_> {
                 self.stop(Stopped {
                     class: Class::Stopped,
                     why: format!("{} asked to wait {}", self.with.host, humantime::format_duration(asked)),
-                    diagnostics: vec![too_long(&self.with.host, asked, self.with.delivery.retry.max_retry_after)],
+                    diagnostics: vec![too_long(
+                        &self.with.host,
+                        asked,
+                        self.with.delivery.retry.max_retry_after,
+                    )],
                     signal: None,
                 });
             }
@@ -499,7 +505,9 @@ impl Loop<'_> {
             Meaning::NotNow { asked: Some(asked) } => Some(asked),
             _ => reading.pause,
         };
-        let Some(wait) = wait.filter(|wait| *wait <= self.with.delivery.retry.max_retry_after) else { return };
+        let Some(wait) = wait.filter(|wait| *wait <= self.with.delivery.retry.max_retry_after) else {
+            return;
+        };
         if self.rate.pause(now + wait) && self.stopped.is_none() {
             self.paused = true;
             let why = match reading.status {
@@ -579,7 +587,9 @@ impl Loop<'_> {
 
     fn again(&mut self, job: Box<Job>, reading: &Reading, after: Duration, now: Instant) {
         self.with.writer.attempt(job.identity.ordinal, job.made, reading.status, &reading.class, Some(after));
-        if reading.meaning != Meaning::Unknown && (job.has_row || self.with.delivery.in_doubt != InDoubt::Resend) {
+        if reading.meaning != Meaning::Unknown
+            && (job.has_row || self.with.delivery.in_doubt != InDoubt::Resend)
+        {
             // It certainly did nothing: while it waits it is pending, not in doubt. It may be sent
             // again without a sync, so after a loss of power the row alone proves nothing.
             self.broken |= !self.with.writer.row(RecordRow { granted: true, ..job.row(State::Pending) });

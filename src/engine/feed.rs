@@ -165,7 +165,13 @@ impl Feed {
     }
 
     /// The record as the loop takes it; `None` when this start leaves it pending.
-    fn prepare(&mut self, record: Record, drop: Option<Drop>, selected: &mut u64, sent: &mut u64) -> Option<Prepared> {
+    fn prepare(
+        &mut self,
+        record: Record,
+        drop: Option<Drop>,
+        selected: &mut u64,
+        sent: &mut u64,
+    ) -> Option<Prepared> {
         if self.narrow.is_over(*sent) || !self.narrow.wants(record.ordinal) {
             return None;
         }

@@ -53,10 +53,16 @@ pub const fn class_of(counts: &Counts) -> Class {
 }
 
 /// Makes the outcome files of a run anew.
-pub fn write_files(plan: &Plan, folder: &Folder, checkpoint: &Checkpoint, run: &RunRow) -> Result<Files, Failure> {
+pub fn write_files(
+    plan: &Plan,
+    folder: &Folder,
+    checkpoint: &Checkpoint,
+    run: &RunRow,
+) -> Result<Files, Failure> {
     let path = folder.make_run(&run.id)?;
     let mut source = plan.source()?;
-    let written = files::write(&path, run, checkpoint, &plan.shape(), &plan.captures(), &mut || source.next())?;
+    let written =
+        files::write(&path, run, checkpoint, &plan.shape(), &plan.captures(), &mut || source.next())?;
     Ok(Files { written, folder: path })
 }
 
@@ -72,7 +78,8 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         (Some(stopped), _) if stopped.class == Class::Halted => "halted",
         (Some(_), _) => "stopped",
     };
-    let (signal, mut diagnostics) = stopped.map_or((None, Vec::new()), |stopped| (stopped.signal, stopped.diagnostics));
+    let (signal, mut diagnostics) =
+        stopped.map_or((None, Vec::new()), |stopped| (stopped.signal, stopped.diagnostics));
     let checkpoint = Checkpoint::open(folder)?;
     let run = checkpoint.runs()?.into_iter().find(|run| run.id == run_id);
     let path = folder.run(run_id);

@@ -76,7 +76,11 @@ pub fn meaning_digests(plan: &Plan) -> Digests {
 pub fn changed_files(then: &str, now: &str) -> Vec<String> {
     let read = |text: &str| serde_json::from_str::<BTreeMap<String, String>>(text).unwrap_or_default();
     let (then, now) = (read(then), read(now));
-    let mut names: Vec<String> = now.iter().filter(|(name, digest)| then.get(*name) != Some(digest)).map(|(name, _)| name.clone()).collect();
+    let mut names: Vec<String> = now
+        .iter()
+        .filter(|(name, digest)| then.get(*name) != Some(digest))
+        .map(|(name, _)| name.clone())
+        .collect();
     names.extend(then.into_keys().filter(|name| !now.contains_key(name)));
     names.sort();
     names

@@ -231,17 +231,25 @@ impl Session<'_> {
         let new_values = identity::new_run(&pipeline.name);
         let values_of = |run: &RunRow| identity::values(run, &pipeline.name);
         let untouched = last.as_ref().is_some_and(|run| {
-            !start.fresh && run.input == input && run.input_stamp == stamp && run.duplicates == 0 && plan.spool.is_none()
+            !start.fresh
+                && run.input == input
+                && run.input_stamp == stamp
+                && run.duplicates == 0
+                && plan.spool.is_none()
         });
         let survey_values = last.as_ref().map_or_else(|| new_values.clone(), values_of);
         let mut survey = None;
         if !untouched {
             let digests_at: Vec<u64> = last.iter().flat_map(|run| [run.records, run.lease]).collect();
-            survey = Some(survey::survey(plan, &folder.temporary(), &digests_at, true, &survey_values, observer)?);
+            survey =
+                Some(survey::survey(plan, &folder.temporary(), &digests_at, true, &survey_values, observer)?);
         }
         let digests = meaning_digests(plan);
         let destination = destination(&pipeline.connection);
-        let changed = last.as_ref().map(|run| identity::changed_files(&run.meaning_files, &digests.files)).unwrap_or_default();
+        let changed = last
+            .as_ref()
+            .map(|run| identity::changed_files(&run.meaning_files, &digests.files))
+            .unwrap_or_default();
         let now = Now {
             destination: &destination,
             meaning: &digests.meaning,
@@ -255,9 +263,12 @@ impl Session<'_> {
         if start.retry.is_some() && matches!(decision, Decision::Begin { .. }) {
             return Err(Failure::new(
                 Class::State,
-                Diagnostic::error("nothing-to-retry", "there is no run of this input whose failures could be sent again")
-                    .note("nothing was sent")
-                    .help("`runner status` shows the runs that are kept"),
+                Diagnostic::error(
+                    "nothing-to-retry",
+                    "there is no run of this input whose failures could be sent again",
+                )
+                .note("nothing was sent")
+                .help("`runner status` shows the runs that are kept"),
             ));
         }
         let before = match (&decision, &last) {
@@ -290,7 +301,9 @@ impl Session<'_> {
             input_digest: digest,
             duplicates: dropped.len() as u64,
         };
-        let found = |survey: &Option<survey::Survey>| survey.as_ref().map_or((0, 0), |found| (found.records, found.digest));
+        let found = |survey: &Option<survey::Survey>| {
+            survey.as_ref().map_or((0, 0), |found| (found.records, found.digest))
+        };
         match decision {
             Decision::Begin { close } => {
                 let (records, digest) = found(&survey);
@@ -320,7 +333,9 @@ impl Session<'_> {
                 }
                 let only = match &self.start.retry {
                     None => None,
-                    Some(filter) => Some(retry::reopen(&self.plan, &self.checkpoint, &run, filter.as_deref())?),
+                    Some(filter) => {
+                        Some(retry::reopen(&self.plan, &self.checkpoint, &run, filter.as_deref())?)
+                    }
                 };
                 let run = self.checkpoint.latest_run()?.unwrap_or(run);
                 self.folder.make_run(&run.id)?;
@@ -403,10 +418,13 @@ impl Session<'_> {
         let thread = std::thread::Builder::new()
             .name("feed".into())
             .spawn(move || feed.run(&blocks, &credits))
-            .map_err(|error| Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}"))))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-            Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start the runtime: {error}")))
-        })?;
+            .map_err(|error| {
+                Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))
+            })?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+                Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start the runtime: {error}")))
+            })?;
         let ended = runtime.block_on(async {
             let with = dispatch::Dispatch {
                 sender,
@@ -428,17 +446,33 @@ impl Session<'_> {
         let fed = thread.join();
         let ended = ended?;
         if fed.is_err() {
-            return Err(Failure::new(Class::Bug, Diagnostic::error("bug", "the reading thread ended by a fault of this program")));
+            return Err(Failure::new(
+                Class::Bug,
+                Diagnostic::error("bug", "the reading thread ended by a fault of this program"),
+            ));
         }
-        let class = ended.stopped.as_ref().map_or_else(|| finish::class_of(&ended.counts), |stopped| stopped.class);
+        let class =
+            ended.stopped.as_ref().map_or_else(|| finish::class_of(&ended.counts), |stopped| stopped.class);
         let complete = ended.counts.unsent == 0;
         writer.finish(Finished { class, complete }, ended.settled, complete)?;
         let preparer = Arc::into_inner(preparer);
         let Some(preparer) = preparer else {
-            return Err(Failure::new(Class::Bug, Diagnostic::error("bug", "the reading thread did not let go")));
+            return Err(Failure::new(
+                Class::Bug,
+                Diagnostic::error("bug", "the reading thread did not let go"),
+            ));
         };
         let plan = Plan { pipeline, preparer, reader, columns, warnings, schema_files, spool };
-        finish::report(finish::Ending { plan: &plan, folder: &folder, run_id: &run.id, ended, before: counts, begun, is_narrow, lock })
+        finish::report(finish::Ending {
+            plan: &plan,
+            folder: &folder,
+            run_id: &run.id,
+            ended,
+            before: counts,
+            begun,
+            is_narrow,
+            lock,
+        })
     }
 
     /// Ruling 7: nothing to do exits with the class of the finished run.

@@ -51,20 +51,21 @@ pub struct Wanted {
 pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
-    let columns = match source::open(&pipeline.source, &pipeline.root, wanted.spool.as_deref()) {
-        Ok(opened) => {
-            warnings.extend_from_slice(opened.warnings());
-            opened.columns().map(<[String]>::to_vec)
-        }
-        Err(failure) if wanted.input_may_be_missing && failure.class == Class::Input => {
-            warnings.extend(failure.diagnostics.into_iter().map(|diagnostic| Diagnostic {
-                severity: crate::model::Severity::Warning,
-                ..diagnostic
-            }));
-            None
-        }
-        Err(failure) => return Err(failure),
-    };
+    let columns =
+        match source::open(&pipeline.source, &pipeline.root, wanted.spool.as_deref()) {
+            Ok(opened) => {
+                warnings.extend_from_slice(opened.warnings());
+                opened.columns().map(<[String]>::to_vec)
+            }
+            Err(failure) if wanted.input_may_be_missing && failure.class == Class::Input => {
+                warnings.extend(failure.diagnostics.into_iter().map(|diagnostic| Diagnostic {
+                    severity: crate::model::Severity::Warning,
+                    ..diagnostic
+                }));
+                None
+            }
+            Err(failure) => return Err(failure),
+        };
     let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &mut problems);
     match plan {
         Some((preparer, reader)) if !problems.has_errors() => {
@@ -97,8 +98,11 @@ fn compile(
     };
     let schema = load(&pipeline.schema);
     let body_schema = load(&pipeline.endpoint.body_schema);
-    let schema_files =
-        [&schema, &body_schema].into_iter().flatten().flat_map(|schema| schema.files().iter().cloned()).collect();
+    let schema_files = [&schema, &body_schema]
+        .into_iter()
+        .flatten()
+        .flat_map(|schema| schema.files().iter().cloned())
+        .collect();
 
     let is_text = columns.is_some();
     let names = columns.map(|columns| Selection::renamed(&pipeline.select, columns));

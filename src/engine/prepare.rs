@@ -100,7 +100,12 @@ impl Preparer {
                 return Err(at_fault(identity, error));
             }
             if text.is_empty() {
-                return Err(settled(identity, State::Invalid, "key-empty", "the `key` of the pipeline is empty here".into()));
+                return Err(settled(
+                    identity,
+                    State::Invalid,
+                    "key-empty",
+                    "the `key` of the pipeline is empty here".into(),
+                ));
             }
             identity.key_hash = hash(&text);
             if self.show_keys {
@@ -237,7 +242,14 @@ impl Refused {
 pub fn settled(identity: Identity, state: State, class: &str, message: String) -> Box<Settled> {
     Box::new(Settled {
         identity,
-        outcome: Outcome { state, status: 0, class: class.into(), message, attempts: 0, captures: Value::Absent },
+        outcome: Outcome {
+            state,
+            status: 0,
+            class: class.into(),
+            message,
+            attempts: 0,
+            captures: Value::Absent,
+        },
     })
 }
 
@@ -256,4 +268,3 @@ fn listed(violations: &[Violation]) -> String {
         .collect();
     parts.join("; ")
 }
-

@@ -55,7 +55,9 @@ pub fn recover(
         }
         match row.state {
             State::InFlight => doubtful.push(row),
-            State::Pending if row.granted && crashed && rebooted && policy != InDoubt::Resend => doubtful.push(row),
+            State::Pending if row.granted && crashed && rebooted && policy != InDoubt::Resend => {
+                doubtful.push(row)
+            }
             State::Pending => {
                 known.open.insert(row.ordinal, row);
             }

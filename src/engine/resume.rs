@@ -79,7 +79,11 @@ pub fn decide(
 ) -> Result<Decision, Failure> {
     let Some((run, counts)) = last else {
         if start.resume {
-            return Err(refuse("nothing-to-resume", "there is no run to go on with".into(), "leave `--resume` out to begin one"));
+            return Err(refuse(
+                "nothing-to-resume",
+                "there is no run to go on with".into(),
+                "leave `--resume` out to begin one",
+            ));
         }
         return Ok(Decision::Begin { close: None });
     };
@@ -117,7 +121,10 @@ pub fn decide(
 }
 
 fn refuse(rule: &'static str, message: String, help: &str) -> Failure {
-    Failure::new(Class::State, Diagnostic::error(rule, message).note("nothing was sent").help(help.to_owned()))
+    Failure::new(
+        Class::State,
+        Diagnostic::error(rule, message).note("nothing was sent").help(help.to_owned()),
+    )
 }
 
 fn input_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -> Failure {
@@ -127,7 +134,11 @@ fn input_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -> 
     } else {
         format!("run {} over {} is not finished, and this is other input ({})", run.id, run.input, now.input)
     };
-    let old = if same_file { format!("put the old file back and `{command}`") } else { format!("`{command}` with the old input goes on") };
+    let old = if same_file {
+        format!("put the old file back and `{command}`")
+    } else {
+        format!("`{command}` with the old input goes on")
+    };
     Failure::new(
         Class::State,
         Diagnostic::error("input-changed", message)
@@ -198,7 +209,12 @@ mod tests {
         Survey { records, digest, at: at.iter().copied().collect(), ..Survey::default() }
     }
 
-    fn check(counts: Counts, survey: &Survey, meaning: &str, start: &Start) -> Result<Decision, &'static str> {
+    fn check(
+        counts: Counts,
+        survey: &Survey,
+        meaning: &str,
+        start: &Start,
+    ) -> Result<Decision, &'static str> {
         let now = Now {
             destination: "freshchat https://a",
             meaning,
@@ -206,11 +222,13 @@ mod tests {
             survey: Some(survey),
             input: "users.csv",
         };
-        decide(Some((&run(), counts)), &now, start, "runner apply p").map_err(|failure| failure.diagnostics[0].rule)
+        decide(Some((&run(), counts)), &now, start, "runner apply p")
+            .map_err(|failure| failure.diagnostics[0].rule)
     }
 
     const OPEN: Counts = Counts { delivered: 3, failed: 0, invalid: 0, skipped: 0, in_doubt: 0, unsent: 7 };
-    const UNTOUCHED: Counts = Counts { delivered: 0, failed: 0, invalid: 0, skipped: 0, in_doubt: 0, unsent: 10 };
+    const UNTOUCHED: Counts =
+        Counts { delivered: 0, failed: 0, invalid: 0, skipped: 0, in_doubt: 0, unsent: 10 };
     const DONE: Counts = Counts { delivered: 10, failed: 0, invalid: 0, skipped: 0, in_doubt: 0, unsent: 0 };
 
     #[test]

@@ -57,7 +57,12 @@ pub fn reopen(
 }
 
 /// The rows for which the filter is true; it reads `record`, `class` and `status`.
-fn matching(plan: &Plan, run: &RunRow, filter: &Leaf, rows: Vec<RecordRow>) -> Result<Vec<RecordRow>, Failure> {
+fn matching(
+    plan: &Plan,
+    run: &RunRow,
+    filter: &Leaf,
+    rows: Vec<RecordRow>,
+) -> Result<Vec<RecordRow>, Failure> {
     let values = identity::values(run, &plan.pipeline.name);
     let mut source = plan.source()?;
     let mut kept = Vec::new();

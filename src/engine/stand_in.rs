@@ -8,7 +8,9 @@ use std::sync::Arc;
 use crate::config::{Auth, Connection, Content, Endpoint, Idempotency, SandboxReply, Tree};
 use crate::model::{Failure, Map, Number, Problems, Secret, Value};
 use crate::render::{Context, Known, Nulls, Root, RunValues, Scope, TreeTemplate};
-use crate::sandbox::{Object, PathPattern, ReplyMaker, RequestView, Route, Rules, ScriptedReply, SecretNames};
+use crate::sandbox::{
+    Object, PathPattern, ReplyMaker, RequestView, Route, Rules, ScriptedReply, SecretNames,
+};
 use crate::schema::Schema;
 
 /// What stands for a secret in the sandbox.
@@ -32,15 +34,23 @@ pub fn redirect(connection: &mut Connection, url: &str) {
 
 /// The path of a base URL, without a slash at its end.
 fn base_path(base_url: &str) -> String {
-    let after_host = base_url.split("://").nth(1).and_then(|rest| rest.split_once('/')).map_or("", |(_, path)| path);
+    let after_host =
+        base_url.split("://").nth(1).and_then(|rest| rest.split_once('/')).map_or("", |(_, path)| path);
     if after_host.is_empty() { String::new() } else { format!("/{}", after_host.trim_end_matches('/')) }
 }
 
 /// The rules of a stand-in for the endpoints of one connection.
-pub fn rules(connection: &Connection, endpoints: &[Endpoint], root: &std::path::Path) -> Result<Rules, Failure> {
+pub fn rules(
+    connection: &Connection,
+    endpoints: &[Endpoint],
+    root: &std::path::Path,
+) -> Result<Rules, Failure> {
     let mut problems = Problems::new();
     let base = base_path(&connection.base_url);
-    let routes = endpoints.iter().filter_map(|endpoint| route(endpoint, &base, connection, root, &mut problems)).collect();
+    let routes = endpoints
+        .iter()
+        .filter_map(|endpoint| route(endpoint, &base, connection, root, &mut problems))
+        .collect();
     let mut rules = Rules::new(routes);
     rules.auth = credentials(connection);
     rules.secrets = secret_names(connection);
@@ -75,7 +85,11 @@ fn route(
         let schema = Schema::load(root, &named.value, &named.place, problems)?;
         route.check_body = Some(Box::new(move |body| {
             schema.check(&Value::from(body)).map_err(|violations| {
-                violations.iter().map(|found| format!("{} {}", found.pointer, found.message)).collect::<Vec<_>>().join("; ")
+                violations
+                    .iter()
+                    .map(|found| format!("{} {}", found.pointer, found.message))
+                    .collect::<Vec<_>>()
+                    .join("; ")
             })
         }));
     }
@@ -139,7 +153,9 @@ fn reply_maker(reply: &SandboxReply, connection: &Connection, problems: &mut Pro
     let headers = reply.headers.clone();
     let base = empty_context(connection);
     Some(Box::new(move |request: &RequestView<'_>, object: &Object| {
-        let Some(body) = &body else { return ScriptedReply { headers: headers.clone(), ..ScriptedReply::empty(status) } };
+        let Some(body) = &body else {
+            return ScriptedReply { headers: headers.clone(), ..ScriptedReply::empty(status) };
+        };
         let context = base
             .clone()
             .with(Root::Request, Arc::new(request_value(request)))
@@ -222,7 +238,9 @@ fn credentials(connection: &Connection) -> Option<crate::sandbox::AuthCheck> {
         Auth::None => None,
         Auth::Bearer(token) => {
             let fits = fits(real(token));
-            Some(Box::new(move |headers, _| header(headers, "authorization").strip_prefix("Bearer ").is_some_and(&fits)))
+            Some(Box::new(move |headers, _| {
+                header(headers, "authorization").strip_prefix("Bearer ").is_some_and(&fits)
+            }))
         }
         Auth::Basic { user, password } => {
             let (user, password) = (fits(real(user)), fits(real(password)));
@@ -232,7 +250,8 @@ fn credentials(connection: &Connection) -> Option<crate::sandbox::AuthCheck> {
                     .strip_prefix("Basic ")
                     .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
                     .and_then(|bytes| String::from_utf8(bytes).ok());
-                pair.and_then(|pair| pair.split_once(':').map(|(one, two)| user(one) && password(two))).unwrap_or(false)
+                pair.and_then(|pair| pair.split_once(':').map(|(one, two)| user(one) && password(two)))
+                    .unwrap_or(false)
             }))
         }
         Auth::ApiKeyHeader { name, value } => {

@@ -82,14 +82,24 @@ impl Drop {
     #[must_use]
     pub fn outcome(self) -> (State, &'static str, String) {
         match self {
-            Self::Duplicate(first) => {
-                (State::Invalid, "duplicate-key", format!("record {} has the same key and goes first", first + 1))
+            Self::Duplicate(first) => (
+                State::Invalid,
+                "duplicate-key",
+                format!("record {} has the same key and goes first", first + 1),
+            ),
+            Self::Other(other) => (
+                State::Skipped,
+                "duplicate-key",
+                format!("record {} has the same key and is sent instead", other + 1),
+            ),
+            Self::HeldSince(run) => (
+                State::Skipped,
+                "held",
+                format!("in doubt since run number {run}; `runner resolve` settles it"),
+            ),
+            Self::DeliveredIn(run) => {
+                (State::Skipped, "delivered-before", format!("delivered in run number {run}"))
             }
-            Self::Other(other) => {
-                (State::Skipped, "duplicate-key", format!("record {} has the same key and is sent instead", other + 1))
-            }
-            Self::HeldSince(run) => (State::Skipped, "held", format!("in doubt since run number {run}; `runner resolve` settles it")),
-            Self::DeliveredIn(run) => (State::Skipped, "delivered-before", format!("delivered in run number {run}")),
         }
     }
 }
@@ -329,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_reason_survives_its_number() {
-        for drop in [Drop::Duplicate(0), Drop::Other((1 << 40) - 1), Drop::HeldSince(3), Drop::DeliveredIn(4)] {
+        for drop in [Drop::Duplicate(0), Drop::Other((1 << 40) - 1), Drop::HeldSince(3), Drop::DeliveredIn(4)]
+        {
             assert_eq!(Drop::from_code(drop.code()), drop);
         }
     }

@@ -434,16 +434,14 @@ impl Checkpoint {
             let rows = statement.query_map(
                 params![record_id(run.number, 0), record_id(run.number + 1, 0)],
                 |row| {
-                    {
-                        let (least, most): (String, String) = (row.get(3)?, row.get(4)?);
-                        Ok(Reason {
-                            state: State::from_number(row.get(0)?).unwrap_or(State::Pending),
-                            status: row.get(1)?,
-                            class: row.get(2)?,
-                            message: if least == most { least } else { String::new() },
-                            count: row.get::<_, i64>(5)?.cast_unsigned(),
-                        })
-                    }
+                    let (least, most): (String, String) = (row.get(3)?, row.get(4)?);
+                    Ok(Reason {
+                        state: State::from_number(row.get(0)?).unwrap_or(State::Pending),
+                        status: row.get(1)?,
+                        class: row.get(2)?,
+                        message: if least == most { least } else { String::new() },
+                        count: row.get::<_, i64>(5)?.cast_unsigned(),
+                    })
                 },
             )?;
             rows.collect()

@@ -63,7 +63,8 @@ pub struct Written {
 const NAMES: [&str; 7] = ["delivered", "failed", "invalid", "skipped", "in_doubt", "unsent", "unreadable"];
 
 /// Our columns before those of the captures.
-const OURS: [&str; 5] = ["_runner_run", "_runner_status", "_runner_class", "_runner_message", "_runner_attempts"];
+const OURS: [&str; 5] =
+    ["_runner_run", "_runner_status", "_runner_class", "_runner_message", "_runner_attempts"];
 
 /// Makes all outcome files of a run anew in `folder`.
 pub fn write(
@@ -158,7 +159,8 @@ impl Out<'_> {
 
     fn ours(&self, row: &RecordRow) -> Vec<String> {
         let status = if row.status == 0 { String::new() } else { row.status.to_string() };
-        let kept = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&row.captures).unwrap_or_default();
+        let kept = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&row.captures)
+            .unwrap_or_default();
         let mut cells = vec![
             self.run.id.clone(),
             status,
@@ -251,7 +253,8 @@ impl Open {
         let wrap = |error| Failure::io("write", &self.temporary, &error);
         self.writer.flush().map_err(wrap)?;
         self.writer.get_ref().sync_all().map_err(wrap)?;
-        std::fs::rename(&self.temporary, &self.path).map_err(|error| Failure::io("rename to", &self.path, &error))?;
+        std::fs::rename(&self.temporary, &self.path)
+            .map_err(|error| Failure::io("rename to", &self.path, &error))?;
         Ok(Written { name, path: self.path, records: self.records })
     }
 }
@@ -259,7 +262,9 @@ impl Open {
 /// Makes a file that only its owner can read, over a left-over of a start that was killed.
 fn create_private(path: &Path) -> Result<File, Failure> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io("remove", path, &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Failure::io("remove", path, &error));
+        }
         _ => {}
     }
     OpenOptions::new()

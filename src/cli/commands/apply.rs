@@ -40,7 +40,11 @@ struct Job<'a> {
 }
 
 /// `runner apply`
-pub fn apply(workplace: &Workplace<'_>, args: &Apply, reporter: Reporter) -> Result<Ended, (Failure, Reporter)> {
+pub fn apply(
+    workplace: &Workplace<'_>,
+    args: &Apply,
+    reporter: Reporter,
+) -> Result<Ended, (Failure, Reporter)> {
     let pipelines = match expand(workplace, &args.pipelines) {
         Ok(pipelines) => pipelines,
         Err(failure) => return Err((failure, reporter)),
@@ -67,7 +71,11 @@ pub fn apply(workplace: &Workplace<'_>, args: &Apply, reporter: Reporter) -> Res
 }
 
 /// `runner retry`
-pub fn retry(workplace: &Workplace<'_>, args: &Retry, reporter: Reporter) -> Result<Ended, (Failure, Reporter)> {
+pub fn retry(
+    workplace: &Workplace<'_>,
+    args: &Retry,
+    reporter: Reporter,
+) -> Result<Ended, (Failure, Reporter)> {
     let selection = Selection::default();
     let job = Job {
         ask: Ask { selection: Some(&selection), pace: Some(&args.pace) },
@@ -141,18 +149,17 @@ fn one(
     };
     if pipeline.connection.tls.insecure {
         reporter.diagnostic(
-            &Diagnostic::warning("tls-unverified", "certificates of this connection are not verified (`tls: { verify: false }`)")
-                .place(&pipeline.connection.place),
+            &Diagnostic::warning(
+                "tls-unverified",
+                "certificates of this connection are not verified (`tls: { verify: false }`)",
+            )
+            .place(&pipeline.connection.place),
         );
     }
     let target = if job.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
     let settings = workplace.cli().settings();
-    let start = Start {
-        target,
-        command: typed,
-        show_keys: settings.volume >= Volume::Records,
-        ..job.start.clone()
-    };
+    let start =
+        Start { target, command: typed, show_keys: settings.volume >= Volume::Records, ..job.start.clone() };
     let in_doubt = pipeline.delivery.in_doubt;
     let name = pipeline.name.clone();
     let report = engine::apply(pipeline, &start, &mut Watcher { reporter, settings: &settings })?;
@@ -188,7 +195,10 @@ fn summary(
         next.push(typed("retry", named, sandbox));
     }
     if next.is_empty() && counts.invalid > 0 {
-        next.push(format!("correct the rows in a copy of invalid.*, then {} --input COPY", typed("apply", named, sandbox)));
+        next.push(format!(
+            "correct the rows in a copy of invalid.*, then {} --input COPY",
+            typed("apply", named, sandbox)
+        ));
     }
     let _ = in_doubt;
     RunSummary {
@@ -233,11 +243,14 @@ fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, 
             pipelines.push(path.clone());
             continue;
         }
-        let entries = std::fs::read_dir(&full).map_err(|error| Failure::io("read the folder", path, &error))?;
+        let entries =
+            std::fs::read_dir(&full).map_err(|error| Failure::io("read the folder", path, &error))?;
         let mut found: Vec<PathBuf> = entries
             .flatten()
             .map(|entry| entry.file_name())
-            .filter(|name| Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml"))
+            .filter(|name| {
+                Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
+            })
             .map(|name| path.join(name))
             .collect();
         if found.is_empty() {
@@ -263,7 +276,10 @@ fn confirm(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure
         Failure::new(
             Class::Usage,
             Diagnostic::error("not-confirmed", message.to_owned())
-                .note(format!("the environment `{}` is marked `confirm: true`; nothing was sent", pipeline.environment))
+                .note(format!(
+                    "the environment `{}` is marked `confirm: true`; nothing was sent",
+                    pipeline.environment
+                ))
                 .help("`--yes` answers"),
         )
     };

@@ -9,7 +9,11 @@ use crate::report::Reporter;
 use crate::sandbox::{Options, Sandbox, Script};
 
 /// Serves until it is interrupted.
-pub fn sandbox(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, (Failure, Reporter)> {
+pub fn sandbox(
+    workplace: &Workplace<'_>,
+    args: &Args,
+    mut reporter: Reporter,
+) -> Result<Ended, (Failure, Reporter)> {
     let handle = match start(workplace, args) {
         Ok(handle) => handle,
         Err(failure) => return Err((failure, reporter)),
@@ -50,7 +54,8 @@ fn start(workplace: &Workplace<'_>, args: &Args) -> Result<crate::sandbox::Handl
         None => Script::default(),
         Some(path) => {
             let full = workplace.cwd().join(path);
-            let text = std::fs::read_to_string(&full).map_err(|error| Failure::io("read the script", path, &error))?;
+            let text = std::fs::read_to_string(&full)
+                .map_err(|error| Failure::io("read the script", path, &error))?;
             Script::parse(&path.to_string_lossy(), &text).map_err(Failure::config)?
         }
     };

@@ -1,0 +1,4 @@
+//! The wiring, with the real binary, real sockets and real files. A module per feature a user sees.
+
+mod apply;
+mod world;

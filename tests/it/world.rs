@@ -1,0 +1,256 @@
+//! A small world for one test: a project in a temporary folder, a far side on loopback, and the
+//! environment of the caller kept out.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use runner::sandbox::{Handle, Options, PathPattern, Route, Rules, Sandbox, Script, Seen};
+use tempfile::TempDir;
+
+/// A project and a far side.
+pub struct World {
+    folder: TempDir,
+    far_side: Handle,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Run {
+    /// Exit code; 128 + n after signal n.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// A pipeline over `data/things.csv` that PUTs each row: repeating is harmless.
+pub const PUT_THINGS: &str = "\
+connection: local
+endpoint:
+  method: PUT
+  path: /things/{{ params.id }}
+  params: { id: { required: true } }
+  idempotency: natural
+source: { file: data/things.csv }
+key: '{{ record.id }}'
+delivery: { retry: { first_wait: 1ms, max_wait: 5ms } }
+";
+
+/// A pipeline over `data/things.csv` that POSTs each row: a repeat could act twice.
+pub const POST_THINGS: &str = "\
+connection: local
+endpoint: { method: POST, path: /things }
+source: { file: data/things.csv }
+key: '{{ record.id }}'
+delivery: { retry: { first_wait: 1ms, max_wait: 5ms } }
+";
+
+/// `data/things.csv` with rows `id,name` from 1 to `n`.
+pub fn things(n: usize) -> String {
+    let mut csv = String::from("id,name\n");
+    for id in 1..=n {
+        csv.push_str(&format!("t{id},thing {id}\n"));
+    }
+    csv
+}
+
+impl World {
+    /// A project with the connection `local` and a far side that takes things.
+    pub fn new() -> Self {
+        let far_side = far_side(None);
+        let world = Self { folder: tempfile::tempdir().expect("a temporary folder"), far_side };
+        let connection = format!("connections:\n  local: {{ base_url: \"{}\" }}\n", world.url());
+        world.file("runner.yaml", connection)
+    }
+
+    /// Writes a file of the project.
+    pub fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.write(path, content);
+        self
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        std::fs::write(path, content).expect("a file");
+    }
+
+    /// The pipeline `p` and its input.
+    pub fn pipeline(self, pipeline: &str, things: impl AsRef<[u8]>) -> Self {
+        self.file("pipelines/p.yaml", pipeline).file("data/things.csv", things)
+    }
+
+    /// What the far side answers instead, in the sandbox's script form.
+    pub fn script(self, rules: &str) -> Self {
+        self.answers(rules);
+        self
+    }
+
+    /// Changes what the far side answers.
+    pub fn answers(&self, rules: &str) {
+        self.far_side.set_script(Script::parse("script", rules).expect("a script"));
+    }
+
+    /// The far side's address.
+    pub fn url(&self) -> String {
+        self.far_side.url()
+    }
+
+    /// The far side.
+    pub fn far_side(&self) -> &Handle {
+        &self.far_side
+    }
+
+    /// All requests that the far side read completely.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.far_side.journal()
+    }
+
+    /// `PUT /things/1` for each request seen.
+    pub fn asked(&self) -> Vec<String> {
+        self.seen().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect()
+    }
+
+    /// A path in the project.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// A file of the project, as text.
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The outcome file `name` of the newest run of `p`; empty when there is none.
+    pub fn outcomes(&self, name: &str) -> String {
+        let runs = self.path(".runner/default/runs/p");
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(runs)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        folders.sort_by_key(|folder| folder.metadata().and_then(|found| found.modified()).ok());
+        folders.last().and_then(|folder| std::fs::read_to_string(folder.join(name)).ok()).unwrap_or_default()
+    }
+
+    /// A command that is ready to start: `arguments` are split at blanks.
+    pub fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &str) -> Run {
+        Run::of(self.command(arguments).output().expect("the binary runs"), self)
+    }
+
+    /// Text without what differs from run to run: paths, ports, ids, durations.
+    pub fn plain(&self, text: &str) -> String {
+        let text = text
+            .replace(&self.folder.path().to_string_lossy().into_owned(), "[ROOT]")
+            .replace(&self.far_side.addr().to_string(), "[HOST]");
+        without_run_ids(&text)
+    }
+}
+
+impl Run {
+    pub fn of(output: Output, world: &World) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
+        Self {
+            code,
+            stdout: world.plain(&String::from_utf8_lossy(&output.stdout)),
+            stderr: world.plain(&String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+
+    /// Asserts the exit code; shows everything when it is another.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that stderr has a text.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(
+            self.stderr.contains(text),
+            "no `{text}` in\nstdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Stdout as one JSON value.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}:\n{}\n{}", self.stdout, self.stderr))
+    }
+}
+
+/// A far side that takes `/things`, with what it had in `store`.
+pub fn far_side(store: Option<&Path>) -> Handle {
+    let route = |method: &str, path: &str| {
+        Route::new(
+            &format!("{method} {path}"),
+            method.parse().expect("a method"),
+            PathPattern::parse(path).expect("a path"),
+        )
+    };
+    let routes = vec![
+        route("PUT", "/things/{id}"),
+        route("PATCH", "/things/{id}"),
+        route("POST", "/posted"),
+        route("POST", "/things"),
+    ];
+    let options = Options {
+        store: store.map(Path::to_owned),
+        remember: usize::MAX,
+        unknown: runner::sandbox::Unknown::Create,
+        ..Options::default()
+    };
+    Sandbox::start(Rules::new(routes), options).expect("the far side starts")
+}
+
+/// Replaces run ids and durations.
+fn without_run_ids(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|char: char| char.is_ascii_digit()) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(tail) = run_id(rest) {
+            out.push_str("[RUN]");
+            rest = tail;
+        } else {
+            let end = rest.find(|char: char| !char.is_ascii_digit()).unwrap_or(rest.len());
+            out.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What follows a run id such as `20261122T0214-3f9c`.
+fn run_id(text: &str) -> Option<&str> {
+    let bytes = text.as_bytes();
+    let shape = b"dddddddd-dddd-xxxx";
+    (bytes.len() >= shape.len()).then_some(())?;
+    let fits = shape.iter().zip(bytes).enumerate().all(|(at, (kind, byte))| match (at, kind) {
+        (8, _) => *byte == b'T',
+        (13, _) => *byte == b'-',
+        (_, b'd') => byte.is_ascii_digit(),
+        _ => byte.is_ascii_hexdigit(),
+    });
+    fits.then(|| &text[shape.len()..])
+}
