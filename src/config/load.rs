@@ -244,6 +244,7 @@ impl<'a> Loader<'a> {
             on_new_input: raw.on_new_input.unwrap_or_default(),
             state_dir: self.project.state_dir.clone(),
             require_state: self.project.require_state,
+            keep: self.project.keep,
             environment: self.project.environment.clone(),
             confirm: self.project.confirm,
             files: Vec::new(),

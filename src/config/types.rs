@@ -63,6 +63,8 @@ pub struct Pipeline {
     pub state_dir: PathBuf,
     /// Whether a missing state folder is an error.
     pub require_state: bool,
+    /// How long finished runs are kept.
+    pub keep: Keep,
     /// The `--env` name, `default` without one.
     pub environment: String,
     /// Whether the environment asks before it sends.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use crate::config::{Endpoint, OutcomeRule, RecordLimits, StatusMatch, Then};
-use crate::model::{Arrived, Lost, Map, Number, Problems, Reply, Request, Value};
+use crate::model::{Arrived, Lost, Map, Mask, Number, Problems, Reply, Request, Value};
 use crate::render::{Context, Known, Leaf, Root, Scope};
 use crate::source::parse_json;
 
@@ -26,6 +26,7 @@ pub struct Reader {
     captures: Vec<(Arc<str>, Leaf)>,
     base: Context,
     limits: RecordLimits,
+    mask: Mask,
 }
 
 struct Rule {
@@ -77,7 +78,9 @@ const MOST_MESSAGE: usize = 500;
 
 impl Reader {
     /// Compiles the rules of an endpoint. `base` holds vars and connection.
-    pub fn compile(endpoint: &Endpoint, base: Context, problems: &mut Problems) -> Option<Self> {
+    ///
+    /// What replies repeat of `mask` is hidden before anything is kept of them.
+    pub fn compile(endpoint: &Endpoint, base: Context, mask: Mask, problems: &mut Problems) -> Option<Self> {
         let errors = problems.errors();
         let scope = Scope::new()
             .allow(Root::Response, Known::Any)
@@ -106,7 +109,7 @@ impl Reader {
             .iter()
             .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
             .collect();
-        let reader = Self { rules, class, message, captures, base, limits: RecordLimits::default() };
+        let reader = Self { rules, class, message, captures, base, limits: RecordLimits::default(), mask };
         (problems.errors() == errors).then_some(reader)
     }
 
@@ -115,7 +118,20 @@ impl Reader {
     pub fn read(&self, reply: &Reply, request: &Request) -> Reading {
         match reply {
             Reply::Lost(lost) => read_lost(lost),
-            Reply::Arrived(arrived) => self.read_arrived(arrived, request),
+            Reply::Arrived(arrived) => {
+                let mut reading = self.read_arrived(arrived, request);
+                self.hide(&mut reading.class);
+                self.hide(&mut reading.message);
+                reading
+            }
+        }
+    }
+
+    fn hide(&self, text: &mut String) {
+        if !text.is_empty()
+            && let std::borrow::Cow::Owned(masked) = self.mask.apply(text)
+        {
+            *text = masked;
         }
     }
 
@@ -225,7 +241,10 @@ impl Reader {
             }
         }
         let kept = Value::Object(kept);
-        if kept.to_json().len() > MOST_CAPTURED { Value::Absent } else { kept }
+        let json = kept.to_json();
+        // A reply that repeats a secret in a captured place captures nothing.
+        let is_clean = matches!(self.mask.apply(&json), std::borrow::Cow::Borrowed(_));
+        if is_clean && json.len() <= MOST_CAPTURED { kept } else { Value::Absent }
     }
 
     /// `capture_missing` when a capture has no value: noted, never an error.

@@ -58,7 +58,7 @@ pub struct Identity {
     pub ordinal: u64,
     /// Where it stands.
     pub place: RecordPlace,
-    /// Its key as it may be shown; kept only where somebody listens.
+    /// Its key; kept only where somebody wants it.
     pub key: Option<Str>,
     /// Hash of its key, 0 without one.
     pub key_hash: u64,

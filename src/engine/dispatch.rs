@@ -21,11 +21,14 @@ use crate::config::{Delivery, InDoubt, OnFailure};
 use crate::deliver::{
     Budget, Enough, Meaning, Order, Rate, Reader, Reading, Sender, Tries, Turn, Verdict, judge,
 };
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Outcome, Pause, Reply, Request, State, Value};
-use crate::outcome::{InputMark, RecordRow, Writer};
+use crate::model::{
+    Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Pause, Reply, Request, State, Value,
+};
+use crate::outcome::{Exchange, InputMark, RecordRow, Writer};
 
 use super::Observer;
-use super::block::{Block, Job, Prepared, Settled};
+use super::block::{Block, Identity, Job, Prepared, Settled};
+use super::prepare::hidden;
 use super::stop::{Signal, StopLine};
 
 /// How often the observer is asked to redraw.
@@ -55,6 +58,12 @@ pub struct Dispatch<'a> {
     pub held: Vec<(u64, u64)>,
     /// The point before which all is settled, for the thread that asks for leases.
     pub settled: Arc<Mutex<InputMark>>,
+    /// Whether keys may be shown as they are.
+    pub keys_are_public: bool,
+    /// Whether replies are kept.
+    pub keeps_responses: bool,
+    /// Secrets that a reply could repeat.
+    pub mask: Mask,
     /// Whether the path names no record, so that a 404 speaks of the endpoint.
     pub path_is_fixed: bool,
 }
@@ -311,12 +320,14 @@ impl Loop<'_> {
             self.enough(&enough);
         }
         self.noted(written, block, outcome.state);
-        self.with.observer.event(&Event::Settled {
-            ordinal: identity.ordinal,
-            place: identity.place,
-            key: identity.key.map(|key| key.to_string()),
-            outcome,
-        });
+        self.tell(identity, outcome);
+    }
+
+    fn tell(&mut self, identity: Identity, outcome: Outcome) {
+        let key =
+            identity.key.map(|key| if self.with.keys_are_public { key.to_string() } else { hidden(&key) });
+        let event = Event::Settled { ordinal: identity.ordinal, place: identity.place, key, outcome };
+        self.with.observer.event(&event);
     }
 
     /// Counts a record as settled and moves the mark below which all is settled.
@@ -444,10 +455,10 @@ impl Loop<'_> {
         job.unknown |= reading.meaning == Meaning::Unknown;
         self.weigh(&reading, verdict);
         match verdict {
-            Verdict::Delivered => self.settle(job, State::Delivered, reading),
-            Verdict::Failed => self.settle(job, State::Failed, reading),
-            Verdict::Skipped => self.settle(job, State::Skipped, reading),
-            Verdict::InDoubt => self.settle(job, State::InDoubt, reading),
+            Verdict::Delivered => self.settle(job, State::Delivered, reading, Some(&reply)),
+            Verdict::Failed => self.settle(job, State::Failed, reading, Some(&reply)),
+            Verdict::Skipped => self.settle(job, State::Skipped, reading, Some(&reply)),
+            Verdict::InDoubt => self.settle(job, State::InDoubt, reading, Some(&reply)),
             Verdict::Again { after } => self.again(job, &reading, after, now),
             Verdict::GaveUp => self.give_up(job, reading),
             Verdict::TooLong { asked } => {
@@ -518,7 +529,7 @@ impl Loop<'_> {
         }
     }
 
-    fn settle(&mut self, job: Box<Job>, state: State, reading: Reading) {
+    fn settle(&mut self, job: Box<Job>, state: State, reading: Reading, reply: Option<&Reply>) {
         let outcome = Outcome {
             state,
             status: reading.status,
@@ -536,7 +547,22 @@ impl Loop<'_> {
             // Only held records need it later, and it is half of a row.
             row.order_hash = 0;
         }
-        let written = self.with.writer.row(row);
+        let response = match reply {
+            Some(Reply::Arrived(reply)) if self.with.keeps_responses => {
+                let Job { identity, request, .. } = &*job;
+                let exchange = Exchange {
+                    ordinal: identity.ordinal,
+                    place: &identity.place,
+                    key: identity.key.as_deref(),
+                    request,
+                    reply,
+                    outcome: &outcome,
+                };
+                Some(exchange.line(&self.with.mask))
+            }
+            _ => None,
+        };
+        let written = self.with.writer.settled(row, response);
         self.noted(written, job.block, state);
         let hash = job.identity.order_hash;
         let holds = state == State::InDoubt
@@ -556,13 +582,7 @@ impl Loop<'_> {
             self.enough(&enough);
         }
         self.look_for_a_missing_endpoint(state, outcome.status);
-        let identity = job.identity;
-        self.with.observer.event(&Event::Settled {
-            ordinal: identity.ordinal,
-            place: identity.place,
-            key: identity.key.map(|key| key.to_string()),
-            outcome,
-        });
+        self.tell(job.identity, outcome);
     }
 
     /// A far side that has no such endpoint refuses everything: the first answers tell.
@@ -608,7 +628,7 @@ impl Loop<'_> {
     fn give_up(&mut self, job: Box<Job>, reading: Reading) {
         let far_side_is_down = reading.meaning == Meaning::NotSent && self.replies == job.replies_before;
         if !far_side_is_down {
-            self.settle(job, State::Failed, reading);
+            self.settle(job, State::Failed, reading, None);
             return;
         }
         self.put_back_one(&job);
@@ -679,6 +699,7 @@ impl Loop<'_> {
                 job,
                 State::InDoubt,
                 Reading::without_reply("cancelled", "the run was stopped before a reply came"),
+                None,
             );
         }
         let mut rows = Vec::new();

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, OnNewInput, Pipeline};
 use crate::deliver::Sender;
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Reply, Request, State};
-use crate::outcome::{Checkpoint, Finished, Folder, InputMark, Lock, NewRun, Reason, RunRow, Use};
+use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Reply, Request, State};
+use crate::outcome::{Checkpoint, Finished, Folder, InputMark, Lock, NewRun, Reason, Responses, RunRow, Use};
 use crate::render::{Leaf, RunValues};
 use crate::source::{self, Mark};
 
@@ -311,6 +311,7 @@ impl Session<'_> {
                 if let (Some(why), Some(run)) = (close, &last) {
                     self.checkpoint.close_run(run, why)?;
                 }
+                self.remove_old_runs()?;
                 let run = self.checkpoint.begin_run(&new(records, digest))?;
                 self.folder.make_run(&run.id)?;
                 if delivered_before > 0 && !only_new {
@@ -348,6 +349,27 @@ impl Session<'_> {
                 Ok(Some(Ready { run, values, dropped, counts, resumed: true, only }))
             }
         }
+    }
+
+    /// Ruling 28: finished runs without doubt are removed once they are neither among the newest
+    /// nor young. Their delivered keys are remembered.
+    fn remove_old_runs(&self) -> Result<(), Failure> {
+        let keep = self.plan.pipeline.keep;
+        let runs = self.checkpoint.runs()?;
+        let newest = usize::try_from(keep.runs).unwrap_or(usize::MAX);
+        let age = jiff::SignedDuration::from_hours(
+            i64::try_from(keep.days).unwrap_or(i64::MAX / 24).saturating_mul(24),
+        );
+        let youngest = jiff::Timestamp::now().checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
+        for run in runs.iter().rev().skip(newest) {
+            let is_young = run.started_at.parse::<jiff::Timestamp>().is_ok_and(|at| at > youngest);
+            let is_open = run.closed_at.is_none() || self.checkpoint.counts(run)?.in_doubt > 0;
+            if !is_young && !is_open {
+                self.folder.remove_run(&run.id)?;
+                self.checkpoint.remove_run(run)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ruling 5: a plain POST of what an earlier run delivered is refused unless somebody says so.
@@ -390,7 +412,12 @@ impl Session<'_> {
             source.seek(Mark { ordinal: from.ordinal, file: from.file, byte: from.byte, line: from.line })?;
         }
         let is_narrow = narrow.is_narrow();
-        let writer = checkpoint.into_writer(&run, pipeline.delivery.durability)?;
+        let responses = if pipeline.responses_file {
+            Some(Responses::open(&folder.run(&run.id), checkpoint.responses_length(&run)?)?)
+        } else {
+            None
+        };
+        let writer = checkpoint.into_writer(&run, pipeline.delivery.durability, responses)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
         let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
@@ -438,6 +465,9 @@ impl Session<'_> {
                 deadline: start.max_duration.map(|limit| begun + limit),
                 held: recovered.held,
                 settled: Arc::clone(&settled),
+                keys_are_public: preparer.key_is_public,
+                keeps_responses: pipeline.responses_file,
+                mask: Mask::new(&pipeline.connection.secrets),
                 path_is_fixed,
             };
             dispatch::dispatch(with, inbox, credit, StopLine::listen()?, run.settled).await

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Format, Pipeline};
 use crate::deliver::Reader;
-use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, Str, Value};
+use crate::model::{Class, Diagnostic, Failure, Mask, Place, Placed, Problems, Str, Value};
 use crate::outcome::files::Shape;
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
 use crate::schema::Schema;
@@ -138,7 +138,10 @@ fn compile(
         &scope,
         problems,
     );
-    let reader = Reader::compile(&pipeline.endpoint, base.clone(), problems);
+    let reader = {
+        let mask = Mask::new(&pipeline.connection.secrets);
+        Reader::compile(&pipeline.endpoint, base.clone(), mask, problems)
+    };
 
     let compiled = (|| {
         Some((
@@ -161,7 +164,7 @@ fn compile(
                 pipeline: Str::from(pipeline.name.as_str()),
                 target: Str::from(wanted.target.as_str()),
                 max_body: pipeline.delivery.max_body,
-                show_keys: wanted.show_keys,
+                keep_keys: wanted.show_keys || pipeline.responses_file,
                 in_doubt: pipeline.delivery.in_doubt,
             },
             reader?,

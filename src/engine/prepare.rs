@@ -39,8 +39,8 @@ pub struct Preparer {
     pub target: Str,
     /// Bytes of a rendered body.
     pub max_body: usize,
-    /// Whether anybody wants to see keys of single records.
-    pub show_keys: bool,
+    /// Whether anybody wants to see keys of single records, or a file keeps them.
+    pub keep_keys: bool,
     /// What is done about doubt: only kept requests need their digest.
     pub in_doubt: InDoubt,
 }
@@ -108,8 +108,8 @@ impl Preparer {
                 ));
             }
             identity.key_hash = hash(&text);
-            if self.show_keys {
-                identity.key = Some(self.shown(&text));
+            if self.keep_keys {
+                identity.key = Some(text.into());
             }
         }
         match &self.order_by {
@@ -182,11 +182,6 @@ impl Preparer {
         hasher.update(ordinal.to_le_bytes());
         hasher.update(generation.to_le_bytes());
         hex(&hasher.finalize()[..16])
-    }
-
-    /// A key as it may be shown: itself where it is public, else a hash of it.
-    fn shown(&self, key: &str) -> Str {
-        if self.key_is_public { key.into() } else { hidden(key).into() }
     }
 }
 

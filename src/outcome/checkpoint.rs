@@ -15,6 +15,7 @@ use crate::model::{Class, Counts, Diagnostic, Failure, State};
 
 use super::database::{self, APPLICATION, COLUMNS, FORMAT, RUN_SHIFT, record_id};
 use super::folder::{self, Folder};
+use super::responses::Responses;
 use super::rows::{InputMark, RecordRow, RunRow, StartRow, counts_of};
 use super::writer::Writer;
 
@@ -295,10 +296,16 @@ impl Checkpoint {
         })
     }
 
-    /// Removes a run and its records.
+    /// Removes a run and its records. The keys that it delivered are remembered: what a plain POST
+    /// made once must not be made again because the run's details are gone.
     pub fn remove_run(&self, run: &RunRow) -> Result<(), Failure> {
         let (from, to) = (record_id(run.number, 0), record_id(run.number + 1, 0));
         self.durably(|connection| {
+            connection.execute(
+                "INSERT OR REPLACE INTO delivered_key SELECT key_hash, ?3 FROM record \
+                 WHERE id >= ?1 AND id < ?2 AND state = 2 AND key_hash IS NOT NULL",
+                params![from, to, run.number],
+            )?;
             connection
                 .execute("DELETE FROM attempt WHERE record >= ?1 AND record < ?2", params![from, to])?;
             connection.execute("DELETE FROM record WHERE id >= ?1 AND id < ?2", params![from, to])?;
@@ -458,6 +465,12 @@ impl Checkpoint {
         mut each: impl FnMut(i64, State, u64),
     ) -> Result<(), Failure> {
         let mut read = || -> rusqlite::Result<()> {
+            let mut removed =
+                self.connection.prepare("SELECT run, key_hash FROM delivered_key WHERE run < ?1")?;
+            let mut rows = removed.query([before])?;
+            while let Some(row) = rows.next()? {
+                each(row.get(0)?, State::Delivered, row.get::<_, i64>(1)?.cast_unsigned());
+            }
             let mut statement = self
                 .connection
                 .prepare("SELECT id, state, key_hash FROM record WHERE id < ?1 AND key_hash IS NOT NULL")?;
@@ -474,8 +487,24 @@ impl Checkpoint {
         read().map_err(|error| self.failure(&error))
     }
 
-    /// Notes a start of the program on a run and hands the file to a writer thread.
-    pub fn into_writer(self, run: &RunRow, durability: Durability) -> Result<Writer, Failure> {
+    /// How many bytes of `responses.ndjson` belong to outcomes that the checkpoint keeps.
+    pub fn responses_length(&self, run: &RunRow) -> Result<u64, Failure> {
+        self.connection
+            .query_row("SELECT responses FROM run WHERE number = ?1", [run.number], |row| {
+                row.get::<_, i64>(0)
+            })
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Notes a start of the program on a run and hands the file to a writer thread, which appends
+    /// to `responses` too.
+    pub fn into_writer(
+        self,
+        run: &RunRow,
+        durability: Durability,
+        responses: Option<Responses>,
+    ) -> Result<Writer, Failure> {
         self.durably(|connection| {
             connection.execute(
                 "INSERT INTO start (run, at, boot, process, version) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -484,7 +513,7 @@ impl Checkpoint {
             connection.execute("UPDATE run SET class = '', complete = 0 WHERE number = ?1", [run.number])?;
             Ok(())
         })?;
-        Writer::start(self.connection, self.path, run.number, durability)
+        Writer::start(self.connection, self.path, run.number, durability, responses)
     }
 
     fn durably(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), Failure> {
@@ -545,10 +574,9 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Failure> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        // A checkpoint of the log every 16 MiB: each one syncs, and the writer waits for it.
-        connection.execute_batch(
-            "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-4096",
-        )?;
+        // The writer moves the log into the database itself, and only behind a synced commit.
+        connection
+            .execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-4096")?;
         connection.set_prepared_statement_cache_capacity(16);
         Ok(connection)
     };

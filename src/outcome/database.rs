@@ -36,6 +36,7 @@ CREATE TABLE run (
   settled_line INTEGER NOT NULL DEFAULT 0,
   settled_digest INTEGER NOT NULL DEFAULT 0,
   syncs INTEGER NOT NULL DEFAULT 0,
+  responses INTEGER NOT NULL DEFAULT 0,
   closed_at TEXT,
   class TEXT NOT NULL DEFAULT '',
   complete INTEGER NOT NULL DEFAULT 0
@@ -63,6 +64,10 @@ CREATE TABLE record (
   request INTEGER,
   captures TEXT,
   crc INTEGER NOT NULL
+) STRICT;
+CREATE TABLE delivered_key (
+  key_hash INTEGER PRIMARY KEY,
+  run INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE attempt (
   record INTEGER NOT NULL,

@@ -107,6 +107,17 @@ impl Folder {
         Ok(path)
     }
 
+    /// Removes the folder of a run that is not kept any more.
+    pub fn remove_run(&self, id: &str) -> Result<(), Failure> {
+        let path = self.run(id);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::io("remove", &path, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the lock, or says who holds it. It is held until the value is dropped.
     pub fn lock(&self) -> Result<Lock, Failure> {
         let path = self.target.join("state").join(format!("{}.lock", self.pipeline));

@@ -8,10 +8,12 @@ mod checkpoint;
 mod database;
 pub mod files;
 mod folder;
+mod responses;
 mod rows;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Finished, NewRun, Reason};
 pub use folder::{Folder, Lock, Use};
+pub use responses::{Exchange, Responses};
 pub use rows::{InputMark, RecordRow, RunRow, Settlement, StartRow};
 pub use writer::{Ack, Writer};

@@ -19,17 +19,21 @@ use crate::model::{Class, Diagnostic, Failure};
 
 use super::checkpoint::{Finished, add_note, database_failure, now};
 use super::database::{record_id, write_record};
+use super::responses::Responses;
 use super::rows::{InputMark, RecordRow};
 
 const COMMIT_AFTER: Duration = Duration::from_millis(5);
 const COMMIT_ROWS: usize = 64;
 const SYNC_AFTER: Duration = Duration::from_millis(50);
 const SYNC_ROWS: usize = 4096;
+/// Rows after which the log is moved into the database: some 16 MiB of log.
+const MOVE_ROWS: usize = 100_000;
 /// Commands that wait for the writer; a fuller queue holds the sender back.
 const QUEUE: usize = 8192;
 
 enum Command {
     Row(RecordRow),
+    Settled(RecordRow, Option<Vec<u8>>),
     Rows(Vec<RecordRow>),
     Intent(RecordRow, oneshot::Sender<bool>),
     Attempt { ordinal: u64, number: u32, status: u16, class: String, wait: Option<Duration> },
@@ -61,6 +65,7 @@ impl Writer {
         path: PathBuf,
         run: i64,
         durability: Durability,
+        responses: Option<Responses>,
     ) -> Result<Self, Failure> {
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
         let shared = Arc::new(Shared { failure: Mutex::new(None), thread: Mutex::new(None) });
@@ -68,9 +73,12 @@ impl Writer {
             connection,
             run,
             durability,
+            responses,
+            responses_noted: 0,
             open: false,
             rows: 0,
             unsynced: 0,
+            since_move: 0,
             since: None,
             unsynced_since: None,
             acks: Vec::new(),
@@ -79,8 +87,11 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || {
-                if let Err(error) = work.run(&inbox) {
-                    let failure = database_failure(&path, &error);
+                if let Err(broken) = work.run(&inbox) {
+                    let failure = match broken {
+                        Broken::Database(error) => database_failure(&path, &error),
+                        Broken::Responses(path, error) => Failure::io("write", &path, &error),
+                    };
                     *seen.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
                     // The inbox is dropped here: senders see it closed, waiters see false.
                 }
@@ -100,6 +111,12 @@ impl Writer {
     #[must_use]
     pub fn row(&self, row: RecordRow) -> bool {
         self.send(Command::Row(row))
+    }
+
+    /// Notes the outcome of a record, with its line for `responses.ndjson`.
+    #[must_use]
+    pub fn settled(&self, row: RecordRow, response: Option<Vec<u8>>) -> bool {
+        self.send(Command::Settled(row, response))
     }
 
     /// Notes the states of several records.
@@ -184,12 +201,29 @@ struct Work {
     connection: Connection,
     run: i64,
     durability: Durability,
+    responses: Option<Responses>,
+    /// Length of the responses that the database knows.
+    responses_noted: u64,
     open: bool,
     rows: usize,
     unsynced: usize,
+    /// Rows since the log was last moved into the database.
+    since_move: usize,
     since: Option<Instant>,
     unsynced_since: Option<Instant>,
     acks: Vec<oneshot::Sender<bool>>,
+}
+
+/// Why the thread ends early.
+enum Broken {
+    Database(rusqlite::Error),
+    Responses(PathBuf, std::io::Error),
+}
+
+impl From<rusqlite::Error> for Broken {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
 }
 
 enum Next {
@@ -199,7 +233,7 @@ enum Next {
 }
 
 impl Work {
-    fn run(&mut self, inbox: &mpsc::Receiver<Command>) -> rusqlite::Result<()> {
+    fn run(&mut self, inbox: &mpsc::Receiver<Command>) -> Result<(), Broken> {
         self.connection.execute_batch("PRAGMA synchronous=NORMAL")?;
         loop {
             let command = match self.deadline() {
@@ -220,7 +254,10 @@ impl Work {
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => return self.sync(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.sync()?;
+                    return Ok(());
+                }
             }
             let now = Instant::now();
             let due =
@@ -256,12 +293,21 @@ impl Work {
         Ok(())
     }
 
-    fn take(&mut self, command: Command) -> rusqlite::Result<Option<Next>> {
+    fn take(&mut self, command: Command) -> Result<Option<Next>, Broken> {
         self.begin()?;
         self.rows += 1;
         self.unsynced += 1;
         Ok(match command {
             Command::Row(row) => {
+                write_record(&self.connection, self.run, &row)?;
+                None
+            }
+            Command::Settled(row, response) => {
+                if let (Some(responses), Some(line)) = (&mut self.responses, response) {
+                    responses
+                        .append(&line)
+                        .map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
+                }
                 write_record(&self.connection, self.run, &row)?;
                 None
             }
@@ -323,6 +369,17 @@ impl Work {
         })
     }
 
+    /// Moves the log into the database now and then, so that it does not grow without end. Behind
+    /// a synced commit, as the move syncs the log too.
+    fn move_log(&mut self) -> rusqlite::Result<()> {
+        self.since_move += self.unsynced;
+        if self.since_move >= MOVE_ROWS {
+            self.since_move = 0;
+            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
     fn settled(&self, mark: InputMark) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
@@ -340,8 +397,19 @@ impl Work {
         Ok(())
     }
 
-    fn commit(&mut self) -> rusqlite::Result<()> {
+    fn commit(&mut self) -> Result<(), Broken> {
         if std::mem::take(&mut self.open) {
+            if let Some(responses) = &mut self.responses {
+                let length = responses
+                    .flush()
+                    .map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
+                if length != self.responses_noted {
+                    self.connection
+                        .prepare_cached("UPDATE run SET responses = ?2 WHERE number = ?1")?
+                        .execute(params![self.run, length.cast_signed()])?;
+                    self.responses_noted = length;
+                }
+            }
             self.connection.prepare_cached("COMMIT")?.execute([])?;
         }
         self.rows = 0;
@@ -353,13 +421,16 @@ impl Work {
     }
 
     /// Commits with a sync of the log, which covers every commit before it.
-    fn sync(&mut self) -> rusqlite::Result<()> {
+    fn sync(&mut self) -> Result<(), Broken> {
         if self.durability == Durability::Power && self.unsynced_since.is_some() {
             if !self.acks.is_empty() || self.open {
                 // The setting can change between transactions only; the acks wait for the synced one.
                 let acks = std::mem::take(&mut self.acks);
                 self.commit()?;
                 self.acks = acks;
+            }
+            if let Some(responses) = &mut self.responses {
+                responses.sync().map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
             }
             self.connection.execute_batch("PRAGMA synchronous=FULL")?;
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -371,6 +442,7 @@ impl Work {
                 .execute([self.run])?;
             self.commit()?;
             self.connection.execute_batch("PRAGMA synchronous=NORMAL")?;
+            self.move_log()?;
         } else {
             self.commit()?;
         }

@@ -140,6 +140,10 @@ fn one(
     }
     let typed = typed(command, named, job.sandbox);
     let sandbox = if job.sandbox {
+        // The far side's limits are nobody's here.
+        if job.ask.pace.is_none_or(|pace| pace.rate.is_none()) {
+            pipeline.delivery.rate = None;
+        }
         Some(far_side::stand_in(workplace, &mut pipeline)?)
     } else {
         if pipeline.confirm && !job.yes {

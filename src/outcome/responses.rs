@@ -1,0 +1,204 @@
+//! `responses.ndjson`: one line for each outcome that a reply decided, appended as they come.
+//!
+//! The writer thread appends a line before it commits its outcome, and the same commit notes how
+//! long the file is then. So whatever crashed, the next start cuts the file to what the checkpoint
+//! keeps: no line is missing, none is there twice, none is torn.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::model::{
+    Arrived, Class, Diagnostic, Failure, Map, Mask, Number, Outcome, RecordPlace, Request, Value,
+};
+
+use super::folder::refuse_links;
+
+/// What a line tells of.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// The record's position in the input.
+    pub ordinal: u64,
+    /// Where it stands.
+    pub place: &'a RecordPlace,
+    /// Its key; outcome files are data and show it.
+    pub key: Option<&'a str>,
+    /// What was sent.
+    pub request: &'a Request,
+    /// What came.
+    pub reply: &'a Arrived,
+    /// What became of the record.
+    pub outcome: &'a Outcome,
+}
+
+impl Exchange<'_> {
+    /// The line, with its line end. Secrets that the far side repeats are masked.
+    #[must_use]
+    pub fn line(&self, mask: &Mask) -> Vec<u8> {
+        let mut map = Map::with_capacity(12);
+        let number = |n: u64| Value::Number(Number::from(n));
+        map.push("ordinal", number(self.ordinal));
+        if let Some(key) = self.key {
+            map.push("key", Value::text(key));
+        }
+        map.push("file", Value::text(&*self.place.file));
+        map.push("line", number(self.place.line));
+        map.push("method", Value::text(self.request.method.as_str()));
+        map.push("url", Value::text(self.request.url.as_str()));
+        map.push("state", Value::text(self.outcome.state.name()));
+        map.push("status", number(u64::from(self.reply.status.as_u16())));
+        if !matches!(self.outcome.captures, Value::Absent) {
+            map.push("captures", self.outcome.captures.clone());
+        }
+        map.push("complete", Value::Bool(self.reply.complete));
+        let text = String::from_utf8_lossy(&self.reply.body);
+        let text = mask.apply(&text);
+        let mut line = Vec::with_capacity(text.len() + 256);
+        Value::Object(map).write_json(&mut line);
+        // The reply as it came where it is JSON, so that its digits stay; as text where it is not.
+        line.pop();
+        line.extend_from_slice(b",\"reply\":");
+        match serde_json::from_str::<&serde_json::value::RawValue>(text.trim()) {
+            Ok(json) if !json.get().contains(['\n', '\r']) => line.extend_from_slice(json.get().as_bytes()),
+            _ => Value::text(&*text).write_json(&mut line),
+        }
+        line.extend_from_slice(b"}\n");
+        line
+    }
+}
+
+/// The file, opened at the end of what counts.
+#[derive(Debug)]
+pub struct Responses {
+    path: PathBuf,
+    writer: BufWriter<File>,
+    length: u64,
+}
+
+impl Responses {
+    /// Opens `responses.ndjson` in the folder of a run; `length` is what the checkpoint keeps of it.
+    pub fn open(folder: &Path, length: u64) -> Result<Self, Failure> {
+        let path = folder.join("responses.ndjson");
+        refuse_links(&path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(|error| Failure::io("open", &path, &error))?;
+        let found = file.metadata().map_err(|error| Failure::io("look at", &path, &error))?.len();
+        if found < length {
+            return Err(Failure::new(
+                Class::State,
+                Diagnostic::error(
+                    "responses-short",
+                    format!("{} is shorter than the checkpoint says", path.display()),
+                )
+                .note(format!("{found} bytes are there, {length} belong to outcomes; nothing was sent"))
+                .help("put the file back as it was, or begin anew with `--fresh`"),
+            ));
+        }
+        file.set_len(length)
+            .and_then(|()| file.seek(SeekFrom::End(0)))
+            .map_err(|error| Failure::io("cut", &path, &error))?;
+        Ok(Self { path, writer: BufWriter::with_capacity(1 << 16, file), length })
+    }
+
+    /// Appends a line.
+    pub(super) fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
+        self.length += line.len() as u64;
+        self.writer.write_all(line)
+    }
+
+    /// Hands all lines to the operating system; returns the length of the file.
+    pub(super) fn flush(&mut self) -> std::io::Result<u64> {
+        self.writer.flush()?;
+        Ok(self.length)
+    }
+
+    /// Makes all lines survive a loss of power.
+    pub(super) fn sync(&mut self) -> std::io::Result<()> {
+        self.writer.flush()?;
+        self.writer.get_ref().sync_data()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Secret, State};
+
+    fn line(body: &str) -> String {
+        let request = Request {
+            method: http::Method::POST,
+            url: "http://a.example/x".parse().unwrap(),
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::new(),
+        };
+        let reply = Arrived {
+            status: http::StatusCode::OK,
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+            complete: true,
+        };
+        let outcome = Outcome {
+            state: State::Delivered,
+            status: 200,
+            class: String::new(),
+            message: String::new(),
+            attempts: 1,
+            captures: Value::Absent,
+        };
+        let place = RecordPlace { file: "a.csv".into(), line: 2, byte: 0 };
+        let exchange = Exchange {
+            ordinal: 0,
+            place: &place,
+            key: Some("k"),
+            request: &request,
+            reply: &reply,
+            outcome: &outcome,
+        };
+        String::from_utf8(exchange.line(&Mask::new([&Secret::new("token-1".into())]))).unwrap()
+    }
+
+    #[test]
+    fn a_line_keeps_the_digits_of_a_json_reply_and_masks_secrets() {
+        assert_eq!(
+            line(r#"{"id": 12345678901234567890, "said": "token-1"}"#),
+            concat!(
+                r#"{"ordinal":0,"key":"k","file":"a.csv","line":2,"method":"POST","url":"http://a.example/x","#,
+                r#""state":"delivered","status":200,"complete":true,"#,
+                r#""reply":{"id": 12345678901234567890, "said": "***"}}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn any_reply_is_one_line_of_json() {
+        for body in ["", "<html>\n</html>", "{\n \"a\": 1\n}", "{\"a\":", "\u{1b}[31m"] {
+            let line = line(body);
+            assert_eq!(line.matches('\n').count(), 1, "{body:?}");
+            assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_checkpoint_does_not_know_is_cut_and_a_short_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("responses.ndjson"), "one\ntwo\nto").unwrap();
+        let mut responses = Responses::open(folder.path(), 4).unwrap();
+        responses.append(b"2\n").unwrap();
+        assert_eq!(responses.flush().unwrap(), 6);
+        assert_eq!(std::fs::read_to_string(folder.path().join("responses.ndjson")).unwrap(), "one\n2\n");
+        let refused = Responses::open(folder.path(), 7).unwrap_err();
+        assert_eq!(refused.class, Class::State);
+    }
+}
