@@ -19,7 +19,7 @@ use crate::source::{Mark, Source};
 use super::block::{Block, Job, Prepared};
 use super::narrow::Narrow;
 use super::prepare::{Preparer, settled};
-use super::survey::{Drop, chain, drop_of};
+use super::survey::{Drop, RunIds, chain, drop_of};
 
 /// Bytes of rendered bodies in one block, about: so that large records do not pile up.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -45,6 +45,8 @@ pub struct Feed {
     pub known: Known,
     /// Records that are not sent because of their key, sorted.
     pub dropped: Arc<[(u64, u64)]>,
+    /// Ids of the kept runs, for messages.
+    pub run_ids: RunIds,
     /// What this start leaves out on purpose.
     pub narrow: Narrow,
     /// `select.limit`
@@ -134,7 +136,8 @@ impl Feed {
         let mut bytes = 0;
         let mut seen = 0_usize;
         while items.len() < size && bytes < BLOCK_BYTES && seen < 64 * MOST_RECORDS {
-            let Some(record) = self.source.next() else {
+            let record = if self.narrow.is_over(*sent) { None } else { self.source.next() };
+            let Some(record) = record else {
                 if seen == 0 {
                     return Ok(None);
                 }
@@ -183,7 +186,7 @@ impl Feed {
             Err(settled) => return Some(Prepared::Settled(settled)),
         };
         if let Some(drop) = drop {
-            let (state, class, message) = drop.outcome();
+            let (state, class, message) = drop.outcome(&self.run_ids);
             return Some(Prepared::Settled(settled(shaped.identity, state, class, message)));
         }
         if let Some(limit) = self.limit {

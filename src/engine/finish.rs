@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::model::{Class, Counts, Failure};
-use crate::outcome::files::{self, Written};
+use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::outcome::files::{self, Fault, Written};
 use crate::outcome::{Checkpoint, Folder, Lock, RunRow};
 
 use super::Report;
@@ -38,6 +38,8 @@ pub struct Files {
     pub written: Vec<Written>,
     /// Their folder.
     pub folder: PathBuf,
+    /// Why records are invalid.
+    pub faults: Vec<Fault>,
 }
 
 /// The class that follows from the counts of a start that was not stopped.
@@ -61,15 +63,16 @@ pub fn write_files(
 ) -> Result<Files, Failure> {
     let path = folder.make_run(&run.id)?;
     let mut source = plan.source()?;
-    let written =
+    let (written, faults) =
         files::write(&path, run, checkpoint, &plan.shape(), &plan.captures(), &mut || source.next())?;
-    Ok(Files { written, folder: path })
+    Ok(Files { written, folder: path, faults })
 }
 
 /// Writes what outlives the start and says how it ended.
 pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
     let Ending { plan, folder, run_id, ended, before, begun, is_narrow, lock } = ending;
     let Ended { counts, attempts, stopped, .. } = ended;
+    let nothing_done = attempts == 0 && before == counts && stopped.is_none();
     let class = stopped.as_ref().map_or_else(|| class_of(&counts), |stopped| stopped.class);
     let state = match (&stopped, counts.unsent) {
         (None, 0) => "complete",
@@ -80,20 +83,32 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
     };
     let (signal, mut diagnostics) =
         stopped.map_or((None, Vec::new()), |stopped| (stopped.signal, stopped.diagnostics));
-    let checkpoint = Checkpoint::open(folder)?;
+    let Some(checkpoint) = Checkpoint::open_to_read(folder)? else {
+        return Err(Failure::new(
+            Class::Bug,
+            Diagnostic::error("bug", "the checkpoint of this start is gone"),
+        ));
+    };
     let run = checkpoint.runs()?.into_iter().find(|run| run.id == run_id);
     let path = folder.run(run_id);
-    let mut written = Vec::new();
+    let mut written: Vec<Written> = Vec::new();
     let mut reasons = Vec::new();
     if let Some(run) = &run {
         reasons = checkpoint.reasons(run)?;
         // A person or a supervisor waits for the process to end: the files can be made later.
         if signal.is_none() {
-            match write_files(plan, folder, &checkpoint, run) {
-                Ok(files) => written = files.written,
-                // What was sent is safe in the checkpoint; the cause stopped the start before.
-                Err(failure) if class == Class::Input => diagnostics.extend(failure.diagnostics),
-                Err(failure) => return Err(failure),
+            // What lies there is of the same outcomes; making it again would read the whole input.
+            written = if nothing_done { files::existing(&path) } else { Vec::new() };
+            if written.is_empty() {
+                match write_files(plan, folder, &checkpoint, run) {
+                    Ok(files) => {
+                        written = files.written;
+                        diagnostics.extend(invalid_records(plan, &counts, &files.faults, &path));
+                    }
+                    // What was sent is safe in the checkpoint; the cause stopped the start before.
+                    Err(failure) if class == Class::Input => diagnostics.extend(failure.diagnostics),
+                    Err(failure) => return Err(failure),
+                }
             }
             write_summary(&path, run_id, class, state, &counts, attempts, &written)?;
         }
@@ -114,6 +129,50 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         signal,
         nothing_to_do: false,
     })
+}
+
+/// What to say about invalid records: the reasons with their first places.
+fn invalid_records(
+    plan: &Plan,
+    counts: &Counts,
+    faults: &[Fault],
+    folder: &std::path::Path,
+) -> Option<Diagnostic> {
+    if counts.invalid == 0 {
+        return None;
+    }
+    let shown = 8;
+    let width =
+        faults.iter().take(shown).map(|fault| fault.message.chars().count()).max().unwrap_or(0).min(60);
+    let mut diagnostic = Diagnostic::error(
+        "record-invalid",
+        format!("{} of {} records are invalid and were not sent", counts.invalid, counts.total()),
+    );
+    for fault in faults.iter().take(shown) {
+        let lines: Vec<String> = fault.places.iter().map(|place| place.line.to_string()).collect();
+        let file = fault.places.first().map(|place| place.file.to_string()).unwrap_or_default();
+        let more = if fault.count as usize > fault.places.len() { ", …" } else { "" };
+        let records = if fault.count == 1 { "record " } else { "records" };
+        let word = if lines.len() == 1 { "line" } else { "lines" };
+        diagnostic = diagnostic.row(format!(
+            "{:width$}  {} {records}  {file} {word} {}{more}",
+            fault.message,
+            fault.count,
+            lines.join(", ")
+        ));
+    }
+    if faults.len() > shown {
+        diagnostic = diagnostic.row(format!("and {} other reasons", faults.len() - shown));
+    }
+    let unreadable = folder.join("unreadable.ndjson");
+    let name = format!("invalid.{}", plan.shape().ending());
+    let file = if folder.join(&name).is_file() { folder.join(&name) } else { unreadable };
+    let file =
+        file.strip_prefix(&plan.pipeline.root).map_or_else(|_| file.clone(), std::path::Path::to_owned);
+    Some(diagnostic.note(format!("rows and reasons: {}", file.display())).help(format!(
+        "correct the rows in a copy of that file, then `runner apply {} --input COPY`",
+        plan.pipeline.path
+    )))
 }
 
 fn write_summary(

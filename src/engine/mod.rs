@@ -238,13 +238,15 @@ impl Session<'_> {
                 && plan.spool.is_none()
         });
         let survey_values = last.as_ref().map_or_else(|| new_values.clone(), values_of);
+        let digests = meaning_digests(plan);
+        // Another meaning can name other keys.
+        let untouched = untouched && last.as_ref().is_some_and(|run| run.meaning == digests.meaning);
         let mut survey = None;
         if !untouched {
             let digests_at: Vec<u64> = last.iter().flat_map(|run| [run.records, run.lease]).collect();
             survey =
                 Some(survey::survey(plan, &folder.temporary(), &digests_at, true, &survey_values, observer)?);
         }
-        let digests = meaning_digests(plan);
         let destination = destination(&pipeline.connection);
         let changed = last
             .as_ref()
@@ -412,6 +414,8 @@ impl Session<'_> {
             source.seek(Mark { ordinal: from.ordinal, file: from.file, byte: from.byte, line: from.line })?;
         }
         let is_narrow = narrow.is_narrow();
+        let run_ids =
+            checkpoint.runs()?.into_iter().map(|run| (run.number.cast_unsigned(), run.id)).collect();
         let responses = if pipeline.responses_file {
             Some(Responses::open(&folder.run(&run.id), checkpoint.responses_length(&run)?)?)
         } else {
@@ -433,6 +437,7 @@ impl Session<'_> {
             leased: run.lease,
             known: recovered.known,
             dropped,
+            run_ids,
             narrow,
             limit,
             settled: Arc::clone(&settled),

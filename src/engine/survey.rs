@@ -41,6 +41,9 @@ pub fn chain(digest: u64, record: u64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(&record.to_le_bytes(), digest)
 }
 
+/// Ids of the kept runs by their number.
+pub type RunIds = HashMap<u64, String>;
+
 /// Why a record is not sent because of its key, as a number in the sorted file of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drop {
@@ -79,8 +82,11 @@ impl Drop {
     }
 
     /// What becomes of the record.
+    ///
+    /// `runs` gives the ids of runs by their number.
     #[must_use]
-    pub fn outcome(self) -> (State, &'static str, String) {
+    pub fn outcome(self, runs: &RunIds) -> (State, &'static str, String) {
+        let id = |number: u64| runs.get(&number).map_or_else(|| format!("number {number}"), Clone::clone);
         match self {
             Self::Duplicate(first) => (
                 State::Invalid,
@@ -95,10 +101,10 @@ impl Drop {
             Self::HeldSince(run) => (
                 State::Skipped,
                 "held",
-                format!("in doubt since run number {run}; `runner resolve` settles it"),
+                format!("in doubt since run {}; `runner resolve` settles it", id(run)),
             ),
             Self::DeliveredIn(run) => {
-                (State::Skipped, "delivered-before", format!("delivered in run number {run}"))
+                (State::Skipped, "delivered-before", format!("delivered in run {}", id(run)))
             }
         }
     }

@@ -113,28 +113,42 @@ impl Checkpoint {
         Ok(Some(checkpoint))
     }
 
+    /// Makes the file under another name first: a start that is killed here leaves no half-made
+    /// checkpoint behind.
     fn create(path: PathBuf) -> Result<Self, Failure> {
+        let new = with_ending(&path, ".new");
+        for ending in ["", "-wal", "-shm", "-journal"] {
+            let left_over = with_ending(&new, ending);
+            match std::fs::remove_file(&left_over) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Failure::io("remove", &left_over, &error));
+                }
+                _ => {}
+            }
+        }
         // SQLite gives its other files the rights of this one, whatever the umask.
-        OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(|error| Failure::io("make the checkpoint", &path, &error))?;
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let checkpoint = Self { connection, path };
-        let wrap = |error| database_failure(&checkpoint.path, &error);
-        checkpoint
-            .connection
-            .execute_batch(&format!(
-                "PRAGMA synchronous=FULL; BEGIN; {} PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT;",
+            .open(&new)
+            .map_err(|error| Failure::io("make the checkpoint", &new, &error))?;
+        let fill = || -> rusqlite::Result<()> {
+            let connection = Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            connection.execute_batch(&format!(
+                "BEGIN; {} PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT;",
                 database::TABLES
-            ))
-            .map_err(wrap)?;
-        if let Some(parent) = checkpoint.path.parent() {
+            ))?;
+            connection.close().map_err(|(_, error)| error)
+        };
+        fill().map_err(|error| database_failure(&new, &error))?;
+        file.sync_all().map_err(|error| Failure::io("sync", &new, &error))?;
+        std::fs::rename(&new, &path).map_err(|error| Failure::io("rename to", &path, &error))?;
+        if let Some(parent) = path.parent() {
             folder::sync_folder(parent)?;
         }
-        Ok(checkpoint)
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        Ok(Self { connection, path })
     }
 
     fn check_version(&self) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 
-use crate::model::{BadRecord, Failure, Map, Number, Record, State, Value};
+use crate::model::{BadRecord, Failure, Map, Number, Record, RecordPlace, State, Value};
 
 use super::Checkpoint;
 use super::folder::sync_folder;
@@ -37,7 +37,9 @@ pub enum Shape {
 }
 
 impl Shape {
-    const fn ending(&self) -> &'static str {
+    /// The ending of the outcome files.
+    #[must_use]
+    pub const fn ending(&self) -> &'static str {
         match self {
             Self::Csv { ending, .. } => ending,
             Self::Ndjson => "ndjson",
@@ -59,6 +61,22 @@ pub struct Written {
     pub records: u64,
 }
 
+/// Records that are invalid for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The reason in words.
+    pub message: String,
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub places: Vec<RecordPlace>,
+}
+
+/// At most so many different reasons are told apart.
+const MOST_FAULTS: usize = 100;
+/// At most so many places are named for a reason.
+const MOST_PLACES: usize = 3;
+
 /// Names of the files in the order in which they are listed.
 const NAMES: [&str; 7] = ["delivered", "failed", "invalid", "skipped", "in_doubt", "unsent", "unreadable"];
 
@@ -74,8 +92,8 @@ pub fn write(
     shape: &Shape,
     captures: &[String],
     records: &mut Records<'_>,
-) -> Result<Vec<Written>, Failure> {
-    let mut out = Out { folder, run, shape, captures, files: NAMES.map(|_| None) };
+) -> Result<(Vec<Written>, Vec<Fault>), Failure> {
+    let mut out = Out { folder, run, shape, captures, files: NAMES.map(|_| None), faults: Vec::new() };
     let mut next = 0;
     let mut pull = |upto: Option<u64>, row: Option<&RecordRow>, out: &mut Out<'_>| -> Result<(), Failure> {
         while upto.is_none_or(|upto| next <= upto) {
@@ -89,7 +107,9 @@ pub fn write(
     checkpoint.each_row(run, 0, |row| pull(Some(row.ordinal), Some(&row), &mut out))?;
     // Records behind the last row were never reached.
     pull(None, None, &mut out)?;
-    out.finish()
+    let mut faults = std::mem::take(&mut out.faults);
+    faults.sort_by_key(|fault| std::cmp::Reverse(fault.count));
+    Ok((out.finish()?, faults))
 }
 
 struct Out<'a> {
@@ -98,6 +118,7 @@ struct Out<'a> {
     shape: &'a Shape,
     captures: &'a [String],
     files: [Option<Open>; 7],
+    faults: Vec<Fault>,
 }
 
 struct Open {
@@ -115,6 +136,9 @@ impl Out<'_> {
         };
         let unsent = RecordRow::new(record.ordinal, State::Pending);
         let row = row.unwrap_or(&unsent);
+        if row.state == State::Invalid {
+            self.note_fault(&row.message, &record.place);
+        }
         let index = match row.state {
             State::Delivered => 0,
             State::Failed => 1,
@@ -142,7 +166,27 @@ impl Out<'_> {
         self.append(index, &line)
     }
 
+    /// Every part of a message is a reason of its own: a record may break several rules.
+    fn note_fault(&mut self, message: &str, place: &RecordPlace) {
+        for part in message.split("; ") {
+            let is_full = self.faults.len() >= MOST_FAULTS;
+            match self.faults.iter_mut().find(|fault| fault.message == part) {
+                Some(fault) => {
+                    fault.count += 1;
+                    if fault.places.len() < MOST_PLACES {
+                        fault.places.push(place.clone());
+                    }
+                }
+                None if is_full => {}
+                None => {
+                    self.faults.push(Fault { message: part.into(), count: 1, places: vec![place.clone()] })
+                }
+            }
+        }
+    }
+
     fn unreadable(&mut self, record: &Record, bad: &BadRecord) -> Result<(), Failure> {
+        self.note_fault(&bad.message, &record.place);
         let mut object = Map::new();
         object.push("run", Value::text(self.run.id.as_str()));
         object.push("file", Value::text(&*record.place.file));
@@ -257,6 +301,21 @@ impl Open {
             .map_err(|error| Failure::io("rename to", &self.path, &error))?;
         Ok(Written { name, path: self.path, records: self.records })
     }
+}
+
+/// The outcome files that lie in a folder already.
+#[must_use]
+pub fn existing(folder: &Path) -> Vec<Written> {
+    let summary = std::fs::read_to_string(folder.join("summary.json")).unwrap_or_default();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap_or_default();
+    NAMES
+        .into_iter()
+        .filter_map(|name| {
+            let file = summary.get("files")?.get(name)?;
+            let path = folder.join(file.get("file")?.as_str()?);
+            path.is_file().then_some(Written { name, path, records: file.get("records")?.as_u64()? })
+        })
+        .collect()
 }
 
 /// Makes a file that only its owner can read, over a left-over of a start that was killed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::far_side;
 use crate::cli::args::{Apply, Retry, Selection};
 use crate::cli::workplace::{Ask, Workplace};
-use crate::config::{InDoubt, Pipeline};
+use crate::config::Pipeline;
 use crate::engine::{self, Observer, Report, Signal, Start};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
 use crate::report::{Reason, Reporter, RunSummary, Settings, Volume};
@@ -164,7 +164,6 @@ fn one(
     let settings = workplace.cli().settings();
     let start =
         Start { target, command: typed, show_keys: settings.volume >= Volume::Records, ..job.start.clone() };
-    let in_doubt = pipeline.delivery.in_doubt;
     let name = pipeline.name.clone();
     let report = engine::apply(pipeline, &start, &mut Watcher { reporter, settings: &settings })?;
     drop(sandbox);
@@ -174,7 +173,7 @@ fn one(
     if report.nothing_to_do {
         reporter.say(&format!("{name}: nothing to do, run {} is settled", report.run));
     }
-    reporter.end_run(&summary(workplace, &name, named, &report, job.sandbox, in_doubt));
+    reporter.end_run(&summary(workplace, &name, named, &report, job.sandbox));
     Ok(report)
 }
 
@@ -185,7 +184,6 @@ fn summary(
     named: &Path,
     report: &Report,
     sandbox: bool,
-    in_doubt: InDoubt,
 ) -> RunSummary {
     let counts = &report.counts;
     let mut next = Vec::new();
@@ -198,13 +196,6 @@ fn summary(
     if counts.failed > 0 && counts.unsent == 0 {
         next.push(typed("retry", named, sandbox));
     }
-    if next.is_empty() && counts.invalid > 0 {
-        next.push(format!(
-            "correct the rows in a copy of invalid.*, then {} --input COPY",
-            typed("apply", named, sandbox)
-        ));
-    }
-    let _ = in_doubt;
     RunSummary {
         pipeline: pipeline.to_owned(),
         run_id: report.run.clone(),
