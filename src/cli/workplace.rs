@@ -25,6 +25,8 @@ pub struct Ask<'a> {
     pub selection: Option<&'a Selection>,
     /// How fast.
     pub pace: Option<&'a Pace>,
+    /// Against the stand-in.
+    pub sandbox: bool,
 }
 
 impl<'a> Workplace<'a> {
@@ -89,6 +91,7 @@ impl<'a> Workplace<'a> {
         let delivery = DeliveryOverrides {
             concurrency: ask.pace.and_then(|pace| pace.concurrency),
             rate: ask.pace.and_then(|pace| pace.rate).map(|rate| rate.0),
+            unlimited: ask.sandbox,
         };
         let state = everywhere.state_dir.as_ref().map(|state| self.cwd.join(state));
         work(&Inputs {

@@ -127,6 +127,8 @@ pub struct DeliveryOverrides {
     pub concurrency: Option<NonZeroUsize>,
     /// `--rate`, in requests a second.
     pub rate: Option<f64>,
+    /// Against the stand-in: nobody's limits count.
+    pub unlimited: bool,
 }
 
 /// Reads the pipeline's block over the project's defaults. The defaults are checked elsewhere.
@@ -248,10 +250,12 @@ fn lanes(
     if let Some(limit) = limits.concurrency
         && value > limit
         && !forced
+        && !overrides.unlimited
     {
         let written = written.filter(|_| overrides.concurrency.is_none());
+        let asked = if overrides.concurrency.is_some() { "--concurrency" } else { "concurrency" };
         let place = written.map_or(at, |written| &written.place);
-        problems.push(above_limit("concurrency", &value.to_string(), &limit.to_string(), place));
+        problems.push(above_limit(asked, &value.to_string(), &limit.to_string(), place));
     }
     value
 }
@@ -269,10 +273,12 @@ fn rate(
     if let (Some(limit), Some(value)) = (limits.rate, value)
         && value > limit
         && !forced
+        && !overrides.unlimited
     {
         let written = written.filter(|_| overrides.rate.is_none());
+        let asked = if overrides.rate.is_some() { "--rate" } else { "rate" };
         let place = written.map_or(at, |written| &written.place);
-        problems.push(above_limit("rate", &format!("{value}/s"), &format!("{limit}/s"), place));
+        problems.push(above_limit(asked, &format!("{value}/s"), &format!("{limit}/s"), place));
     }
     value
 }

@@ -150,6 +150,15 @@ pub(super) fn read(files: &mut Files, inputs: &Inputs<'_>, problems: &mut Proble
     let environments: Vec<String> = raw
         .map(|raw| raw.environments.0.iter().map(|(name, _)| name.value.clone()).collect())
         .unwrap_or_default();
+    for (name, _) in raw.iter().flat_map(|raw| &raw.environments.0) {
+        if matches!(&*name.value, "sandbox" | "default") {
+            problems.at(
+                "reserved-name",
+                &name.place,
+                format!("`{}` cannot name an environment: runs without `--env` or with `--sandbox` are kept under it", name.value),
+            );
+        }
+    }
     let overlay = inputs.env_name.filter(|name| *name != "default").and_then(|wanted| {
         let found = raw?.environments.0.iter().find(|(name, _)| name.value == wanted);
         if found.is_none() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::model::{Class, Counts, Diagnostic, Failure, number};
 use crate::outcome::files::{self, Fault, Written};
 use crate::outcome::{Checkpoint, Folder, Lock, RunRow};
 
@@ -146,7 +146,11 @@ fn invalid_records(
         faults.iter().take(shown).map(|fault| fault.message.chars().count()).max().unwrap_or(0).min(60);
     let mut diagnostic = Diagnostic::error(
         "record-invalid",
-        format!("{} of {} records are invalid and were not sent", counts.invalid, counts.total()),
+        format!(
+            "{} of {} records are invalid and were not sent",
+            number(counts.invalid),
+            number(counts.total())
+        ),
     );
     for fault in faults.iter().take(shown) {
         let lines: Vec<String> = fault.places.iter().map(|place| place.line.to_string()).collect();

@@ -32,11 +32,17 @@ pub fn values(run: &RunRow, pipeline: &str) -> RunValues {
     }
 }
 
-/// Connector, connection and base URL, never the token.
+/// Connector, connection and base URL, never the token. The stand-in is the same far side whatever
+/// port it was given.
 #[must_use]
-pub fn destination(connection: &Connection) -> String {
-    format!("{} {} {}", connection.connector.as_deref().unwrap_or("-"), connection.name, connection.base_url)
+pub fn destination(connection: &Connection, target: &str) -> String {
+    let connector = connection.connector.as_deref().unwrap_or("-");
+    let base_url = if target == SANDBOX { SANDBOX } else { &connection.base_url };
+    format!("{connector} {} {base_url}", connection.name)
 }
+
+/// The target of runs against the stand-in; no environment has this name.
+pub const SANDBOX: &str = "sandbox";
 
 /// Digests of the meaning of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]

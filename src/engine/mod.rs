@@ -32,7 +32,7 @@ use crate::source::{self, Mark};
 
 pub use dispatch::Stopped;
 pub use finish::{Files, write_files};
-pub use identity::{destination, meaning_digests};
+pub use identity::{SANDBOX, destination, meaning_digests};
 pub use narrow::Narrow;
 pub use open::{Plan, Wanted};
 pub use stop::Signal;
@@ -247,7 +247,7 @@ impl Session<'_> {
             survey =
                 Some(survey::survey(plan, &folder.temporary(), &digests_at, true, &survey_values, observer)?);
         }
-        let destination = destination(&pipeline.connection);
+        let destination = destination(&pipeline.connection, &start.target);
         let changed = last
             .as_ref()
             .map(|run| identity::changed_files(&run.meaning_files, &digests.files))

@@ -3,7 +3,7 @@
 //! The decision itself is pure; the files are read by the caller. Invariant: nothing is begun
 //! again in silence, and nothing is sent under a meaning or to a place that the run does not know.
 
-use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::model::{Class, Counts, Diagnostic, Failure, number};
 use crate::outcome::RunRow;
 
 use super::Start;
@@ -142,11 +142,16 @@ fn input_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -> 
     Failure::new(
         Class::State,
         Diagnostic::error("input-changed", message)
-            .note(format!("{} of {} records are settled; nothing was sent", counts.settled(), run.records))
+            .note(format!(
+                "{} of {} records are settled; nothing was sent",
+                number(counts.settled()),
+                number(run.records)
+            ))
             .help(format!(
                 "{old},\nor `{command} --close` to leave the other {} unsent and begin with this input,\nor `{command} --fresh` to \
                  begin again (the {} delivered may be sent a second time)",
-                counts.unsent, counts.delivered
+                number(counts.unsent),
+                number(counts.delivered)
             )),
     )
 }
@@ -164,13 +169,14 @@ fn meaning_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -
     let mut diagnostic = Diagnostic::error("meaning-changed", format!("{what} not as it was when run {} began", run.id))
         .note(format!(
             "{} of {} records are settled under the old meaning; nothing was sent",
-            counts.settled(),
-            run.records
+            number(counts.settled()),
+            number(run.records)
         ))
         .help(format!(
             "put it back and `{command}`,\nor `{command} --accept-changes` to send the other {} under the new meaning,\nor `{command} \
              --fresh` to begin again (the {} delivered are sent a second time)",
-            counts.unsent, counts.delivered
+            number(counts.unsent),
+                number(counts.delivered)
         ));
     if run.destination != now.destination {
         diagnostic = diagnostic.note(format!("the run began with {}", run.destination));

@@ -12,6 +12,7 @@ mod record;
 mod reply;
 mod request;
 mod secret;
+mod text;
 mod value;
 
 pub use class::Class;
@@ -23,4 +24,5 @@ pub use record::{BadRecord, Record, RecordPlace};
 pub use reply::{Arrived, Lost, Reply};
 pub use request::Request;
 pub use secret::{Mask, Secret};
+pub use text::number;
 pub use value::{Map, Number, Str, Value};

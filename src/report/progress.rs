@@ -17,7 +17,7 @@ impl Bar {
     pub(super) fn new(total: u64, done: u64) -> Self {
         // Ten times a second is what the engine's ticks give; more cannot be read.
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-        bar.set_style(style("{bar:20} {wide_msg}"));
+        bar.set_style(style("{bar:10} {wide_msg}"));
         bar.set_position(done);
         Self { bar }
     }
@@ -26,10 +26,10 @@ impl Bar {
     pub(super) fn show(&self, done: u64, words: String, waiting: Option<String>) {
         match waiting {
             Some(waiting) => {
-                self.bar.set_style(style("{bar:20} {wide_msg}\n{prefix}"));
+                self.bar.set_style(style("{bar:10} {wide_msg}\n{prefix}"));
                 self.bar.set_prefix(waiting);
             }
-            None => self.bar.set_style(style("{bar:20} {wide_msg}")),
+            None => self.bar.set_style(style("{bar:10} {wide_msg}")),
         }
         self.bar.set_position(done);
         self.bar.set_message(words);
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn both_templates_are_understood() {
-        for template in ["{bar:20} {wide_msg}", "{bar:20} {wide_msg}\n{prefix}"] {
+        for template in ["{bar:10} {wide_msg}", "{bar:10} {wide_msg}\n{prefix}"] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

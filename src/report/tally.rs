@@ -148,17 +148,15 @@ impl Tally {
         at.saturating_duration_since(self.started)
     }
 
-    /// What stands beside the bar.
+    /// What stands beside the bar. What is wanted most comes first: a narrow terminal cuts the end.
     pub(super) fn beside_bar(&self, at: Instant) -> String {
         let counts = self.counts();
-        let mut parts = vec![
-            format!("{}/{}", number(self.done()), number(self.total)),
-            format!("{} delivered", number(counts.delivered)),
-            format!("{} failed", number(counts.failed)),
-            format!("{} in doubt", number(counts.in_doubt)),
-        ];
+        let mut parts = vec![format!("{}/{}", number(self.done()), number(self.total))];
         parts.extend(self.pace.map(rate));
         parts.extend(self.left(at).map(|left| format!("{} left", duration(whole_seconds(left)))));
+        parts.push(format!("{} delivered", number(counts.delivered)));
+        parts.push(format!("{} failed", number(counts.failed)));
+        parts.push(format!("{} in doubt", number(counts.in_doubt)));
         parts.join(" · ")
     }
 
@@ -238,7 +236,7 @@ pub(super) mod tests {
         assert_eq!((tally.done(), tally.pace()), (650, Some(10.0)));
         assert_eq!(tally.left(t0), Some(Duration::from_mins(1)));
         let at = t0 + Duration::from_secs(5);
-        insta::assert_snapshot!(tally.beside_bar(at), @"650/1,250 · 640 delivered · 10 failed · 0 in doubt · 10/s · 60 s left");
+        insta::assert_snapshot!(tally.beside_bar(at), @"650/1,250 · 10/s · 60 s left · 640 delivered · 10 failed · 0 in doubt");
         insta::assert_snapshot!(tally.plain(at), @"sync-users: 650 of 1,250 records (52%): 640 delivered, 10 failed, 0 in doubt, 10/s, 60 s left");
     }
 

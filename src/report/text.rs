@@ -49,19 +49,7 @@ const fn is_unsafe(c: char) -> bool {
     }
 }
 
-/// A number with separators: `1,250`.
-#[must_use]
-pub fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
+pub use crate::model::number;
 
 /// A number and its noun: `1 record`, `1,250 records`.
 #[must_use]

@@ -50,7 +50,7 @@ pub fn apply(
         Err(failure) => return Err((failure, reporter)),
     };
     let job = Job {
-        ask: Ask { selection: Some(&args.selection), pace: Some(&args.pace) },
+        ask: Ask { selection: Some(&args.selection), pace: Some(&args.pace), sandbox: args.sandbox },
         sandbox: args.sandbox,
         yes: args.yes,
         start: Start {
@@ -78,7 +78,7 @@ pub fn retry(
 ) -> Result<Ended, (Failure, Reporter)> {
     let selection = Selection::default();
     let job = Job {
-        ask: Ask { selection: Some(&selection), pace: Some(&args.pace) },
+        ask: Ask { selection: Some(&selection), pace: Some(&args.pace), sandbox: args.sandbox },
         sandbox: args.sandbox,
         yes: args.yes,
         start: Start {
