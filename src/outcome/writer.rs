@@ -82,12 +82,17 @@ impl Writer {
             since: None,
             unsynced_since: None,
             acks: Vec::new(),
+            synced_acks: Vec::new(),
         };
         let seen = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || {
                 if let Err(broken) = work.run(&inbox) {
+                    // Closing would move the log and sync again; a failed sync is not repeated.
+                    let _ = work
+                        .connection
+                        .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
                     let failure = match broken {
                         Broken::Database(error) => database_failure(&path, &error),
                         Broken::Responses(path, error) => Failure::io("write", &path, &error),
@@ -211,7 +216,10 @@ struct Work {
     since_move: usize,
     since: Option<Instant>,
     unsynced_since: Option<Instant>,
+    /// Who waits for the next commit.
     acks: Vec<oneshot::Sender<bool>>,
+    /// Who waits for the next synced commit.
+    synced_acks: Vec<oneshot::Sender<bool>>,
 }
 
 /// Why the thread ends early.
@@ -345,12 +353,12 @@ impl Work {
                         "UPDATE run SET lease = ?2, lease_digest = ?3 WHERE number = ?1 AND lease < ?2",
                     )?
                     .execute(params![self.run, upto.cast_signed(), digest.cast_signed()])?;
-                self.acks.push(ack);
+                self.synced_acks.push(ack);
                 Some(Next::Sync)
             }
             Command::Sync { settled, ack } => {
                 self.settled(settled)?;
-                self.acks.push(ack);
+                self.synced_acks.push(ack);
                 Some(Next::Sync)
             }
             Command::Finish { finished, settled, close } => {
@@ -423,12 +431,8 @@ impl Work {
     /// Commits with a sync of the log, which covers every commit before it.
     fn sync(&mut self) -> Result<(), Broken> {
         if self.durability == Durability::Power && self.unsynced_since.is_some() {
-            if !self.acks.is_empty() || self.open {
-                // The setting can change between transactions only; the acks wait for the synced one.
-                let acks = std::mem::take(&mut self.acks);
-                self.commit()?;
-                self.acks = acks;
-            }
+            // The setting can change between transactions only. Intents need no more than this commit.
+            self.commit()?;
             if let Some(responses) = &mut self.responses {
                 responses.sync().map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
             }
@@ -448,6 +452,9 @@ impl Work {
         }
         self.unsynced = 0;
         self.unsynced_since = None;
+        for ack in self.synced_acks.drain(..) {
+            let _ = ack.send(true);
+        }
         Ok(())
     }
 }
