@@ -7,12 +7,20 @@ use crate::world::{PUT_THINGS, things};
 
 #[test]
 fn an_input_that_is_not_there() {
-    bad("B001").exits(Class::Input).rule("input-missing").names(["data/things.csv"]).sent(0);
+    bad("B001")
+        .exits(Class::Input)
+        .rule("input-missing")
+        .names(["data/things.csv", "does not exist"])
+        .sent(0);
 }
 
 #[test]
 fn an_input_that_is_a_directory() {
-    bad("B001").file("data/things.csv/x", "").exits(Class::Input).names(["data/things.csv", "folder"]).sent(0);
+    bad("B001")
+        .file("data/things.csv/x", "")
+        .exits(Class::Input)
+        .names(["data/things.csv", "is a directory"])
+        .sent(0);
 }
 
 #[test]
@@ -65,8 +73,18 @@ fn a_latin_1_byte() {
         .input(b"id,name\nt1,a\nt2,Ren\xE9\nt3,c\n")
         .exits(Class::RecordsFailed)
         .rule("not-utf8")
-        .names(["data/things.csv, line 3", "column `name`", "byte 20"])
+        .names(["data/things.csv, line 3", "column `name`", "byte 19"])
         .asked(["PUT /things/t1", "PUT /things/t3"]);
+}
+
+#[test]
+fn a_latin_1_byte_in_the_header() {
+    bad("B006")
+        .input(b"id,na\xE9me\nt1,a\n")
+        .exits(Class::Input)
+        .rule("not-utf8")
+        .names(["column 2", "latin1"])
+        .sent(0);
 }
 
 #[test]
@@ -122,6 +140,16 @@ fn a_header_with_a_leading_space() {
         .rule("unknown-field")
         .names(["`id`", "did you mean", "' id'", "pipelines/p.yaml"])
         .sent(0);
+}
+
+#[test]
+fn a_column_to_exclude_that_is_not_there() {
+    bad("B012")
+        .pipeline(format!("{PUT_THINGS}select: {{ exclude: [nmae] }}\n"))
+        .input(things(1))
+        .exits(Class::Ok)
+        .names(["warning[unknown-field]", "pipelines/p.yaml:10:", "`nmae`", "`name`"])
+        .sent(1);
 }
 
 #[test]
@@ -184,7 +212,9 @@ fn a_key_twice() {
     // Line 2 and line 7 of the file.
     let text = things(5) + "t1,again\n";
     bad("B019")
-        .pipeline(PUT_THINGS.replace("key: '{{ record.id }}'", "key: { value: '{{ record.id }}', public: true }"))
+        .pipeline(
+            PUT_THINGS.replace("key: '{{ record.id }}'", "key: { value: '{{ record.id }}', public: true }"),
+        )
         .input(text)
         .exits(Class::RecordsFailed)
         .rule("duplicate-key")

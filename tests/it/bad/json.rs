@@ -42,6 +42,12 @@ fn nesting_without_end() {
         .exits(Class::RecordsFailed)
         .names(["64"])
         .asked(["PUT /things/t1", "PUT /things/t3"]);
+    let open = "[".repeat(100_000);
+    ndjson("B024", format!("{{\"id\":\"t1\"}}\n{open}\n{{\"id\":\"t3\"}}\n"))
+        .exits(Class::RecordsFailed)
+        .names(["line 2"])
+        .asked(["PUT /things/t1", "PUT /things/t3"]);
+    json("B024", open).exits_one_of([Class::Input, Class::RecordsFailed]).names(["line 1"]).sent(0);
 }
 
 #[test]
@@ -61,7 +67,7 @@ fn a_number_keeps_its_digits() {
 fn not_a_number() {
     ndjson("B027", "{\"id\":\"t1\",\"n\":NaN}\n{\"id\":\"t2\",\"n\":Infinity}\n{\"id\":\"t3\",\"n\":-Infinity}\n{\"id\":\"t4\"}\n")
         .exits(Class::RecordsFailed)
-        .names(["line 1, column 15", "line 2, column 15", "line 3"])
+        .names(["line 1, column 16", "line 2, column 16", "line 3, column 17"])
         .asked(["PUT /things/t4"]);
 }
 
@@ -79,12 +85,21 @@ fn a_name_twice_in_one_object() {
         .exits(Class::RecordsFailed)
         .names(["line 1", "`id`"])
         .asked(["PUT /things/t3"]);
+    ndjson("B029", "{\"id\":\"t1\",\"a\":[{\"b\":1,\"b\":2}]}\n{\"id\":\"t3\"}\n")
+        .exits(Class::RecordsFailed)
+        .names(["line 1", "`b`"])
+        .asked(["PUT /things/t3"]);
 }
 
 #[test]
 fn a_top_level_that_is_no_list() {
-    for (content, found) in [("\"text\"", "text"), ("7", "a number")] {
+    for (content, found) in
+        [("\"text\"", "text"), ("7", "a number"), ("null", "null"), ("true", "true or false")]
+    {
         json("B030", content).exits(Class::Input).names([found, "list"]).sent(0);
+    }
+    for content in ["", " \n", "["] {
+        json("B030", content).exits(Class::Input).names(["data/things.json"]).sent(0);
     }
 }
 

@@ -144,11 +144,8 @@ impl Ended {
         for name in files.into_iter().chain(more) {
             let text = world.outcomes(name);
             if !text.is_empty() {
-                said.push_str(&format!("\n--- {name}\n{}", world.plain(&text)));
+                said = format!("{said}\n--- {name}\n{}", world.plain(&text));
             }
-        }
-        if std::env::var_os("BAD_INPUT_SHOW").is_some() {
-            println!("===== {row} exit {}\n{}\n{}", run.code, run.stdout, shortened(&said));
         }
         let ended = Self { row, world, run, said };
         // A crash has no class: a signal, the code of a panic, our own `bug`.
@@ -179,11 +176,10 @@ impl Ended {
     #[track_caller]
     pub fn rule(self, slug: &str) -> Self {
         let bracketed = self.said.contains(&format!("[{slug}]"));
-        let of_a_record = self
-            .said
-            .lines()
-            .any(|line| line.starts_with("invalid") && line.ends_with(slug) || line.starts_with("failed") && line.ends_with(slug))
-            || self.said.contains(&format!("\"class\":\"{slug}\""));
+        let of_a_record = self.said.lines().any(|line| {
+            line.starts_with("invalid") && line.ends_with(slug)
+                || line.starts_with("failed") && line.ends_with(slug)
+        }) || self.said.contains(&format!("\"class\":\"{slug}\""));
         self.holds(bracketed || of_a_record, &format!("no rule `{slug}`"));
         self
     }
@@ -200,7 +196,10 @@ impl Ended {
     /// A text that stands nowhere: no stream, no outcome file.
     #[track_caller]
     pub fn hides(self, text: &str) -> Self {
-        self.holds(!self.said.contains(text) && !self.run.stdout.contains(text), &format!("`{text}` is shown"));
+        self.holds(
+            !self.said.contains(text) && !self.run.stdout.contains(text),
+            &format!("`{text}` is shown"),
+        );
         self
     }
 

@@ -19,23 +19,32 @@ fn delivery(pipeline: &str, more: &str) -> String {
 #[test]
 fn nobody_listens() {
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a port")
+        .port();
     bad("B076")
         .pipeline(POST_THINGS)
         .input(things(3))
         .file("runner.yaml", format!("connections:\n  local: {{ base_url: \"http://127.0.0.1:{port}\" }}\n"))
         .exits(Class::Stopped)
         .rule("far-side-down")
-        .names([&format!("127.0.0.1:{port}"), "refused", "attempts were made", "0 in doubt", "runner apply p"]);
+        .names([
+            &format!("127.0.0.1:{port}"),
+            "refused",
+            "attempts were made",
+            "0 in doubt",
+            "runner apply p",
+        ]);
 }
 
 #[test]
 fn a_certificate_that_is_not_good() {
-    let ours = Authority::new();
+    let ours = Authority::new("ours");
     let cases = [
-        (Authority::new().certify("localhost", false), "unknown"),
-        (ours.certify("localhost", true), "expired"),
-        (ours.certify("example.test", false), "not valid for"),
+        (Authority::new("theirs").certify("localhost", false), "not trusted"),
+        (ours.certify("localhost", true), "has expired"),
+        (ours.certify("example.test", false), "is for another name"),
     ];
     for (identity, which) in cases {
         let server = Server::start(identity);
@@ -44,7 +53,10 @@ fn a_certificate_that_is_not_good() {
             .pipeline(POST_THINGS)
             .input(things(3))
             .file("ca.pem", ours.pem())
-            .file("runner.yaml", format!("connections:\n  local: {{ base_url: \"https://{host}\", tls: {{ ca: ca.pem }} }}\n"))
+            .file(
+                "runner.yaml",
+                format!("connections:\n  local: {{ base_url: \"https://{host}\", tls: {{ ca: ca.pem }} }}\n"),
+            )
             .exits(Class::Halted)
             .rule("certificate")
             .names([&host, which, "tls: { ca:", "0 in doubt"]);
@@ -57,9 +69,26 @@ fn a_certificate_that_is_not_good() {
         .pipeline(POST_THINGS)
         .input(things(3))
         .file("ca.pem", ours.pem())
-        .file("runner.yaml", format!("connections:\n  local: {{ base_url: \"https://{host}\", tls: {{ ca: ca.pem }} }}\n"))
+        .file(
+            "runner.yaml",
+            format!("connections:\n  local: {{ base_url: \"https://{host}\", tls: {{ ca: ca.pem }} }}\n"),
+        )
         .exits(Class::Ok);
     assert_eq!(server.requests(), 3);
+}
+
+#[test]
+fn a_ca_file_without_certificates() {
+    bad("B077")
+        .input(things(1))
+        .file("ca.pem", "not a certificate")
+        .file(
+            "runner.yaml",
+            "connections:\n  local: { base_url: \"https://localhost:1\", tls: { ca: ca.pem } }\n",
+        )
+        .exits(Class::Config)
+        .rule("ca-not-pem")
+        .names(["ca.pem", "no PEM certificates"]);
 }
 
 #[test]
@@ -189,10 +218,13 @@ fn a_reply_byte_by_byte() {
 
 #[test]
 fn a_reply_that_drives_the_terminal() {
+    let reading = "errors: { class: '{{ response.body.status }}', message: '{{ response.body.message }}' }";
+    let pipeline = POST_THINGS.replace("path: /things }", &format!("path: /things, {reading} }}"));
     let ended = post("B093", 2, "POST /things -> esc")
+        .pipeline(pipeline)
         .arguments("apply p -vvv")
         .exits(Class::RecordsFailed)
-        .names(["2 failed", "\\u{1b}"])
+        .names(["2 failed", "\\u{1b}[2J"])
         .sent(2);
     assert!(!ended.run.stderr.contains('\u{1b}') && !ended.run.stdout.contains('\u{1b}'));
 }

@@ -8,7 +8,10 @@ use crate::world::PUT_THINGS;
 /// A case over `data/things.ndjson` with a schema of records.
 fn with_schema(row: &'static str, schema: &str) -> Case {
     bad(row)
-        .pipeline(format!("{}schema: schemas/thing.schema.json\n", PUT_THINGS.replace("things.csv", "things.ndjson")))
+        .pipeline(format!(
+            "{}schema: schemas/thing.schema.json\n",
+            PUT_THINGS.replace("things.csv", "things.ndjson")
+        ))
         .file("schemas/thing.schema.json", schema)
         .file("data/things.ndjson", "{\"id\":\"t1\"}\n{\"id\":\"t2\"}\n")
 }
@@ -64,7 +67,8 @@ fn a_reference_outside_of_the_root() {
 
 #[test]
 fn a_pattern_that_explodes() {
-    let schema = r#"{ "type": "object", "properties": { "name": { "type": "string", "pattern": "^(a+)+$" } } }"#;
+    let schema =
+        r#"{ "type": "object", "properties": { "name": { "type": "string", "pattern": "^(a+)+$" } } }"#;
     let record = format!("{{\"id\":\"t1\",\"name\":\"{}!\"}}\n{{\"id\":\"t2\"}}\n", "a".repeat(50_000));
     with_schema("B074", schema)
         .file("data/things.ndjson", record)
@@ -72,6 +76,20 @@ fn a_pattern_that_explodes() {
         .rule("schema")
         .names(["/name", "^(a+)+$"])
         .asked(["PUT /things/t2"]);
+}
+
+#[test]
+fn a_pattern_that_looks_around() {
+    for pattern in ["^(?=(a+)+$)a", "^(a+)\\\\1+b$", "^(a*)*b$", "(a{1,1000}){1,1000}b"] {
+        let schema = format!(
+            r#"{{ "type": "object", "properties": {{ "name": {{ "type": "string", "pattern": "{pattern}" }} }} }}"#
+        );
+        let record = format!("{{\"id\":\"t1\",\"name\":\"{}!\"}}\n{{\"id\":\"t2\"}}\n", "a".repeat(50_000));
+        with_schema("B074", &schema)
+            .file("data/things.ndjson", record)
+            .exits_one_of([Class::Config, Class::RecordsFailed])
+            .names(["pattern"]);
+    }
 }
 
 #[test]
@@ -83,6 +101,10 @@ fn a_schema_that_refers_to_itself() {
         .exits(Class::RecordsFailed)
         .names(["line 1", "64"])
         .asked(["PUT /things/t2"]);
+    // A reference that never gets to a value says nothing about values, and has to end.
+    for circle in [r##"{ "$ref": "#" }"##, r##"{ "allOf": [{ "$ref": "#" }] }"##] {
+        with_schema("B075", circle).exits_one_of([Class::Config, Class::Ok]);
+    }
     // As deep as the limit lets it be, the schema goes all the way.
     let within = format!("{}{{\"id\":\"t1\"}}{}", "{\"id\":\"t1\",\"a\":".repeat(60), "}".repeat(60));
     with_schema("B075", schema).file("data/things.ndjson", within).exits(Class::Ok).sent(1);

@@ -40,7 +40,7 @@ fn every_row_has_a_test_or_a_reason() {
         if !untested {
             let body = tests.iter().find(|(name, _)| name == test).map(|(_, body)| body);
             let body = body.unwrap_or_else(|| panic!("{row}: there is no test {test}"));
-            assert!(body.contains(&format!("\"{row}\"")) , "{test} does not try {row}");
+            assert!(body.contains(&format!("\"{row}\"")), "{test} does not try {row}");
             named.insert(test);
         }
     }
