@@ -82,7 +82,7 @@ fn put_back(world: &World, saved: &Path) {
 
 #[test]
 fn two_starts_at_once() {
-    let world = World::new().pipeline(POST_THINGS, things(3)).script("POST /things #1 -> delay 2s");
+    let world = World::new().pipeline(POST_THINGS, things(3)).script("POST /things #1 -> delay 4s");
     let first = start(&mut world.command("apply p --concurrency 1"));
     wait_for(&world, 1);
     let holder = first.id().to_string();
