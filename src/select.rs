@@ -32,6 +32,16 @@ impl Selection {
     ) -> Option<Self> {
         let errors = problems.errors();
         if let Some(columns) = columns {
+            let names = Self::renamed(select, columns);
+            for unknown in select.exclude.iter().filter(|name| !names.contains(&name.value)) {
+                let mut diagnostic = Diagnostic::warning(
+                    "unknown-field",
+                    format!("`select.exclude` names `{}`, which records do not have", unknown.value),
+                )
+                .place(&unknown.place);
+                diagnostic.help = did_you_mean(&unknown.value, names.iter().map(String::as_str));
+                problems.push(diagnostic);
+            }
             for (from, to) in &select.rename {
                 if !columns.contains(&from.value) {
                     let mut diagnostic = Diagnostic::error(

@@ -166,6 +166,7 @@ pub(super) fn resolve(
         auth,
         headers,
         secrets: settings.secrets(),
+        secrets_from: settings.secrets_from,
         unset: settings.unset,
         tls,
         proxy,

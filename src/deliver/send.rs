@@ -142,6 +142,9 @@ fn client(connection: &Connection, delivery: &Delivery, idle: usize) -> Result<r
         let pem = std::fs::read(path).map_err(|error| Failure::io("read the CA file", path, &error))?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
             .map_err(|_| refused("ca-not-pem", format!("{} holds no PEM certificates", path.display())))?;
+        if certificates.is_empty() {
+            return Err(refused("ca-not-pem", format!("{} holds no PEM certificates", path.display())));
+        }
         builder = builder.tls_certs_merge(certificates);
     }
     if connection.tls.insecure {
@@ -173,7 +176,8 @@ fn lost(error: &reqwest::Error) -> Lost {
         let class = if error.is_dns() {
             "dns"
         } else if message.contains("invalid peer certificate") {
-            "certificate"
+            let message = about_certificate(&message);
+            return Lost { certain: true, class: "certificate", message };
         } else if tls {
             "tls"
         } else {
@@ -186,6 +190,21 @@ fn lost(error: &reqwest::Error) -> Lost {
     }
     let class = if error.is_timeout() { "timeout" } else { "reset" };
     Lost { certain: false, class, message }
+}
+
+/// What is wrong with a certificate, in words of ours before those of the TLS library.
+fn about_certificate(cause: &str) -> String {
+    let cause = cause.split("invalid peer certificate: ").nth(1).unwrap_or(cause);
+    let what = if cause.contains("unknownissuer") || cause.contains("badsignature") {
+        "the certificate is not trusted, its authority is not known here"
+    } else if cause.contains("expired") {
+        "the certificate has expired"
+    } else if cause.contains("not valid for name") || cause.contains("notvalidforname") {
+        "the certificate is for another name"
+    } else {
+        "the certificate is not good"
+    };
+    format!("{what} ({cause})")
 }
 
 /// The innermost causes in words, without the URL, which could hold a record's values.

@@ -50,6 +50,8 @@ pub struct Dispatch<'a> {
     pub host: String,
     /// The connection's name, for messages.
     pub connection: String,
+    /// The variables and files that its secrets come from, for messages.
+    pub secrets_from: &'a [String],
     /// Records of the run that are settled, and how.
     pub counts: Counts,
     /// When this start has to end, if it has to.
@@ -632,16 +634,31 @@ impl Loop<'_> {
             return;
         }
         self.put_back_one(&job);
-        let halted = matches!(&*reading.class, "certificate" | "address-refused");
+        self.no_connection(&reading);
+    }
+
+    /// Stops because no connection could be made: later, or after a person has looked.
+    fn no_connection(&mut self, reading: &Reading) {
         let why = format!("no connection to {}: {}", self.with.host, reading.message);
-        let diagnostic = Diagnostic::error(if halted { "certificate" } else { "far-side-down" }, why.clone())
-            .note(format!("{} attempts were made; nothing of them was sent", self.attempts))
-            .help(if halted {
-                "set `tls: { ca: PATH }` in the connection if the host has an authority of its own"
-            } else {
-                "start the same command again when it is up; it goes on"
-            });
-        let class = if halted { Class::Halted } else { Class::Stopped };
+        let (class, rule, help) = match &*reading.class {
+            "certificate" => (
+                Class::Halted,
+                "certificate",
+                "set `tls: { ca: PATH }` in the connection if the host has an authority of its own",
+            ),
+            "address-refused" => (
+                Class::Halted,
+                "address-refused",
+                "requests never go to link-local or metadata addresses; name the host of the API",
+            ),
+            _ => (Class::Stopped, "far-side-down", "start the same command again when it is up; it goes on"),
+        };
+        let made = match self.attempts {
+            1 => "1 attempt was made".to_owned(),
+            n => format!("{n} attempts were made"),
+        };
+        let sent = if self.replies == 0 { "nothing was sent" } else { "the last of them never left" };
+        let diagnostic = Diagnostic::error(rule, why.clone()).note(format!("{made}; {sent}")).help(help);
         self.stop(Stopped { class, why, diagnostics: vec![diagnostic], signal: None });
     }
 
@@ -655,6 +672,10 @@ impl Loop<'_> {
         if self.stopped.is_some() {
             return;
         }
+        if reading.status == 0 {
+            self.no_connection(reading);
+            return;
+        }
         let why = format!("{} answered {}; the run is halted", self.with.host, reading.status);
         let rule = if reading.status == 401 { "credentials-refused" } else { "stopped-by-rule" };
         let mut diagnostic = Diagnostic::error(rule, why.clone()).at(format!(
@@ -666,8 +687,12 @@ impl Loop<'_> {
         if !reading.message.is_empty() {
             diagnostic = diagnostic.row(format!("{}: {:?}", reading.status, reading.message));
         }
+        let from = match self.with.secrets_from.join(", ") {
+            names if names.is_empty() => String::new(),
+            names => format!(" ({names})"),
+        };
         diagnostic.help = Some(format!(
-            "correct the credentials of connection `{}`, then go on with the same command",
+            "correct the credentials of connection `{}`{from}, then go on with the same command",
             self.with.connection
         ));
         self.stop(Stopped { class: Class::Halted, why, diagnostics: vec![diagnostic], signal: None });

@@ -466,6 +466,7 @@ impl Session<'_> {
                 observer,
                 host,
                 connection: pipeline.connection.name.clone(),
+                secrets_from: &pipeline.connection.secrets_from,
                 counts,
                 deadline: start.max_duration.map(|limit| begun + limit),
                 held: recovered.held,

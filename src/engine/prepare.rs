@@ -96,7 +96,8 @@ impl Preparer {
         }
         if let Some(key) = &self.key {
             let mut text = String::new();
-            if let Err(error) = key.text(&context, &mut text) {
+            if let Err(mut error) = key.text(&context, &mut text) {
+                error.message = format!("the `key` of the pipeline: {}", error.message);
                 return Err(at_fault(identity, error));
             }
             if text.is_empty() {
@@ -249,7 +250,12 @@ pub fn settled(identity: Identity, state: State, class: &str, message: String) -
 }
 
 fn at_fault(identity: Identity, error: RenderError) -> Box<Settled> {
-    settled(identity, State::Invalid, error.rule, format!("{} ({})", error.message, error.place))
+    let mut message = error.message;
+    for note in &error.notes {
+        message.push_str("; ");
+        message.push_str(note);
+    }
+    settled(identity, State::Invalid, error.rule, format!("{message} ({})", error.place))
 }
 
 /// All violations in one line: `/email is not an e-mail address; /phone is longer than …`.

@@ -183,7 +183,8 @@ impl Checkpoint {
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
             .map_err(|error| self.failure(&error))?;
         if found != "ok" {
-            return Err(self.damage(&found));
+            // The first line is a title.
+            return Err(self.damage(found.lines().last().unwrap_or_default()));
         }
         Ok(())
     }

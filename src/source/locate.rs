@@ -177,7 +177,14 @@ pub(super) fn cannot_open(name: &str, cause: &std::io::Error) -> Failure {
         ErrorKind::PermissionDenied => {
             ("input-not-readable", "is not readable by this user", "give the right to read it (`chmod u+r`)")
         }
-        _ => return Failure::io("open", Path::new(name), cause),
+        _ => {
+            // Whatever keeps a file from being opened, it is the input that cannot be used.
+            let text = cause.to_string();
+            let why = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+            let message = format!("the input {name} cannot be read: {why}");
+            let help = "name another file with `source.file` or `--input`";
+            return Failure::new(Class::Input, Diagnostic::error("input-not-readable", message).help(help));
+        }
     };
     Failure::new(Class::Input, Diagnostic::error(rule, format!("the input {name} {what}")).help(help))
 }
