@@ -342,10 +342,12 @@ pub(super) fn source(
                 .help(format!("write `/{}`", pointer.value.replace('.', "/"))),
         );
     }
+    // What comes over standard input is what the pipeline's own file would be.
+    let told = || written.filter(|_| file == "-").and_then(|written| Format::of_name(&written.value));
     Some(SourceSpec {
+        format: raw.and_then(|raw| raw.format).or_else(told),
         file,
         place,
-        format: raw.and_then(|raw| raw.format),
         pointer: pointer.map(|pointer| pointer.value.clone()).unwrap_or_default(),
         csv: raw.and_then(|raw| raw.csv.as_ref()).map(|raw| csv(raw, problems)).unwrap_or_default(),
         limits: raw.and_then(|raw| raw.limits.as_ref()).map(limits).unwrap_or_default(),

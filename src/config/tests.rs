@@ -554,7 +554,8 @@ fn a_file_that_is_too_large_or_outside_by_a_link_is_refused() {
 #[test]
 fn limits_hold_for_flags_too() {
     let mut world = World::new();
-    world.delivery = DeliveryOverrides { concurrency: std::num::NonZeroUsize::new(9), rate: None, unlimited: false };
+    world.delivery =
+        DeliveryOverrides { concurrency: std::num::NonZeroUsize::new(9), rate: None, unlimited: false };
     insta::assert_snapshot!(world.said("sync-users"), @r###"
     above-limit pipelines/sync-users.yaml:3:13 `--concurrency` is 9, above the connector's limit of 8 | lower it, or say that it is meant with `delivery: { force: true }`
     "###);

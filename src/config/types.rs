@@ -131,6 +131,22 @@ pub enum Format {
     Ndjson,
 }
 
+impl Format {
+    /// The format that a file's name tells, behind `.gz` and `.zst`.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+        match name.rsplit_once('.')?.1 {
+            "csv" => Some(Self::Csv),
+            "tsv" | "tab" => Some(Self::Tsv),
+            "json" => Some(Self::Json),
+            "ndjson" | "jsonl" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+}
+
 /// `source.csv:`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvOptions {

@@ -414,6 +414,7 @@ impl Session<'_> {
             source.seek(Mark { ordinal: from.ordinal, file: from.file, byte: from.byte, line: from.line })?;
         }
         let is_narrow = narrow.is_narrow();
+        let wants_keys = narrow.keys.is_some();
         let run_ids =
             checkpoint.runs()?.into_iter().map(|run| (run.number.cast_unsigned(), run.id)).collect();
         let responses = if pipeline.responses_file {
@@ -499,7 +500,8 @@ impl Session<'_> {
             ));
         };
         let plan = Plan { pipeline, preparer, reader, columns, warnings, schema_files, spool };
-        finish::report(finish::Ending {
+        let nothing_found = wants_keys && ended.attempts == 0 && ended.stopped.is_none();
+        let mut report = finish::report(finish::Ending {
             plan: &plan,
             folder: &folder,
             run_id: &run.id,
@@ -508,7 +510,16 @@ impl Session<'_> {
             begun,
             is_narrow,
             lock,
-        })
+        })?;
+        if nothing_found {
+            report.class = Class::Usage;
+            report.diagnostics.push(
+                Diagnostic::error("no-such-record", "no record that is still to be sent has this key (`--record`)")
+                    .note("nothing was sent")
+                    .help("keys are compared as they are written, after `rename`; `runner preview` shows records with theirs"),
+            );
+        }
+        Ok(report)
     }
 
     /// Ruling 7: nothing to do exits with the class of the finished run.

@@ -2,7 +2,7 @@
 //!
 //! Beyond the YAML itself, this is where files are opened. Nothing is sent, no client is made.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, Format, Pipeline};
@@ -227,8 +227,7 @@ impl Plan {
             None => Shape::Ndjson,
             Some(columns) => {
                 let spec = &self.pipeline.source;
-                let is_tsv = spec.format == Some(Format::Tsv)
-                    || spec.format.is_none() && inner_name(&spec.file).ends_with(".tsv");
+                let is_tsv = spec.format.or_else(|| Format::of_name(&spec.file)) == Some(Format::Tsv);
                 Shape::Csv {
                     columns: columns.clone(),
                     delimiter: spec.csv.delimiter.unwrap_or(if is_tsv { b'\t' } else { b',' }),
@@ -244,9 +243,4 @@ impl Plan {
     pub fn captures(&self) -> Vec<String> {
         self.pipeline.endpoint.captures.iter().map(|(name, _)| name.value.clone()).collect()
     }
-}
-
-fn inner_name(file: &str) -> String {
-    let name = Path::new(file).file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    name.trim_end_matches(".gz").trim_end_matches(".zst").to_owned()
 }

@@ -150,8 +150,12 @@ fn input_file(path: PathBuf, name: &str, spec: &SourceSpec) -> Result<InputFile,
         return Err(fail("input-not-a-file", "is no regular file", help));
     }
     let (stem, packing) = packing(name);
-    let Some(format) = spec.format.or_else(|| format_of(stem)) else {
-        let message = format!("the format of {name} cannot be told by its ending");
+    let Some(format) = spec.format.or_else(|| Format::of_name(stem)) else {
+        let message = if name == "-" {
+            "standard input has no name that tells its format".to_owned()
+        } else {
+            format!("the format of {name} cannot be told by its ending")
+        };
         return Err(config(
             "unknown-format",
             message,
@@ -237,19 +241,6 @@ fn packing(name: &str) -> (&str, Packing) {
     (name, Packing::Plain)
 }
 
-fn format_of(name: &str) -> Option<Format> {
-    [
-        (".csv", Format::Csv),
-        (".tsv", Format::Tsv),
-        (".tab", Format::Tsv),
-        (".json", Format::Json),
-        (".ndjson", Format::Ndjson),
-        (".jsonl", Format::Ndjson),
-    ]
-    .into_iter()
-    .find_map(|(ending, format)| without_ending(name, ending).map(|_| format))
-}
-
 fn without_ending<'n>(name: &'n str, ending: &str) -> Option<&'n str> {
     let at = name.len().checked_sub(ending.len())?;
     let (stem, tail) = name.split_at_checked(at)?;
@@ -320,7 +311,7 @@ mod tests {
             ("a.gz", None, Packing::Gzip),
         ] {
             let (stem, found) = packing(name);
-            assert_eq!((format_of(stem), found), (format, pack), "{name}");
+            assert_eq!((Format::of_name(stem), found), (format, pack), "{name}");
         }
     }
 

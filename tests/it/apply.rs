@@ -39,3 +39,29 @@ fn a_plain_post_that_may_have_arrived_is_held() {
     world.run("apply p").exits(6);
     assert_eq!(world.seen().len(), 4);
 }
+
+#[test]
+fn a_key_that_no_record_has_is_a_mistake_of_the_command() {
+    let world = World::new().pipeline(PUT_THINGS, things(3));
+    world.run("apply p --record zzz").exits(2).says("error[no-such-record]");
+    assert!(world.seen().is_empty());
+    world.run("apply p --record t2").exits(0).says("1 delivered");
+    assert_eq!(world.asked(), ["PUT /things/t2"]);
+    world.run("apply p").exits(0).says("3 delivered");
+}
+
+#[test]
+fn standard_input_is_read_in_the_format_of_the_pipelines_file() {
+    use std::io::Write as _;
+    let world = World::new().pipeline(PUT_THINGS, things(1));
+    let mut child = world
+        .command("apply p --input -")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    child.stdin.take().expect("a pipe").write_all(things(7).as_bytes()).expect("it reads");
+    let run = crate::world::Run::of(child.wait_with_output().expect("it ends"), &world);
+    run.exits(0).says("7 delivered");
+}
