@@ -13,6 +13,7 @@ use http::StatusCode;
 use crate::config::{Endpoint, OutcomeRule, RecordLimits, StatusMatch, Then};
 use crate::model::{Arrived, Lost, Map, Mask, Number, Problems, Reply, Request, Value};
 use crate::render::{Context, Known, Leaf, Root, Scope};
+use crate::schema::Schema;
 use crate::source::parse_json;
 
 use super::headers;
@@ -27,6 +28,7 @@ pub struct Reader {
     base: Context,
     limits: RecordLimits,
     mask: Mask,
+    schema: Option<Schema>,
 }
 
 struct Rule {
@@ -109,8 +111,24 @@ impl Reader {
             .iter()
             .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
             .collect();
-        let reader = Self { rules, class, message, captures, base, limits: RecordLimits::default(), mask };
+        let reader = Self {
+            rules,
+            class,
+            message,
+            captures,
+            base,
+            limits: RecordLimits::default(),
+            mask,
+            schema: None,
+        };
         (problems.errors() == errors).then_some(reader)
+    }
+
+    /// Replies that act are compared with this schema; what breaks it is delivered all the same,
+    /// and noted.
+    #[must_use]
+    pub fn with_schema(self, schema: Option<Schema>) -> Self {
+        Self { schema, ..self }
     }
 
     /// Reads the end of an attempt.
@@ -142,7 +160,7 @@ impl Reader {
         let pause = headers::exhausted(&arrived.headers, now);
         // Most replies need no look into the body.
         let rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.is_for(status)).collect();
-        if rules.is_empty() && self.captures.is_empty() && usual == Meaning::Acted {
+        if rules.is_empty() && self.captures.is_empty() && self.schema.is_none() && usual == Meaning::Acted {
             return Reading {
                 meaning: usual,
                 status: status.as_u16(),
@@ -167,7 +185,7 @@ impl Reader {
             }
         }
         let acted = usual == Meaning::Acted;
-        let class = if acted { self.missing_capture(&context) } else { self.word(&context, arrived) };
+        let class = if acted { self.oddity(&context) } else { self.word(&context, arrived) };
         let message = if acted { String::new() } else { self.words(&context, arrived) };
         let captures = if acted { self.capture(&context) } else { Value::Absent };
         Reading { meaning: usual, status: status.as_u16(), class, message, captures, pause }
@@ -192,7 +210,7 @@ impl Reader {
         let acted = meaning == Meaning::Acted;
         let class = match &rule.class {
             Some(class) => class.clone(),
-            None if acted => self.missing_capture(context),
+            None if acted => self.oddity(context),
             None => self.word(context, arrived),
         };
         let message = match &rule.message {
@@ -245,6 +263,15 @@ impl Reader {
         // A reply that repeats a secret in a captured place captures nothing.
         let is_clean = matches!(self.mask.apply(&json), std::borrow::Cow::Borrowed(_));
         if is_clean && json.len() <= MOST_CAPTURED { kept } else { Value::Absent }
+    }
+
+    /// What is odd about a reply that acted: noted, never an error.
+    fn oddity(&self, context: &Context) -> String {
+        let body = context.get(Root::Response).and_then(|response| response.as_object()?.get("body"));
+        match (&self.schema, body) {
+            (Some(schema), Some(body)) if !schema.is_valid(body) => "response_schema".into(),
+            _ => self.missing_capture(context),
+        }
     }
 
     /// `capture_missing` when a capture has no value: noted, never an error.

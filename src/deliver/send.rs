@@ -214,10 +214,14 @@ fn cause(error: &reqwest::Error) -> String {
     while let Some(inner) = source {
         let text = inner.to_string();
         let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+        source = inner.source();
+        // The client's name for the step that failed tells a person nothing.
+        if text.starts_with("client error (") && source.is_some() {
+            continue;
+        }
         // Layers repeat the text of those below them.
         words.retain(|outer: &String| !outer.contains(&text) && !text.contains(outer.as_str()));
         words.push(text);
-        source = inner.source();
     }
     match words.last() {
         Some(_) => words.join(": ").to_lowercase().replace("refused_stream", "REFUSED_STREAM"),

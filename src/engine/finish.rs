@@ -29,6 +29,8 @@ pub struct Ending<'a> {
     pub is_narrow: bool,
     /// Held until the files are written.
     pub lock: Lock,
+    /// How this command is typed.
+    pub command: &'a str,
 }
 
 /// The outcome files of a run and where they lie.
@@ -70,7 +72,7 @@ pub fn write_files(
 
 /// Writes what outlives the start and says how it ended.
 pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
-    let Ending { plan, folder, run_id, ended, before, begun, is_narrow, lock } = ending;
+    let Ending { plan, folder, run_id, ended, before, begun, is_narrow, lock, command } = ending;
     let Ended { counts, attempts, stopped, .. } = ended;
     let nothing_done = attempts == 0 && before == counts && stopped.is_none();
     let class = stopped.as_ref().map_or_else(|| class_of(&counts), |stopped| stopped.class);
@@ -103,7 +105,7 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
                 match write_files(plan, folder, &checkpoint, run) {
                     Ok(files) => {
                         written = files.written;
-                        diagnostics.extend(invalid_records(plan, &counts, &files.faults, &path));
+                        diagnostics.extend(invalid_records(plan, &counts, &files.faults, &path, command));
                     }
                     // What was sent is safe in the checkpoint; the cause stopped the start before.
                     Err(failure) if class == Class::Input => diagnostics.extend(failure.diagnostics),
@@ -137,6 +139,7 @@ fn invalid_records(
     counts: &Counts,
     faults: &[Fault],
     folder: &std::path::Path,
+    command: &str,
 ) -> Option<Diagnostic> {
     if counts.invalid == 0 {
         return None;
@@ -173,10 +176,11 @@ fn invalid_records(
     let file = if folder.join(&name).is_file() { folder.join(&name) } else { unreadable };
     let file =
         file.strip_prefix(&plan.pipeline.root).map_or_else(|_| file.clone(), std::path::Path::to_owned);
-    Some(diagnostic.note(format!("rows and reasons: {}", file.display())).help(format!(
-        "correct the rows in a copy of that file, then `runner apply {} --input COPY`",
-        plan.pipeline.path
-    )))
+    Some(
+        diagnostic
+            .note(format!("rows and reasons: {}", file.display()))
+            .help(format!("correct the rows in a copy of that file, then `{command} --input COPY`")),
+    )
 }
 
 fn write_summary(

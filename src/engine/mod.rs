@@ -143,7 +143,7 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
     }
     let narrow = narrowing(&plan, start)?;
     let checkpoint = Checkpoint::open(&folder)?;
-    let session = Session { plan, start, folder, checkpoint, sender, narrow, begun, _lock: lock };
+    let session = Session { plan, start, folder, checkpoint, sender, narrow, begun, lock };
     session.run(observer)
 }
 
@@ -174,7 +174,7 @@ struct Session<'a> {
     sender: Sender,
     narrow: Narrow,
     begun: Instant,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// A run that is ready to go on.
@@ -404,7 +404,7 @@ impl Session<'_> {
         recovered: recover::Recovered,
         observer: &mut dyn Observer,
     ) -> Result<Report, Failure> {
-        let Self { plan, start, folder, checkpoint, sender, narrow, begun, _lock: lock } = self;
+        let Self { plan, start, folder, checkpoint, sender, narrow, begun, lock } = self;
         let pipeline = Arc::clone(&plan.pipeline);
         let limit = pipeline.select.limit;
         // With a limit every record before it has to be counted again.
@@ -510,6 +510,7 @@ impl Session<'_> {
             begun,
             is_narrow,
             lock,
+            command: &start.command,
         })?;
         if nothing_found {
             report.class = Class::Usage;
@@ -538,7 +539,8 @@ impl Session<'_> {
             before: counts,
             begun: self.begun,
             is_narrow: false,
-            lock: self._lock,
+            lock: self.lock,
+            command: &self.start.command,
         })?;
         report.nothing_to_do = true;
         Ok(report)

@@ -98,6 +98,7 @@ fn compile(
     };
     let schema = load(&pipeline.schema);
     let body_schema = load(&pipeline.endpoint.body_schema);
+    let response_schema = load(&pipeline.endpoint.response_schema);
     let schema_files = [&schema, &body_schema]
         .into_iter()
         .flatten()
@@ -167,7 +168,7 @@ fn compile(
                 keep_keys: wanted.show_keys || pipeline.responses_file,
                 in_doubt: pipeline.delivery.in_doubt,
             },
-            reader?,
+            reader?.with_schema(response_schema),
         ))
     })();
     (compiled, schema_files)

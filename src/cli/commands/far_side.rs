@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::workplace::Workplace;
 use crate::config::Pipeline;
 use crate::engine::stand_in;
-use crate::model::Failure;
+use crate::model::{Class, Failure};
 use crate::sandbox::{Handle, Options, Sandbox};
 
 /// The sandbox's target: its state lies apart from the real one.
@@ -25,7 +25,15 @@ pub fn stand_in(workplace: &Workplace<'_>, pipeline: &mut Pipeline) -> Result<Ha
     let rules = stand_in::rules(&pipeline.connection, &endpoints, &pipeline.root)?;
     let store = store_of(pipeline);
     let options = Options { store: Some(store), remember: 0, ..Options::default() };
-    let handle = Sandbox::start(rules, options)?;
+    let handle = Sandbox::start(rules, options).map_err(|mut failure| {
+        if failure.class == Class::State {
+            for diagnostic in &mut failure.diagnostics {
+                diagnostic.help =
+                    Some("wait until the other `--sandbox` run ends, or keep this one apart with `--state-dir DIR`".into());
+            }
+        }
+        failure
+    })?;
     stand_in::redirect(&mut pipeline.connection, &handle.url());
     Ok(handle)
 }
