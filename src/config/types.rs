@@ -252,6 +252,8 @@ pub struct Connection {
     pub unset: Vec<Unset>,
     /// All secrets that were read, for masking.
     pub secrets: Vec<Secret>,
+    /// The credentials by the names of their variables, for commands that show requests.
+    pub credentials: Vec<super::Credential>,
     /// `tls:`
     pub tls: Tls,
     /// `proxy:` URL, when the connection says one.

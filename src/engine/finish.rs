@@ -116,7 +116,8 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
     })
 }
 
-fn write_summary(
+/// Writes the summary that lies beside the outcome files.
+pub(super) fn write_summary(
     folder: &std::path::Path,
     run: &str,
     class: Class,

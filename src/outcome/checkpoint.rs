@@ -161,7 +161,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Failure> {
+    /// Checks version and structure of the file.
+    pub fn check(&self) -> Result<(), Failure> {
         self.check_version()?;
         let found: String = self
             .connection
