@@ -321,15 +321,13 @@ impl Prospect {
             }
             let record = record?;
             let ordinal = record.ordinal;
-            let by_key = match hashes.is_empty() {
-                true => false,
-                false => preparer.key_hash(record.clone(), &values).is_some_and(|hash| {
+            let by_key = !hashes.is_empty()
+                && preparer.key_hash(record.clone(), &values).is_some_and(|hash| {
                     hashes.get_mut(&hash).is_some_and(|(_, seen)| {
                         *seen = true;
                         true
                     })
-                }),
-            };
+                });
             if !missing.remove(&ordinal) && !by_key {
                 continue;
             }

@@ -248,7 +248,7 @@ fn csv_records(path: &Path) -> Result<u64, Failure> {
     let mut line = Vec::new();
     let (mut ends, mut quotes) = (0_u64, 0);
     while reader.read_until(b'\n', &mut line).map_err(wrong)? > 0 {
-        quotes += line.iter().filter(|byte| **byte == b'"').count();
+        quotes += memchr::memchr_iter(b'"', &line).count();
         ends += u64::from(quotes.is_multiple_of(2));
         line.clear();
     }

@@ -59,7 +59,9 @@ fn settle(
         let made = plan_of(pipeline.clone(), &folder, &each.run)
             .and_then(|plan| engine::rewrite(&plan, &folder, &checkpoint, &each.run));
         if let Err(failure) = made {
-            as_warnings(failure).iter().for_each(|warning| reporter.diagnostic(warning));
+            for warning in as_warnings(failure) {
+                reporter.diagnostic(&warning);
+            }
         }
     }
     let newest = checkpoint.latest_run()?;
