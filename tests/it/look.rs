@@ -351,18 +351,18 @@ fn a_payload_is_no_record() {
 
 #[test]
 fn status_says_where_a_run_stands() {
-    let world = World::new().pipeline(PUT_THINGS, things(4)).script("PUT /things/t2 -> 401");
+    let world = World::new().pipeline(PUT_THINGS, things(4)).script("PUT /things/t1 -> 401");
     assert_snapshot!(world.run("status").exits(0).stdout, @r#"there are no runs yet; `runner apply PIPELINE` begins one"#);
     world.run("apply p --concurrency 1").exits(9);
     assert_snapshot!(timeless(&world.run("status")), @r#"
     p: halted, run [RUN]
-      records     3 delivered, 1 unsent of 4
+      records     4 unsent of 4
       input       data/things.csv
       files       .runner/default/runs/p/[RUN]
       next        runner apply p
     "#);
     let summary = world.run("status p --format json").exits(0).json()["summary"].clone();
-    assert_eq!((&summary["state"], &summary["counts"]["unsent"]), (&"halted".into(), &1.into()));
+    assert_eq!((&summary["state"], &summary["counts"]["unsent"]), (&"halted".into(), &4.into()));
     world.answers("");
     world.run("apply p").exits(0);
     assert_snapshot!(timeless(&world.run("status p --verify").exits(0)), @r#"
