@@ -21,7 +21,7 @@ use crate::report::{Format, Settings, Surroundings, Volume, WhenColor, WhenProgr
 pub use project::{
     CheckConnection, Completions, Help, Init, List, Listing, Sandbox, Schema, SchemaKind, Validate,
 };
-pub use runs::{Held, Resolve, Retry, Settlement, SettlementFlags, Status};
+pub use runs::{Held, Resolve, Retry, SettlementFlags, Status};
 pub use sending::{Apply, Pace, Plan, Preview, PreviewForm, Selection, Try, WhichRun};
 
 /// Send records as HTTP requests, one known outcome for each

@@ -166,6 +166,7 @@ pub(super) fn resolve(
         auth,
         headers,
         secrets: settings.secrets(),
+        credentials: super::credential::credentials(raw_auth.as_ref(), &raw_headers.0, &settings),
         secrets_from: settings.secrets_from,
         unset: settings.unset,
         tls,

@@ -8,6 +8,7 @@
 mod base_url;
 mod connection;
 mod connector;
+mod credential;
 mod delivery;
 mod endpoint;
 mod env;
@@ -27,6 +28,7 @@ mod typed;
 mod types;
 mod values;
 
+pub use credential::{Carrier, Credential, CredentialPart};
 pub use delivery::DeliveryOverrides;
 pub use env::EnvFile;
 pub use load::{check_all, load_connection, load_endpoint, load_pipeline, load_project};

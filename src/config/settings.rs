@@ -9,7 +9,7 @@ use super::connector::{RawConnector, RawSettingDecl};
 use super::env::{self, Environment, Found, RawSetting};
 use super::files::Files;
 use super::secrets::hidden;
-use super::{ParamKind, Unset, typed};
+use super::{CredentialPart, ParamKind, Unset, typed};
 use crate::model::{Diagnostic, Map, Place, Placed, Problems, Secret, Value, did_you_mean};
 
 /// What a setting holds.
@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) unset: Vec<Unset>,
     /// The variables and files that secrets came from.
     pub(super) secrets_from: Vec<String>,
+    /// Where values come from that are not written in the file.
+    pub(super) sources: Vec<(String, CredentialPart)>,
 }
 
 /// A text after substitution.
@@ -145,7 +147,7 @@ pub(super) fn resolve(
     (env, files): (&Environment<'_>, &Files),
     problems: &mut Problems,
 ) -> Settings {
-    let mut settings = Settings::default();
+    let mut settings = Settings { sources: sources(raw), ..Settings::default() };
     let mut taker = Taker { connection: name, env, files, unset: Vec::new(), secrets_from: Vec::new() };
     let Some((folder, connector)) = connector else {
         for (key, given) in &raw.settings {
@@ -231,6 +233,16 @@ pub(super) fn resolve(
     settings.unset = taker.unset;
     settings.secrets_from = taker.secrets_from;
     settings
+}
+
+/// Where the values of a connection come from that are not written in the file.
+fn sources(raw: &RawConnection) -> Vec<(String, CredentialPart)> {
+    let source = |given: &RawSetting| match given {
+        RawSetting::Literal(..) => None,
+        RawSetting::Env(raw) => Some(CredentialPart::Variable(raw.env.value.clone())),
+        RawSetting::File(raw) => Some(CredentialPart::File(raw.file.value.clone())),
+    };
+    raw.settings.iter().filter_map(|(key, given)| Some((key.value.clone(), source(given)?))).collect()
 }
 
 struct Taker<'a> {

@@ -272,6 +272,8 @@ pub struct Connection {
     pub secrets: Vec<Secret>,
     /// The variables and files that they came from.
     pub secrets_from: Vec<String>,
+    /// The credentials by the names of their variables, for commands that show requests.
+    pub credentials: Vec<super::Credential>,
     /// `tls:`
     pub tls: Tls,
     /// `proxy:` URL, when the connection says one.

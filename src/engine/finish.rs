@@ -183,7 +183,8 @@ fn invalid_records(
     )
 }
 
-fn write_summary(
+/// Writes the summary that lies beside the outcome files.
+pub(super) fn write_summary(
     folder: &std::path::Path,
     run: &str,
     class: Class,

@@ -10,6 +10,7 @@ use crate::render::RunValues;
 
 use super::open::Plan;
 use super::prepare::hex;
+use super::stand_in::SANDBOX;
 
 /// Values of a run that begins now: id = UTC start + 4 hexadecimal digits.
 #[must_use]
@@ -32,17 +33,13 @@ pub fn values(run: &RunRow, pipeline: &str) -> RunValues {
     }
 }
 
-/// Connector, connection and base URL, never the token. The stand-in is the same far side whatever
-/// port it was given.
+/// Connector, connection and base URL, never the token. The stand-in listens on another port each
+/// time and is the same far side all the same.
 #[must_use]
 pub fn destination(connection: &Connection, target: &str) -> String {
-    let connector = connection.connector.as_deref().unwrap_or("-");
     let base_url = if target == SANDBOX { SANDBOX } else { &connection.base_url };
-    format!("{connector} {} {base_url}", connection.name)
+    format!("{} {} {base_url}", connection.connector.as_deref().unwrap_or("-"), connection.name)
 }
-
-/// The target of runs against the stand-in; no environment has this name.
-pub const SANDBOX: &str = "sandbox";
 
 /// Digests of the meaning of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,35 +9,47 @@ mod dispatch;
 mod feed;
 mod finish;
 mod identity;
+mod look;
 mod narrow;
 pub mod open;
+mod plan;
 pub mod prepare;
 mod recover;
+mod resolve;
 mod resume;
 mod retry;
+mod sieve;
 pub mod stand_in;
+mod status;
 mod stop;
 pub mod survey;
+mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::config::{self, OnNewInput, Pipeline};
+use crate::config::Pipeline;
 use crate::deliver::Sender;
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Reply, Request, State};
-use crate::outcome::{Checkpoint, Finished, Folder, InputMark, Lock, NewRun, Reason, Responses, RunRow, Use};
+use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Reply, Request};
+use crate::outcome::{Checkpoint, Finished, Folder, InputMark, Lock, Reason, Responses, RunRow, Use};
 use crate::render::{Leaf, RunValues};
 use crate::source::{self, Mark};
 
 pub use dispatch::Stopped;
 pub use finish::{Files, write_files};
-pub use identity::{SANDBOX, destination, meaning_digests};
+pub use identity::{destination, meaning_digests};
 pub use narrow::Narrow;
 pub use open::{Plan, Wanted};
+pub use plan::{Course, Forecast, Group, Prospect, Shown, Which};
+pub use resolve::{Resolved, Select, resolve};
+pub use status::{Standing, names, rewrite, standing, verify};
 pub use stop::Signal;
+pub use trial::{AdHoc, One, Tried};
 
-use resume::{Decision, Now};
+use look::Look;
+use resume::Decision;
+use sieve::Sieve;
 use stop::StopLine;
 
 /// Whom the engine tells what happens. All calls come from the thread that runs it.
@@ -77,6 +89,8 @@ pub struct Start {
     pub max_duration: Option<Duration>,
     /// Send failed records again: all, or those for which the expression is true.
     pub retry: Option<Option<String>>,
+    /// `try`: this one record.
+    pub one: Option<One>,
     /// Whether keys of single records are shown.
     pub show_keys: bool,
     /// How this command is typed, for messages.
@@ -219,50 +233,10 @@ impl Session<'_> {
 
     /// Finds out which run this start is about; `None` when there is nothing to do.
     fn decide(&mut self, observer: &mut dyn Observer) -> Result<Option<Ready>, Failure> {
-        let Self { plan, start, folder, checkpoint, .. } = self;
-        let pipeline = Arc::clone(&plan.pipeline);
-        let last = checkpoint.latest_run()?;
-        let last_counts = last.as_ref().map(|run| checkpoint.counts(run)).transpose()?;
-        let stamp = source::stamp(&pipeline.source, &pipeline.root, plan.spool.as_deref())?;
-        let stamp = serde_json::to_string(&stamp).unwrap_or_default();
-        let input = pipeline.source.file.clone();
-
-        // The id and time of a run that goes on are those that it began with.
-        let new_values = identity::new_run(&pipeline.name);
-        let values_of = |run: &RunRow| identity::values(run, &pipeline.name);
-        let untouched = last.as_ref().is_some_and(|run| {
-            !start.fresh
-                && run.input == input
-                && run.input_stamp == stamp
-                && run.duplicates == 0
-                && plan.spool.is_none()
-        });
-        let survey_values = last.as_ref().map_or_else(|| new_values.clone(), values_of);
-        let digests = meaning_digests(plan);
-        // Another meaning can name other keys.
-        let untouched = untouched && last.as_ref().is_some_and(|run| run.meaning == digests.meaning);
-        let mut survey = None;
-        if !untouched {
-            let digests_at: Vec<u64> = last.iter().flat_map(|run| [run.records, run.lease]).collect();
-            survey =
-                Some(survey::survey(plan, &folder.temporary(), &digests_at, true, &survey_values, observer)?);
-        }
-        let destination = destination(&pipeline.connection, &start.target);
-        let changed = last
-            .as_ref()
-            .map(|run| identity::changed_files(&run.meaning_files, &digests.files))
-            .unwrap_or_default();
-        let now = Now {
-            destination: &destination,
-            meaning: &digests.meaning,
-            changed_files: &changed,
-            survey: survey.as_ref(),
-            input: &input,
-        };
-        let mut asked = (*start).clone();
-        asked.close |= pipeline.on_new_input == OnNewInput::Close;
-        let decision = resume::decide(last.as_ref().zip(last_counts), &now, &asked, &start.command)?;
-        if start.retry.is_some() && matches!(decision, Decision::Begin { .. }) {
+        let found =
+            look::look(&self.plan, self.start, Some(&self.checkpoint), &self.folder.temporary(), observer)?;
+        let pipeline = Arc::clone(&self.plan.pipeline);
+        if self.start.retry.is_some() && matches!(found.decision, Ok(Decision::Begin { .. })) {
             return Err(Failure::new(
                 Class::State,
                 Diagnostic::error(
@@ -273,48 +247,17 @@ impl Session<'_> {
                 .help("`runner status` shows the runs that are kept"),
             ));
         }
-        let before = match (&decision, &last) {
-            (Decision::GoOn { .. }, Some(run)) => run.number,
-            _ => i64::MAX >> 41,
-        };
-        let only_new = pipeline.sync == Some(config::Sync::New);
-        let mut dropped: Arc<[(u64, u64)]> = Arc::new([]);
-        let mut delivered_before = 0;
-        if let Some(survey) = &mut survey {
-            let values = if matches!(decision, Decision::GoOn { .. }) { &survey_values } else { &new_values };
-            survey.compare_keys(plan, values, only_new && !start.again, |each| {
-                if last.is_none() || start.fresh {
-                    return Ok(());
-                }
-                checkpoint.keys_of_earlier_runs(before, &[State::Delivered, State::InDoubt], each)
-            })?;
-            dropped = Arc::clone(&survey.dropped);
-            delivered_before = survey.delivered_before;
+        if matches!(found.decision, Ok(Decision::Begin { .. })) {
+            found.refuse_repeats(&self.plan, self.start)?;
         }
-        let new = |records, digest| NewRun {
-            id: new_values.id.to_string(),
-            started_at: new_values.started_at.to_string(),
-            destination: destination.clone(),
-            meaning: digests.meaning.clone(),
-            meaning_files: digests.files.clone(),
-            input: input.clone(),
-            input_stamp: stamp.clone(),
-            records,
-            input_digest: digest,
-            duplicates: dropped.len() as u64,
-        };
-        let found = |survey: &Option<survey::Survey>| {
-            survey.as_ref().map_or((0, 0), |found| (found.records, found.digest))
-        };
-        match decision {
+        let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, only_new } = found;
+        match decision? {
             Decision::Begin { close } => {
-                let (records, digest) = found(&survey);
-                self.refuse_repeats(delivered_before, only_new)?;
-                if let (Some(why), Some(run)) = (close, &last) {
+                if let (Some(why), Some((run, _))) = (close, &last) {
                     self.checkpoint.close_run(run, why)?;
                 }
                 self.remove_old_runs()?;
-                let run = self.checkpoint.begin_run(&new(records, digest))?;
+                let run = self.checkpoint.begin_run(&new)?;
                 self.folder.make_run(&run.id)?;
                 if delivered_before > 0 && !only_new {
                     observer.event(&Event::Warning(Diagnostic::warning(
@@ -322,23 +265,28 @@ impl Session<'_> {
                         format!("{delivered_before} records have keys that earlier runs delivered; they are sent again"),
                     )));
                 }
-                let counts = Counts { unsent: records, ..Counts::default() };
+                let counts = Counts { unsent: new.records, ..Counts::default() };
                 Ok(Some(Ready { values: new_values, run, dropped, counts, resumed: false, only: None }))
             }
             Decision::GoOn { input_changed, take_meaning } => {
-                let Some(run) = last else { return Ok(None) };
-                if input_changed || (!untouched && run.input_stamp != stamp) {
-                    let (records, digest) = found(&survey);
-                    self.checkpoint.update_input(&run, &new(records, digest))?;
+                let Some((run, _)) = last else { return Ok(None) };
+                if input_changed || (surveyed && run.input_stamp != new.input_stamp) {
+                    self.checkpoint.update_input(&run, &new)?;
                 }
                 if take_meaning {
-                    self.checkpoint.update_meaning(&run, &digests.meaning, &digests.files, &destination)?;
+                    self.checkpoint.update_meaning(
+                        &run,
+                        &new.meaning,
+                        &new.meaning_files,
+                        &new.destination,
+                    )?;
                 }
-                let only = match &self.start.retry {
-                    None => None,
-                    Some(filter) => {
+                let only = match (&self.start.retry, &self.start.one) {
+                    (Some(filter), _) => {
                         Some(retry::reopen(&self.plan, &self.checkpoint, &run, filter.as_deref())?)
                     }
+                    (None, Some(one)) => trial::reopen(&self.checkpoint, &run, one, &self.start.command)?,
+                    (None, None) => None,
                 };
                 let run = self.checkpoint.latest_run()?.unwrap_or(run);
                 self.folder.make_run(&run.id)?;
@@ -372,27 +320,6 @@ impl Session<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Ruling 5: a plain POST of what an earlier run delivered is refused unless somebody says so.
-    fn refuse_repeats(&self, delivered_before: u64, only_new: bool) -> Result<(), Failure> {
-        let harmless = !matches!(self.plan.pipeline.endpoint.idempotency, config::Idempotency::None);
-        let said = self.start.again || self.start.fresh || self.plan.pipeline.sync.is_some();
-        if delivered_before == 0 || harmless || said || only_new {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Class::State,
-            Diagnostic::error(
-                "delivered-before",
-                format!("{delivered_before} records have keys that earlier runs delivered, and a repeat could act twice"),
-            )
-            .note("nothing was sent")
-            .help(format!(
-                "`sync: new` in the pipeline leaves them out, `sync: all` sends them;\nor `{} --again` sends them this time",
-                self.start.command
-            )),
-        ))
     }
 
     fn send(
@@ -430,17 +357,21 @@ impl Session<'_> {
         let Plan { preparer, reader, columns, warnings, schema_files, spool, .. } = plan;
         let preparer = Arc::new(preparer);
         let feed = feed::Feed {
-            preparer: Arc::clone(&preparer),
+            sieve: Sieve {
+                preparer: Arc::clone(&preparer),
+                run: values,
+                known: recovered.known,
+                dropped,
+                run_ids,
+                narrow,
+                limit,
+                selected: 0,
+                sent: 0,
+            },
             source,
             from,
-            run: values,
             writer: writer.clone(),
             leased: run.lease,
-            known: recovered.known,
-            dropped,
-            run_ids,
-            narrow,
-            limit,
             settled: Arc::clone(&settled),
             block: (2 * lanes).max(64),
         };

@@ -84,6 +84,24 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     }
 }
 
+/// Compiles a pipeline whose records come from elsewhere: nothing is known of their fields.
+pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
+    let mut problems = Problems::new();
+    let (compiled, schema_files) = compile(&pipeline, None, wanted, &mut problems);
+    match compiled {
+        Some((preparer, reader)) if !problems.has_errors() => Ok(Plan {
+            pipeline: Arc::new(pipeline),
+            preparer,
+            reader,
+            columns: None,
+            warnings: problems.into_sorted(),
+            schema_files,
+            spool: None,
+        }),
+        _ => Err(Failure::config(problems)),
+    }
+}
+
 type Compiled = (Preparer, Reader);
 
 fn compile(

@@ -10,8 +10,8 @@ use crate::outcome::{Checkpoint, RecordRow, RunRow};
 use crate::render::RunValues;
 use crate::source::Mark;
 
-use super::feed::Known;
 use super::open::Plan;
+use super::sieve::Known;
 use super::survey::drop_of;
 
 /// What is known before sending goes on.
@@ -36,6 +36,22 @@ pub fn recover(
     dropped: &[(u64, u64)],
     has_held: bool,
 ) -> Result<Recovered, Failure> {
+    let (recovered, rows) = look(plan, checkpoint, run, values, dropped, has_held)?;
+    if !rows.is_empty() {
+        checkpoint.write_rows(run, &rows, "recovered")?;
+    }
+    Ok(recovered)
+}
+
+/// What [`recover`] would do, and the rows that it would write.
+pub fn look(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    run: &RunRow,
+    values: &RunValues,
+    dropped: &[(u64, u64)],
+    has_held: bool,
+) -> Result<(Recovered, Vec<RecordRow>), Failure> {
     let last = checkpoint.latest_start(run)?;
     let crashed = last.as_ref().is_some_and(|start| start.class.is_empty());
     let rebooted = last.as_ref().is_some_and(crate::outcome::StartRow::before_this_boot);
@@ -76,10 +92,7 @@ pub fn recover(
     }
     let mut recovered = Recovered { known, held, resent: 0, doubtful: 0 };
     let rows: Vec<RecordRow> = doubtful.into_iter().map(|row| recovered.settle(row, policy)).collect();
-    if !rows.is_empty() {
-        checkpoint.write_rows(run, &rows, "recovered")?;
-    }
-    Ok(recovered)
+    Ok((recovered, rows))
 }
 
 impl Recovered {

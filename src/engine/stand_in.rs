@@ -5,13 +5,16 @@
 
 use std::sync::Arc;
 
-use crate::config::{Auth, Connection, Content, Endpoint, Idempotency, SandboxReply, Tree};
+use crate::config::{Auth, Connection, Content, CredentialPart, Endpoint, Idempotency, SandboxReply, Tree};
 use crate::model::{Failure, Map, Number, Problems, Secret, Value};
 use crate::render::{Context, Known, Nulls, Root, RunValues, Scope, TreeTemplate};
 use crate::sandbox::{
     Object, PathPattern, ReplyMaker, RequestView, Route, Rules, ScriptedReply, SecretNames,
 };
 use crate::schema::Schema;
+
+/// The name of the sandbox's target: its state lies apart from the real one.
+pub const SANDBOX: &str = "sandbox";
 
 /// What stands for a secret in the sandbox.
 pub const SANDBOX_SECRET: &str = "sandbox-token";
@@ -30,6 +33,11 @@ pub fn redirect(connection: &mut Connection, url: &str) {
     connection.unset.clear();
     connection.proxy = None;
     connection.secrets.clear();
+    for part in connection.credentials.iter_mut().flat_map(|credential| &mut credential.parts) {
+        if !matches!(part, CredentialPart::Text(_)) {
+            *part = CredentialPart::Text(SANDBOX_SECRET.into());
+        }
+    }
 }
 
 /// The path of a base URL, without a slash at its end.

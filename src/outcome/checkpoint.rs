@@ -176,7 +176,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Failure> {
+    /// Checks version and structure of the file.
+    pub fn check(&self) -> Result<(), Failure> {
         self.check_version()?;
         let found: String = self
             .connection
@@ -221,6 +222,11 @@ impl Checkpoint {
             rows.collect()
         };
         read().map_err(|error| self.failure(&error))
+    }
+
+    /// Ids of all kept runs by their number.
+    pub fn run_ids(&self) -> Result<std::collections::HashMap<u64, String>, Failure> {
+        Ok(self.runs()?.into_iter().map(|run| (run.number.cast_unsigned(), run.id)).collect())
     }
 
     /// The newest start of a run.

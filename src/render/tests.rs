@@ -393,6 +393,7 @@ fn connection(base_url: &str) -> Connection {
         unset: Vec::new(),
         secrets: Vec::new(),
         secrets_from: Vec::new(),
+        credentials: Vec::new(),
         tls: Tls::default(),
         proxy: None,
         allow_plain_http: false,

@@ -2,4 +2,6 @@
 
 mod apply;
 mod bad;
+mod look;
+mod resolve;
 mod world;

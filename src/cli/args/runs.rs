@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Pace;
 use crate::cli::values;
+use crate::outcome::Settlement;
 
 /// `runner status`
 #[derive(Debug, Args)]
@@ -66,9 +67,6 @@ pub struct Resolve {
     /// Runs against the stand-in
     #[arg(long)]
     pub sandbox: bool,
-    /// Answer yes to what would be asked
-    #[arg(long)]
-    pub yes: bool,
 }
 
 /// Exactly one of these.
@@ -88,19 +86,6 @@ pub struct SettlementFlags {
     /// They did not arrive and are not sent by themselves
     #[arg(long)]
     failed: bool,
-}
-
-/// What becomes of records in doubt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settlement {
-    /// Back to pending.
-    Resend,
-    /// Skipped.
-    Skip,
-    /// Delivered.
-    Delivered,
-    /// Failed.
-    Failed,
 }
 
 impl SettlementFlags {

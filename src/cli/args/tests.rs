@@ -1,6 +1,7 @@
 use clap::ValueEnum as _;
 
 use super::*;
+use crate::outcome::Settlement;
 
 fn read(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split_whitespace())

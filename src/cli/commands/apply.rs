@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::far_side;
+use super::{far_side, plan};
 use crate::cli::args::{Apply, Retry, Selection};
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::Pipeline;
@@ -67,6 +67,9 @@ pub fn apply(
         },
         stop_after: args.stop_after.map(std::num::NonZeroU64::get),
     };
+    if args.dry_run {
+        return plan::all(workplace, &pipelines, &job.start, job.ask, (job.sandbox, false), reporter);
+    }
     all(workplace, &pipelines, &job, args.keep_going, "apply", reporter)
 }
 
@@ -261,7 +264,7 @@ fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, 
 }
 
 /// Asks before it sends to an environment that is marked `confirm: true`.
-fn confirm(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
+pub(super) fn confirm(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
     use std::io::{IsTerminal as _, Write as _};
     let question = format!(
         "send {} to {} (connection {}, environment {})? [y/N] ",

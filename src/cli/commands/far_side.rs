@@ -8,8 +8,8 @@ use crate::engine::stand_in;
 use crate::model::{Class, Failure};
 use crate::sandbox::{Handle, Options, Sandbox};
 
-/// The sandbox's target: its state lies apart from the real one.
-pub use crate::engine::SANDBOX as TARGET;
+/// The name of the sandbox's target.
+pub const TARGET: &str = stand_in::SANDBOX;
 
 /// Starts a stand-in for a pipeline's connection and points the pipeline at it. It stops when the
 /// handle is dropped; its objects are kept, so that an interrupted run goes on.

@@ -2,7 +2,13 @@
 
 mod apply;
 mod far_side;
+mod plan;
+mod preview;
+mod request;
+mod resolve;
 mod sandbox;
+mod status;
+mod try_one;
 
 use crate::model::{Class, Failure};
 use crate::report::Reporter;
@@ -17,6 +23,11 @@ pub fn run(workplace: &Workplace<'_>, reporter: Reporter) -> Result<Ended, (Fail
     match &workplace.cli().command {
         Command::Apply(args) => apply::apply(workplace, args, reporter),
         Command::Retry(args) => apply::retry(workplace, args, reporter),
+        Command::Plan(args) => plan::plan(workplace, args, reporter),
+        Command::Preview(args) => preview::preview(workplace, args, reporter),
+        Command::Try(args) => try_one::try_one(workplace, args, reporter),
+        Command::Status(args) => status::status(workplace, args, reporter),
+        Command::Resolve(args) => resolve::resolve(workplace, args, reporter),
         Command::Sandbox(args) => sandbox::sandbox(workplace, args, reporter),
         _ => Ok(Ended::of(reporter.close(Class::Bug))),
     }

@@ -1,0 +1,191 @@
+//! `runner preview`: the requests themselves, before any is sent.
+
+use serde_json::{Value as Json, json};
+
+use super::request::{Drawing, json_safe};
+use super::try_one::own_endpoint;
+use super::{Ended, far_side, plan};
+use crate::cli::args::{Preview as Args, PreviewForm};
+use crate::cli::workplace::{Ask, Workplace};
+use crate::engine::{AdHoc, Shown, Start, Which, stand_in};
+use crate::model::{Class, Diagnostic, Failure, Map, Number, Outcome, State, Value};
+use crate::report::text::line;
+use crate::report::{Format, Reporter};
+
+/// Requests that are shown unless more are asked for.
+const FIRST: u64 = 3;
+
+/// `runner preview`
+pub fn preview(
+    workplace: &Workplace<'_>,
+    args: &Args,
+    mut reporter: Reporter,
+) -> Result<Ended, (Failure, Reporter)> {
+    let mut out = Out {
+        form: args.form,
+        as_object: workplace.cli().everywhere.format != Format::Human,
+        shown: 0,
+        unsent: 0,
+        requests: Vec::new(),
+    };
+    let looked = if args.sample {
+        sample(workplace, args, &mut reporter, &mut out)
+    } else {
+        records(workplace, args, &mut reporter, &mut out)
+    };
+    if let Err(failure) = looked {
+        return Err((failure, reporter));
+    }
+    let class = if out.unsent > 0 { Class::RecordsFailed } else { Class::Ok };
+    let summary = json!({ "requests": out.requests });
+    Ok(Ended::of(reporter.answer(class, class.code(), "", summary)))
+}
+
+fn records(
+    workplace: &Workplace<'_>,
+    args: &Args,
+    reporter: &mut Reporter,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let start = Start {
+        records: args.selection.records.clone(),
+        filter: args.selection.filter.clone(),
+        show_keys: true,
+        ..Start::default()
+    };
+    let ask = Ask { selection: Some(&args.selection), pace: None, sandbox: args.sandbox };
+    let prospect =
+        plan::prospect(workplace, &args.pipeline, &start, ask, (args.sandbox, "preview"), reporter)?;
+    let connection = prospect.pipeline().connection.clone();
+    let drawing = Drawing::new(&connection);
+    let limit = args.selection.limit.map(std::num::NonZeroU64::get);
+    let which = if !args.ordinals.is_empty() || !args.selection.records.is_empty() {
+        Which::These {
+            ordinals: args.ordinals.iter().copied().collect(),
+            keys: args.selection.records.clone(),
+        }
+    } else if args.all {
+        Which::All
+    } else {
+        Which::First(limit.unwrap_or(FIRST))
+    };
+    let missing = prospect.preview(&which, &mut plan::Nobody, &mut |shown| {
+        out.record(shown, &drawing, reporter);
+        limit.is_none_or(|limit| out.shown < limit)
+    })?;
+    if !missing.is_empty() {
+        return Err(Failure::new(
+            Class::Usage,
+            Diagnostic::error(
+                "no-such-record",
+                format!("the input has no record with {}", missing.join(", ")),
+            )
+            .help("positions count from 0; a key is the value of the pipeline's `key:`"),
+        ));
+    }
+    if out.shown == 0 {
+        reporter.say("no record of the input would be sent; `runner plan` says why");
+    }
+    Ok(())
+}
+
+/// The endpoint's own sample, as a record of the endpoint's own shape.
+fn sample(
+    workplace: &Workplace<'_>,
+    args: &Args,
+    reporter: &mut Reporter,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let (mut pipeline, warnings) = workplace.pipeline(&args.pipeline, Ask::default())?;
+    reporter.hide(workplace.mask());
+    for warning in &warnings {
+        reporter.diagnostic(warning);
+    }
+    if args.sandbox {
+        stand_in::redirect(&mut pipeline.connection, "http://sandbox.localhost");
+    }
+    let endpoint = own_endpoint(workplace, &pipeline)?;
+    let connection = pipeline.connection.clone();
+    let target = if args.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
+    let call = AdHoc::open(pipeline, endpoint, &target)?;
+    let (fields, place) = call.sample()?;
+    let about = format!("sample of {}", place.file);
+    let what = call.request(fields, place.clone());
+    out.show(&about, None, what.as_ref(), &Drawing::new(&connection), reporter);
+    Ok(())
+}
+
+/// Writes requests as they come, or keeps them for the one object.
+struct Out {
+    form: PreviewForm,
+    as_object: bool,
+    shown: u64,
+    unsent: u64,
+    requests: Vec<Json>,
+}
+
+impl Out {
+    fn record(&mut self, shown: Shown, drawing: &Drawing<'_>, reporter: &mut Reporter) {
+        let Shown { ordinal, place, key, request } = shown;
+        let key_words = key.as_ref().map(|key| format!(", key {key}")).unwrap_or_default();
+        let about = format!("{place} (position {ordinal}{key_words})");
+        let mut record = Map::new();
+        record.push("file", Value::text(&*place.file));
+        record.push("line", Value::Number(Number::from(place.line)));
+        record.push("ordinal", Value::Number(Number::from(ordinal)));
+        if let Some(key) = key {
+            record.push("key", Value::String(key));
+        }
+        let request = request.as_ref().map(|request| &**request);
+        self.show(&about, Some(record), request, drawing, reporter);
+    }
+
+    fn show(
+        &mut self,
+        about: &str,
+        record: Option<Map>,
+        request: Result<&crate::model::Request, &Outcome>,
+        drawing: &Drawing<'_>,
+        reporter: &mut Reporter,
+    ) {
+        let not_sent = request.err().map(|outcome| {
+            let class = if outcome.class.is_empty() { "" } else { &*outcome.class };
+            let message = if outcome.message.is_empty() { "" } else { &*outcome.message };
+            let between = if class.is_empty() || message.is_empty() { "" } else { ": " };
+            self.unsent += u64::from(outcome.state == State::Invalid);
+            format!("{}, {class}{between}{message}", outcome.state.name())
+        });
+        if self.as_object || self.form == PreviewForm::Json {
+            let mut object = Map::new();
+            if let Some(record) = record {
+                object.push("record", Value::Object(record));
+            }
+            if let Some(why) = &not_sent {
+                object.push("not_sent", Value::text(why.as_str()));
+            }
+            if let Ok(request) = request {
+                drawing.json(request).into_iter().for_each(|(name, value)| object.push(name, value));
+            }
+            let text = Value::Object(object).to_json();
+            if self.as_object {
+                // Numbers beyond a float's digits are exact in `--as json` only.
+                self.requests.push(serde_json::from_str(&text).unwrap_or(Json::Null));
+            } else {
+                reporter.announce(&json_safe(&text));
+            }
+        } else {
+            let head = match &not_sent {
+                Some(why) => format!("# {}\n# not sent: {}\n", line(about), line(why)),
+                None => format!("# {}\n", line(about)),
+            };
+            let text = match (request, self.form) {
+                (Ok(request), PreviewForm::Curl) => drawing.curl(request),
+                (Ok(request), _) => drawing.text(request),
+                (Err(_), _) => String::new(),
+            };
+            let before = if self.shown > 0 { "\n" } else { "" };
+            reporter.announce(format!("{before}{head}{text}").trim_end_matches('\n'));
+        }
+        self.shown += 1;
+    }
+}

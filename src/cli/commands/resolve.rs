@@ -1,0 +1,117 @@
+//! `runner resolve`: settles records in doubt by hand.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::status::{as_warnings, counts_in_words, counts_json, next_of, plan_of};
+use super::{Ended, apply, far_side};
+use crate::cli::args::Resolve as Args;
+use crate::cli::workplace::{Ask, Workplace};
+use crate::engine::{self, Resolved, Select};
+use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::outcome::{Checkpoint, Folder, Settlement};
+use crate::report::Reporter;
+use crate::report::text::counted;
+
+/// `runner resolve`
+pub fn resolve(
+    workplace: &Workplace<'_>,
+    args: &Args,
+    mut reporter: Reporter,
+) -> Result<Ended, (Failure, Reporter)> {
+    match settle(workplace, args, &mut reporter) {
+        Ok((human, summary)) => Ok(Ended::of(reporter.answer(Class::Ok, 0, &human, summary))),
+        Err(failure) => Err((failure, reporter)),
+    }
+}
+
+fn settle(
+    workplace: &Workplace<'_>,
+    args: &Args,
+    reporter: &mut Reporter,
+) -> Result<(String, Value), Failure> {
+    let (pipeline, _) = workplace.pipeline(&args.pipeline, Ask::default())?;
+    let target = if args.sandbox { far_side::TARGET } else { &pipeline.environment };
+    let folder = Folder::new(&pipeline.state_dir, target, &pipeline.name);
+    if !folder.database().exists() {
+        return Err(Failure::new(
+            Class::State,
+            Diagnostic::error("nothing-held", format!("{} has no runs", pipeline.name))
+                .note("nothing was changed")
+                .help("`runner status` shows the runs that are kept; the sandbox has its own (`--sandbox`)"),
+        ));
+    }
+    let lock = folder.lock()?;
+    let checkpoint = Checkpoint::open(&folder)?;
+    let select = if args.which.all {
+        Select::All
+    } else if args.which.ordinals.is_empty() {
+        let public = pipeline.key.as_ref().is_some_and(|key| key.public);
+        Select::Keys { keys: args.which.records.clone(), public }
+    } else {
+        Select::Ordinals(args.which.ordinals.clone())
+    };
+    let settlement = args.settlement.choice();
+    let resolved = engine::resolve(&checkpoint, settlement, &select)?;
+    // What was decided is on disk; the files can be made later, too.
+    for each in &resolved {
+        let made = plan_of(pipeline.clone(), &folder, &each.run)
+            .and_then(|plan| engine::rewrite(&plan, &folder, &checkpoint, &each.run));
+        if let Err(failure) = made {
+            for warning in as_warnings(failure) {
+                reporter.diagnostic(&warning);
+            }
+        }
+    }
+    let newest = checkpoint.latest_run()?;
+    let left = newest.as_ref().map(|run| checkpoint.counts(run)).transpose()?.unwrap_or_default();
+    let is_closed = newest.is_some_and(|run| run.closed_at.is_some());
+    drop(lock);
+    let next = next_of(&left, is_closed, &args.pipeline, "", args.sandbox);
+    Ok(answer(&pipeline.name, settlement, &resolved, &next, args))
+}
+
+fn answer(
+    pipeline: &str,
+    settlement: Settlement,
+    resolved: &[Resolved],
+    next: &[String],
+    args: &Args,
+) -> (String, Value) {
+    let what = match settlement {
+        Settlement::Resend => "goes out again",
+        Settlement::Skip => "skipped",
+        Settlement::Delivered => "delivered",
+        Settlement::Failed => "failed",
+    };
+    let mut human = String::new();
+    for Resolved { run, before, after, records } in resolved {
+        let _ =
+            writeln!(human, "{pipeline}: {}: {what}, run {}", counted(*records, "record", "records"), run.id);
+        let row = |out: &mut String, name: &str, counts: &Counts| {
+            let _ = writeln!(out, "  {name:<12}{}", counts_in_words(counts));
+        };
+        row(&mut human, "before", before);
+        row(&mut human, "after", after);
+    }
+    if settlement == Settlement::Resend {
+        let _ = writeln!(human, "nothing was sent yet");
+    }
+    for (at, next) in next.iter().enumerate() {
+        let _ = writeln!(human, "{:<6}{next}", if at == 0 { "next:" } else { "" });
+    }
+    let summary = json!({
+        "pipeline": pipeline,
+        "settled": settlement.name(),
+        "runs": resolved.iter().map(|Resolved { run, before, after, records }| json!({
+            "run_id": run.id,
+            "records": records,
+            "before": counts_json(before),
+            "counts": counts_json(after),
+        })).collect::<Vec<_>>(),
+        "next": next,
+        "apply": apply::typed("apply", &args.pipeline, args.sandbox),
+    });
+    (human, summary)
+}

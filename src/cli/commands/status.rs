@@ -1,0 +1,278 @@
+//! `runner status`: where runs stand and what to type next.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Ended, far_side};
+use crate::cli::args::Status as Args;
+use crate::cli::workplace::{Ask, Workplace};
+use crate::config::Pipeline;
+use crate::engine::{self, Plan, Standing, Wanted, open};
+use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::outcome::{Checkpoint, Folder, RunRow};
+use crate::report::Reporter;
+use crate::report::text::{line, number};
+
+/// `runner status`
+pub fn status(
+    workplace: &Workplace<'_>,
+    args: &Args,
+    mut reporter: Reporter,
+) -> Result<Ended, (Failure, Reporter)> {
+    match all(workplace, args, &mut reporter) {
+        Ok((class, human, summary)) => Ok(Ended::of(reporter.answer(class, class.code(), &human, summary))),
+        Err(failure) => Err((failure, reporter)),
+    }
+}
+
+/// A pipeline whose state is looked at.
+struct Subject {
+    name: String,
+    /// How it is typed.
+    typed: PathBuf,
+    state_dir: PathBuf,
+    target: String,
+}
+
+fn all(
+    workplace: &Workplace<'_>,
+    args: &Args,
+    reporter: &mut Reporter,
+) -> Result<(Class, String, Value), Failure> {
+    let subjects = subjects(workplace, args)?;
+    let mut human = String::new();
+    let mut summaries = Vec::new();
+    let mut class = Class::Ok;
+    for subject in &subjects {
+        let folder = Folder::new(&subject.state_dir, &subject.target, &subject.name);
+        let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { continue };
+        if args.verify {
+            let found = engine::verify(&folder, &checkpoint)?;
+            for diagnostic in &found {
+                reporter.diagnostic(diagnostic);
+                class = class.worst(Class::State);
+            }
+            if !found.is_empty() {
+                continue;
+            }
+        }
+        let Some(standing) = engine::standing(&folder, &checkpoint)? else { continue };
+        drop(checkpoint);
+        let files = if args.files { write_files(workplace, subject, &folder)? } else { Vec::new() };
+        let next = next(workplace, &standing, subject, args.sandbox);
+        if !human.is_empty() {
+            human.push('\n');
+        }
+        human.push_str(&in_words(workplace, subject, &standing, &next));
+        if args.verify {
+            human.push_str("  verified    checkpoint and outcome files are sound\n");
+        }
+        for path in &files {
+            let _ = writeln!(human, "  written     {}", line(&path.to_string_lossy()));
+        }
+        summaries.push(summary(workplace, subject, &standing, &next, &files));
+    }
+    if summaries.is_empty() && class == Class::Ok {
+        let what = match &args.pipeline {
+            Some(named) => format!("{} has no runs", named.display()),
+            None => "there are no runs".to_owned(),
+        };
+        let place = if args.sandbox { " in the sandbox" } else { "" };
+        human = format!("{what}{place} yet; `runner apply PIPELINE` begins one\n");
+    }
+    let summary = match (&args.pipeline, summaries.pop()) {
+        (Some(_), one) => one.unwrap_or(Value::Null),
+        (None, None) => json!({ "pipelines": [] }),
+        (None, Some(last)) => {
+            summaries.push(last);
+            json!({ "pipelines": summaries })
+        }
+    };
+    Ok((class, human, summary))
+}
+
+fn subjects(workplace: &Workplace<'_>, args: &Args) -> Result<Vec<Subject>, Failure> {
+    let target = |environment: &str| {
+        if args.sandbox { far_side::TARGET.to_owned() } else { environment.to_owned() }
+    };
+    if let Some(named) = &args.pipeline {
+        let (pipeline, _) = workplace.pipeline(named, Ask::default())?;
+        return Ok(vec![Subject {
+            target: target(&pipeline.environment),
+            name: pipeline.name,
+            typed: named.clone(),
+            state_dir: pipeline.state_dir,
+        }]);
+    }
+    let project = workplace.project()?;
+    let target = target(&project.environment);
+    let names = engine::names(&project.state_dir, &target)?;
+    let subject = |name: String| Subject {
+        typed: PathBuf::from(&name),
+        name,
+        state_dir: project.state_dir.clone(),
+        target: target.clone(),
+    };
+    Ok(names.into_iter().map(subject).collect())
+}
+
+/// Makes the outcome files of the newest run anew.
+fn write_files(
+    workplace: &Workplace<'_>,
+    subject: &Subject,
+    folder: &Folder,
+) -> Result<Vec<PathBuf>, Failure> {
+    let (pipeline, _) = workplace.pipeline(&subject.typed, Ask::default())?;
+    let _lock = folder.lock()?;
+    let checkpoint = Checkpoint::open(folder)?;
+    let Some(run) = checkpoint.latest_run()? else { return Ok(Vec::new()) };
+    let plan = plan_of(pipeline, folder, &run)?;
+    let files = engine::rewrite(&plan, folder, &checkpoint, &run)?;
+    Ok(files.written.iter().map(|file| workplace.shown(&file.path)).collect())
+}
+
+/// Opens a pipeline over the input of a run.
+pub fn plan_of(mut pipeline: Pipeline, folder: &Folder, run: &RunRow) -> Result<Plan, Failure> {
+    // It may have been given with `--input`.
+    pipeline.source.file.clone_from(&run.input);
+    let spool = (run.input == "-").then(|| folder.stdin());
+    open::open(pipeline, &Wanted { spool, ..Wanted::default() })
+}
+
+/// `600 delivered, 4 failed, 646 unsent of 1,250`
+#[must_use]
+pub fn counts_in_words(counts: &Counts) -> String {
+    let parts: Vec<String> = [
+        (counts.delivered, "delivered"),
+        (counts.failed, "failed"),
+        (counts.invalid, "invalid"),
+        (counts.skipped, "skipped"),
+        (counts.in_doubt, "in doubt"),
+        (counts.unsent, "unsent"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, name)| format!("{} {name}", number(n)))
+    .collect();
+    let parts = if parts.is_empty() { "none".to_owned() } else { parts.join(", ") };
+    format!("{parts} of {}", number(counts.total()))
+}
+
+/// What a person would type next, by what is left of a run.
+#[must_use]
+pub fn next_of(counts: &Counts, is_closed: bool, named: &Path, input: &str, sandbox: bool) -> Vec<String> {
+    let typed = |command: &str| super::apply::typed(command, named, sandbox);
+    let mut next = Vec::new();
+    if counts.in_doubt > 0 {
+        next.push(format!("{} --all --resend (or --delivered, --failed, --skip)", typed("resolve")));
+    }
+    if counts.unsent > 0 && !is_closed {
+        next.push(format!("{}{input}", typed("apply")));
+    } else if counts.failed > 0 {
+        next.push(typed("retry"));
+    }
+    next
+}
+
+fn next(workplace: &Workplace<'_>, standing: &Standing, subject: &Subject, sandbox: bool) -> Vec<String> {
+    if standing.state == "running" {
+        return Vec::new();
+    }
+    let input = Path::new(&standing.run.input);
+    // Pipelines name files of the project: another path came from the command line.
+    let input = if input.is_absolute() {
+        format!(" --input {}", workplace.shown(input).display())
+    } else {
+        String::new()
+    };
+    let counts = Counts { in_doubt: standing.counts.in_doubt + standing.held_before, ..standing.counts };
+    let is_closed = standing.run.closed_at.is_some();
+    next_of(&counts, is_closed, &subject.typed, &input, sandbox)
+}
+
+fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, next: &[String]) -> String {
+    let mut out = format!("{}: {}, run {}\n", subject.name, standing.state, standing.run.id);
+    let mut row = |name: &str, text: &str| {
+        let _ = writeln!(out, "  {name:<12}{}", line(text));
+    };
+    row("records", &counts_in_words(&standing.counts));
+    if standing.held_before > 0 {
+        row("", &format!("{} in doubt in older runs", number(standing.held_before)));
+    }
+    row("input", &workplace.shown(Path::new(&standing.run.input)).to_string_lossy());
+    let ended = match standing.class {
+        _ if standing.state == "running" => "under way".to_owned(),
+        Some(class) => format!("ended {class}"),
+        None => "did not end in order".to_owned(),
+    };
+    row("last start", &format!("{}, {ended}", local(&standing.since)));
+    row("files", &workplace.shown(&standing.folder).to_string_lossy());
+    for (at, next) in next.iter().enumerate() {
+        row(if at == 0 { "next" } else { "" }, next);
+    }
+    out
+}
+
+/// A stamp in the time of the person who reads it.
+fn local(stamp: &str) -> String {
+    stamp.parse::<jiff::Timestamp>().map_or_else(
+        |_| stamp.to_owned(),
+        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    )
+}
+
+fn summary(
+    workplace: &Workplace<'_>,
+    subject: &Subject,
+    standing: &Standing,
+    next: &[String],
+    files: &[PathBuf],
+) -> Value {
+    let counts = &standing.counts;
+    json!({
+        "pipeline": subject.name,
+        "run_id": standing.run.id,
+        "state": standing.state,
+        "class": standing.class.map(Class::name),
+        "counts": counts_json(counts),
+        "held_before": standing.held_before,
+        "attempts": standing.attempts,
+        "started_at": standing.run.started_at,
+        "since": standing.since,
+        "input": standing.run.input,
+        "runs": standing.runs,
+        "reasons": standing.reasons.iter().map(|reason| json!({
+            "state": reason.state.name(),
+            "status": (reason.status != 0).then_some(reason.status),
+            "class": reason.class,
+            "message": reason.message,
+            "count": reason.count,
+        })).collect::<Vec<_>>(),
+        "next": next,
+        "place": workplace.shown(&standing.folder).to_string_lossy(),
+        "written": files.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+    })
+}
+
+/// Counts with their total, for programs.
+#[must_use]
+pub fn counts_json(counts: &Counts) -> Value {
+    json!({
+        "total": counts.total(),
+        "delivered": counts.delivered,
+        "failed": counts.failed,
+        "invalid": counts.invalid,
+        "skipped": counts.skipped,
+        "in_doubt": counts.in_doubt,
+        "unsent": counts.unsent,
+    })
+}
+
+/// A failure to make files, as something that is said beside.
+#[must_use]
+pub fn as_warnings(failure: Failure) -> Vec<Diagnostic> {
+    let warning = |found| Diagnostic { severity: crate::model::Severity::Warning, ..found };
+    failure.diagnostics.into_iter().map(warning).collect()
+}

@@ -1,0 +1,163 @@
+//! What a start finds before it does anything: the run, the input, and what follows from both.
+//!
+//! Apart from the start itself, so that `plan` sees what `apply` would see. Nothing is written
+//! here but temporary files of the first pass.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{Idempotency, OnNewInput, Sync};
+use crate::model::{Class, Counts, Diagnostic, Failure, State};
+use crate::outcome::{Checkpoint, NewRun, RunRow};
+use crate::render::RunValues;
+use crate::source;
+
+use super::open::Plan;
+use super::resume::{self, Decision, Now};
+use super::{Observer, Start, identity, survey};
+
+/// What a start finds.
+pub struct Look {
+    /// The newest run and its counts.
+    pub last: Option<(RunRow, Counts)>,
+    /// What to do, or why not.
+    pub decision: Result<Decision, Failure>,
+    /// What a new run would begin with.
+    pub new: NewRun,
+    /// Values of a new run.
+    pub new_values: RunValues,
+    /// Records that are not sent because of their key, sorted.
+    pub dropped: Arc<[(u64, u64)]>,
+    /// Records whose key an earlier run delivered.
+    pub delivered_before: u64,
+    /// Whether the input was read, because its files are not those that the run knows.
+    pub surveyed: bool,
+    /// Whether records that an earlier run delivered are left out.
+    pub only_new: bool,
+}
+
+/// Looks. `folder` takes temporary files.
+pub fn look(
+    plan: &Plan,
+    start: &Start,
+    checkpoint: Option<&Checkpoint>,
+    folder: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Look, Failure> {
+    let pipeline = &plan.pipeline;
+    let last = checkpoint.map(Checkpoint::latest_run).transpose()?.flatten();
+    let last_counts = match (checkpoint, &last) {
+        (Some(checkpoint), Some(run)) => Some(checkpoint.counts(run)?),
+        _ => None,
+    };
+    let stamp = source::stamp(&pipeline.source, &pipeline.root, plan.spool.as_deref())?;
+    let stamp = serde_json::to_string(&stamp).unwrap_or_default();
+    let input = pipeline.source.file.clone();
+
+    // The id and time of a run that goes on are those that it began with.
+    let new_values = identity::new_run(&pipeline.name);
+    let untouched = last.as_ref().is_some_and(|run| {
+        !start.fresh
+            && run.input == input
+            && run.input_stamp == stamp
+            && run.duplicates == 0
+            && plan.spool.is_none()
+    });
+    // Another meaning can name other keys.
+    let untouched =
+        untouched && last.as_ref().is_some_and(|run| run.meaning == identity::meaning_digests(plan).meaning);
+    let survey_values =
+        last.as_ref().map_or_else(|| new_values.clone(), |run| identity::values(run, &pipeline.name));
+    let mut survey = None;
+    if !untouched {
+        let digests_at: Vec<u64> = last.iter().flat_map(|run| [run.records, run.lease]).collect();
+        survey = Some(survey::survey(plan, folder, &digests_at, true, &survey_values, observer)?);
+    }
+    let mut digests = identity::meaning_digests(plan);
+    let mut destination = identity::destination(&pipeline.connection, &start.target);
+    if let Some(run) = last.as_ref().filter(|_| !pipeline.connection.unset.is_empty()) {
+        // Without its settings it cannot be told whether the destination is the same; only
+        // commands that send nothing come here.
+        destination.clone_from(&run.destination);
+        digests.meaning.clone_from(&run.meaning);
+        digests.files.clone_from(&run.meaning_files);
+    }
+    let changed = last
+        .as_ref()
+        .map(|run| identity::changed_files(&run.meaning_files, &digests.files))
+        .unwrap_or_default();
+    let now = Now {
+        destination: &destination,
+        meaning: &digests.meaning,
+        changed_files: &changed,
+        survey: survey.as_ref(),
+        input: &input,
+    };
+    let mut asked = start.clone();
+    asked.close |= pipeline.on_new_input == OnNewInput::Close;
+    let last = last.zip(last_counts);
+    let decision =
+        resume::decide(last.as_ref().map(|(run, counts)| (run, *counts)), &now, &asked, &start.command);
+
+    let goes_on = matches!(decision, Ok(Decision::GoOn { .. }));
+    let before = match &last {
+        Some((run, _)) if goes_on => run.number,
+        _ => i64::MAX >> 41,
+    };
+    let only_new = pipeline.sync == Some(Sync::New);
+    let mut dropped: Arc<[(u64, u64)]> = Arc::new([]);
+    let mut delivered_before = 0;
+    let surveyed = survey.is_some();
+    let (mut records, mut digest) = (0, 0);
+    if let Some(survey) = &mut survey {
+        let values = if goes_on { &survey_values } else { &new_values };
+        survey.compare_keys(plan, values, only_new && !start.again, |each| match checkpoint {
+            Some(checkpoint) if last.is_some() && !start.fresh => {
+                checkpoint.keys_of_earlier_runs(before, &[State::Delivered, State::InDoubt], each)
+            }
+            _ => Ok(()),
+        })?;
+        dropped = Arc::clone(&survey.dropped);
+        delivered_before = survey.delivered_before;
+        (records, digest) = (survey.records, survey.digest);
+    }
+    let new = NewRun {
+        id: new_values.id.to_string(),
+        started_at: new_values.started_at.to_string(),
+        destination,
+        meaning: digests.meaning,
+        meaning_files: digests.files,
+        input,
+        input_stamp: stamp,
+        records,
+        input_digest: digest,
+        duplicates: dropped.len() as u64,
+    };
+    Ok(Look { last, decision, new, new_values, dropped, delivered_before, surveyed, only_new })
+}
+
+impl Look {
+    /// Ruling 5: a plain POST of what an earlier run delivered is refused unless somebody says so.
+    pub fn refuse_repeats(&self, plan: &Plan, start: &Start) -> Result<(), Failure> {
+        let harmless = !matches!(plan.pipeline.endpoint.idempotency, Idempotency::None);
+        let said = start.again || start.fresh || plan.pipeline.sync.is_some();
+        if self.delivered_before == 0 || harmless || said {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Class::State,
+            Diagnostic::error(
+                "delivered-before",
+                format!(
+                    "{} records have keys that earlier runs delivered, and a repeat could act twice",
+                    self.delivered_before
+                ),
+            )
+            .note("nothing was sent")
+            .help(format!(
+                "`sync: new` in the pipeline leaves them out, `sync: all` sends them;\nor `{} --again` sends them this time",
+                start.command
+            )),
+        ))
+    }
+}

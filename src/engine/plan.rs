@@ -1,0 +1,506 @@
+//! What `apply` would do, without doing it: `plan` counts, `preview` shows requests.
+//!
+//! The same look, recovery and sieve as in a start, over a checkpoint that is only read. Nothing
+//! is sent, and nothing is written but temporary files in the system's folder for them.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Pipeline;
+use crate::model::{Counts, Diagnostic, Failure, Outcome, RecordPlace, Request, State, Str};
+use crate::outcome::{Checkpoint, Folder, InputMark, RunRow};
+use crate::render::RunValues;
+use crate::source::{self, Mark, Source};
+
+use super::block::{Identity, Prepared};
+use super::look::{Look, look};
+use super::narrow::Narrow;
+use super::open::{self, Plan};
+use super::prepare::hash;
+use super::resume::Decision;
+use super::sieve::{Known, Sieve, Sieved};
+use super::survey::{RunIds, drop_of};
+use super::{Observer, Start, identity, recover};
+
+/// Reasons that are told apart; the rest is counted under its class alone.
+const MOST_REASONS: usize = 200;
+/// Places that are named for each reason.
+const PLACES: usize = 3;
+
+/// A folder of the system for temporary files, removed when dropped.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Failure> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let name = format!("runner-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let path = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| Failure::io("make the folder", &path, &error))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left behind it is only in the way, and the system clears such folders.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A pipeline that is opened to look at what would be done.
+pub struct Prospect {
+    plan: Plan,
+    start: Start,
+    checkpoint: Option<Checkpoint>,
+    scratch: Scratch,
+}
+
+/// What `apply` would do.
+#[derive(Debug)]
+pub struct Forecast {
+    /// Which run it would be about.
+    pub course: Course,
+    /// The input as it is named.
+    pub input: String,
+    /// Records in it; `None` when it was not read because `apply` would refuse.
+    pub records: Option<u64>,
+    /// Settled by earlier starts of the run; its `unsent` is what this is about.
+    pub before: Counts,
+    /// Records to send, those that may have arrived among them.
+    pub send: u64,
+    /// Records among them that may have arrived.
+    pub again: u64,
+    /// Records that wait behind one in doubt.
+    pub behind: u64,
+    /// Records that flags of the command line leave pending.
+    pub left_out: u64,
+    /// Records that would be skipped, by reason.
+    pub skipped: Vec<Group>,
+    /// Records that would be invalid, by reason.
+    pub invalid: Vec<Group>,
+    /// Records with a key that an earlier run delivered and that would be sent again.
+    pub delivered_before: u64,
+}
+
+/// Which run a start would be about.
+#[derive(Debug)]
+pub enum Course {
+    /// A new one, after closing the run that is named.
+    Begin {
+        /// The run that is closed first.
+        closes: Option<String>,
+    },
+    /// It goes on with this one.
+    GoOn(String),
+    /// All of this one is settled.
+    Settled(String),
+    /// It would refuse.
+    Refuse(Failure),
+}
+
+/// Records with the same reason.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// The stable word.
+    pub class: String,
+    /// For people; empty where messages differ too much.
+    pub message: String,
+    /// Records with it.
+    pub count: u64,
+    /// Where the first of them stand.
+    pub first: Vec<RecordPlace>,
+}
+
+/// Which requests are shown.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// The first so many that would be sent.
+    First(u64),
+    /// All of the input, with those that would not be sent.
+    All,
+    /// These, sent or not, settled or not.
+    These {
+        /// Their positions.
+        ordinals: BTreeSet<u64>,
+        /// Their keys.
+        keys: Vec<String>,
+    },
+}
+
+/// One record with its request, or why it has none.
+#[derive(Debug)]
+pub struct Shown {
+    /// Position in the input.
+    pub ordinal: u64,
+    /// Where it stands.
+    pub place: RecordPlace,
+    /// Its key as it may be shown.
+    pub key: Option<Str>,
+    /// The request, or what becomes of the record without one.
+    pub request: Result<Arc<Request>, Outcome>,
+}
+
+/// What is known before the records are read.
+struct Outlook {
+    course: Course,
+    known: Known,
+    held: HashSet<u64>,
+    resent: HashSet<u64>,
+    from: InputMark,
+    before: Counts,
+    records: u64,
+    values: RunValues,
+    dropped: Arc<[(u64, u64)]>,
+    delivered_before: u64,
+}
+
+impl Prospect {
+    /// Opens a pipeline and its checkpoint, if there is one, to look.
+    pub fn open(mut pipeline: Pipeline, start: Start) -> Result<Self, Failure> {
+        let folder = Folder::new(&pipeline.state_dir, &start.target, &pipeline.name);
+        let scratch = Scratch::new()?;
+        // What a look says must not depend on what a start may send.
+        pipeline.require_state = false;
+        let spool = (pipeline.source.file == "-").then(|| scratch.0.join("stdin"));
+        if let Some(spool) = &spool {
+            source::spool(&mut std::io::stdin().lock(), spool)?;
+        }
+        let plan = open::open(pipeline, &start.wanted(spool))?;
+        let checkpoint = Checkpoint::open_to_read(&folder)?;
+        Ok(Self { plan, start, checkpoint, scratch })
+    }
+
+    /// The pipeline.
+    #[must_use]
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.plan.pipeline
+    }
+
+    /// Warnings of the opening.
+    #[must_use]
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.plan.warnings
+    }
+
+    /// Counts what `apply` would do.
+    pub fn forecast(self, observer: &mut dyn Observer) -> Result<Forecast, Failure> {
+        let narrow = super::narrowing(&self.plan, &self.start)?;
+        let outlook = self.outlook(observer)?;
+        let Outlook { course, known, held, resent, from, before, records, values, dropped, .. } = outlook;
+        let mut forecast = Forecast {
+            input: self.plan.pipeline.source.file.clone(),
+            records: Some(records),
+            before,
+            send: 0,
+            again: 0,
+            behind: 0,
+            left_out: 0,
+            skipped: Vec::new(),
+            invalid: Vec::new(),
+            delivered_before: if self.plan.pipeline.sync == Some(crate::config::Sync::New) {
+                0
+            } else {
+                outlook.delivered_before
+            },
+            course,
+        };
+        match forecast.course {
+            Course::Refuse(_) => forecast.records = None,
+            Course::Settled(_) => {}
+            Course::Begin { .. } | Course::GoOn(_) => {
+                let mut source = self.source(from)?;
+                let run_ids = self.run_ids()?;
+                let mut sieve = self.sieve(values, known, dropped, narrow, run_ids).1;
+                let mut skipped = Reasons::default();
+                let mut invalid = Reasons::default();
+                let mut seen = 0_u64;
+                while let Some(record) = source.next() {
+                    seen += 1;
+                    if seen.is_multiple_of(65_536) {
+                        observer.tick();
+                    }
+                    match sieve.take(record?) {
+                        Sieved::Before => {}
+                        Sieved::LeftOut => forecast.left_out += 1,
+                        Sieved::Ready(Prepared::Send(job)) => {
+                            if held.contains(&job.identity.order_hash) {
+                                forecast.behind += 1;
+                            } else {
+                                forecast.send += 1;
+                                forecast.again += u64::from(resent.contains(&job.identity.ordinal));
+                            }
+                        }
+                        Sieved::Ready(Prepared::Settled(settled)) => match settled.outcome.state {
+                            State::Skipped => skipped.add(&settled.identity, &settled.outcome),
+                            _ => invalid.add(&settled.identity, &settled.outcome),
+                        },
+                    }
+                }
+                forecast.skipped = skipped.into_groups();
+                forecast.invalid = invalid.into_groups();
+            }
+        }
+        Ok(forecast)
+    }
+
+    /// Shows requests, one after the other; `show` says whether to go on. Gives keys and positions
+    /// that no record has.
+    pub fn preview(
+        self,
+        which: &Which,
+        observer: &mut dyn Observer,
+        show: &mut dyn FnMut(Shown) -> bool,
+    ) -> Result<Vec<String>, Failure> {
+        match which {
+            Which::First(limit) => {
+                let narrow = Narrow { limit: Some(*limit), ..super::narrowing(&self.plan, &self.start)? };
+                self.in_order(narrow, true, observer, show)?;
+                Ok(Vec::new())
+            }
+            Which::All => {
+                let narrow = Narrow { limit: None, ..super::narrowing(&self.plan, &self.start)? };
+                self.in_order(narrow, false, observer, show)?;
+                Ok(Vec::new())
+            }
+            Which::These { ordinals, keys } => self.these(ordinals, keys, observer, show),
+        }
+    }
+
+    fn in_order(
+        self,
+        narrow: Narrow,
+        only_sent: bool,
+        observer: &mut dyn Observer,
+        show: &mut dyn FnMut(Shown) -> bool,
+    ) -> Result<(), Failure> {
+        let outlook = self.outlook(observer)?;
+        let goes_on = matches!(outlook.course, Course::GoOn(_));
+        // Once all is settled, or where a start would refuse, the requests of a new run are shown.
+        let (known, from) =
+            if goes_on { (outlook.known, outlook.from) } else { (Known::default(), InputMark::default()) };
+        let mut source = self.source(from)?;
+        let limit = narrow.limit;
+        let run_ids = self.run_ids()?;
+        let mut sieve = self.sieve(outlook.values, known, outlook.dropped, narrow, run_ids).1;
+        while limit.is_none_or(|limit| sieve.sent < limit) {
+            let Some(record) = source.next() else { break };
+            let shown = match sieve.take(record?) {
+                Sieved::Before | Sieved::LeftOut => continue,
+                Sieved::Ready(Prepared::Send(job)) => shown(job.identity, Ok(job.request)),
+                Sieved::Ready(Prepared::Settled(_)) if only_sent => continue,
+                Sieved::Ready(Prepared::Settled(settled)) => shown(settled.identity, Err(settled.outcome)),
+            };
+            if !show(shown) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn these(
+        self,
+        ordinals: &BTreeSet<u64>,
+        keys: &[String],
+        observer: &mut dyn Observer,
+        show: &mut dyn FnMut(Shown) -> bool,
+    ) -> Result<Vec<String>, Failure> {
+        // `--record` is checked there, and `--where` compiled.
+        let filter = super::narrowing(&self.plan, &self.start)?.filter;
+        let Outlook { values, dropped, .. } = self.outlook(observer)?;
+        let mut hashes: BTreeMap<u64, (&String, bool)> =
+            keys.iter().map(|key| (hash(key), (key, false))).collect();
+        let mut missing = ordinals.clone();
+        let mut source = self.source(InputMark::default())?;
+        let run_ids = self.run_ids()?;
+        let (preparer, _) =
+            self.sieve(values.clone(), Known::default(), dropped.clone(), Narrow::default(), run_ids.clone());
+        while let Some(record) = source.next() {
+            if keys.is_empty() && missing.is_empty() {
+                break;
+            }
+            let record = record?;
+            let ordinal = record.ordinal;
+            let by_key = !hashes.is_empty()
+                && preparer.key_hash(record.clone(), &values).is_some_and(|hash| {
+                    hashes.get_mut(&hash).is_some_and(|(_, seen)| {
+                        *seen = true;
+                        true
+                    })
+                });
+            if !missing.remove(&ordinal) && !by_key {
+                continue;
+            }
+            let shown = match preparer.shape(record, &values) {
+                Err(settled) => shown(settled.identity, Err(settled.outcome)),
+                Ok(shaped) if filter.as_ref().is_some_and(|f| !f.truth(&shaped.context).unwrap_or(false)) => {
+                    continue;
+                }
+                Ok(mut shaped) => match drop_of(&dropped, ordinal) {
+                    Some(drop) => {
+                        let (state, class, message) = drop.outcome(&run_ids);
+                        let settled = super::prepare::settled(shaped.identity, state, class, message);
+                        shown(settled.identity, Err(settled.outcome))
+                    }
+                    None => match preparer.request(&mut shaped, &values, 0) {
+                        Ok(request) => shown(shaped.identity, Ok(Arc::new(request))),
+                        Err(refused) => {
+                            let settled = refused.settle(shaped.identity);
+                            shown(settled.identity, Err(settled.outcome))
+                        }
+                    },
+                },
+            };
+            if !show(shown) {
+                return Ok(Vec::new());
+            }
+        }
+        let public = preparer.key_is_public;
+        let no_key = hashes.values().filter(|(_, seen)| !seen).map(|(key, _)| {
+            if public { format!("key `{key}`") } else { format!("key {}", super::prepare::hidden(key)) }
+        });
+        Ok(missing.iter().map(|ordinal| format!("position {ordinal}")).chain(no_key).collect())
+    }
+
+    fn run_ids(&self) -> Result<RunIds, Failure> {
+        self.checkpoint.as_ref().map_or_else(|| Ok(RunIds::new()), Checkpoint::run_ids)
+    }
+
+    fn source(&self, from: InputMark) -> Result<Box<dyn Source>, Failure> {
+        let mut source = self.plan.source()?;
+        if from.ordinal > 0 {
+            source.seek(Mark { ordinal: from.ordinal, file: from.file, byte: from.byte, line: from.line })?;
+        }
+        Ok(source)
+    }
+
+    /// The sieve of a start, with its own hold on what prepares records.
+    fn sieve(
+        self,
+        run: RunValues,
+        known: Known,
+        dropped: Arc<[(u64, u64)]>,
+        narrow: Narrow,
+        run_ids: RunIds,
+    ) -> (Arc<super::prepare::Preparer>, Sieve) {
+        let limit = self.plan.pipeline.select.limit;
+        let preparer = Arc::new(self.plan.preparer);
+        let sieve = Sieve {
+            preparer: Arc::clone(&preparer),
+            run,
+            known,
+            dropped,
+            run_ids,
+            narrow,
+            limit,
+            selected: 0,
+            sent: 0,
+        };
+        (preparer, sieve)
+    }
+
+    fn outlook(&self, observer: &mut dyn Observer) -> Result<Outlook, Failure> {
+        let Self { plan, start, checkpoint, scratch } = self;
+        let found = look(plan, start, checkpoint.as_ref(), Path::new(&scratch.0), observer)?;
+        let refused = match &found.decision {
+            Ok(Decision::Begin { .. }) => found.refuse_repeats(plan, start).err(),
+            _ => None,
+        };
+        let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, .. } = found;
+        let mut outlook = Outlook {
+            course: Course::Begin { closes: None },
+            known: Known::default(),
+            held: HashSet::new(),
+            resent: HashSet::new(),
+            from: InputMark::default(),
+            before: Counts { unsent: new.records, ..Counts::default() },
+            records: new.records,
+            values: new_values,
+            dropped,
+            delivered_before,
+        };
+        match (decision, refused, last, checkpoint) {
+            (Err(failure), ..) | (_, Some(failure), ..) => outlook.course = Course::Refuse(failure),
+            (Ok(Decision::Begin { close }), _, last, _) => {
+                let closes = close.and(last).map(|(run, _)| run.id);
+                outlook.course = Course::Begin { closes };
+            }
+            (Ok(Decision::GoOn { input_changed, .. }), _, Some((run, counts)), Some(checkpoint)) => {
+                outlook.records = if surveyed { new.records } else { run.records };
+                outlook.before = counts;
+                outlook.before.unsent = outlook.records.saturating_sub(counts.settled());
+                outlook.delivered_before = 0;
+                let is_over = outlook.before.unsent == 0 || run.closed_at.is_some() && !input_changed;
+                outlook.values = identity::values(&run, &plan.pipeline.name);
+                if is_over {
+                    outlook.course = Course::Settled(run.id);
+                } else {
+                    self.recovered(checkpoint, &run, &mut outlook)?;
+                    outlook.course = Course::GoOn(run.id);
+                }
+            }
+            // There is nothing to go on with without a run.
+            (Ok(Decision::GoOn { .. }), ..) => {}
+        }
+        Ok(outlook)
+    }
+
+    /// Looks at what the start of a run would find of it.
+    fn recovered(&self, checkpoint: &Checkpoint, run: &RunRow, outlook: &mut Outlook) -> Result<(), Failure> {
+        let has_held = outlook.before.in_doubt > 0;
+        let (recovered, rows) =
+            recover::look(&self.plan, checkpoint, run, &outlook.values, &outlook.dropped, has_held)?;
+        for row in rows {
+            if row.state == State::Pending {
+                outlook.resent.insert(row.ordinal);
+            } else {
+                *outlook.before.of(row.state) += 1;
+                outlook.before.unsent = outlook.before.unsent.saturating_sub(1);
+            }
+        }
+        outlook.held = recovered.held.into_iter().map(|(hash, _)| hash).collect();
+        outlook.known = recovered.known;
+        let is_counted = self.plan.pipeline.select.limit.is_some();
+        outlook.from = if is_counted { InputMark::default() } else { run.settled };
+        Ok(())
+    }
+}
+
+fn shown(identity: Identity, request: Result<Arc<Request>, Outcome>) -> Shown {
+    Shown { ordinal: identity.ordinal, place: identity.place, key: identity.key, request }
+}
+
+/// Reasons with their records, in bounded memory.
+#[derive(Default)]
+struct Reasons(BTreeMap<(String, String), Group>);
+
+impl Reasons {
+    fn add(&mut self, identity: &Identity, outcome: &Outcome) {
+        // These messages name another record each time.
+        let alone = matches!(&*outcome.class, "duplicate-key" | "delivered-before" | "held");
+        let mut name = (outcome.class.clone(), if alone { String::new() } else { outcome.message.clone() });
+        if self.0.len() >= MOST_REASONS && !self.0.contains_key(&name) {
+            name.1 = String::new();
+        }
+        let group = self.0.entry(name).or_insert_with_key(|(class, message)| Group {
+            class: class.clone(),
+            message: message.clone(),
+            count: 0,
+            first: Vec::new(),
+        });
+        group.count += 1;
+        if group.first.len() < PLACES {
+            group.first.push(identity.place.clone());
+        }
+    }
+
+    fn into_groups(self) -> Vec<Group> {
+        let mut groups: Vec<Group> = self.0.into_values().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+        groups
+    }
+}

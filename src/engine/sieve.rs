@@ -1,0 +1,154 @@
+//! One record after the other to what a start does with it: settled before, left out, sent, or
+//! settled without being sent.
+//!
+//! Apart from the thread that reads, so that `plan` and `preview` ask the same rules without a
+//! checkpoint to write to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::model::{Record, State};
+use crate::outcome::RecordRow;
+use crate::render::RunValues;
+
+use super::block::{Job, Prepared};
+use super::narrow::Narrow;
+use super::prepare::{Preparer, settled};
+use super::survey::{RunIds, drop_of};
+
+/// What is asked of every record, in order.
+pub struct Sieve {
+    /// Records to requests.
+    pub preparer: Arc<Preparer>,
+    /// Values of the run.
+    pub run: RunValues,
+    /// What earlier starts know of the records to come.
+    pub known: Known,
+    /// Records that are not sent because of their key, sorted.
+    pub dropped: Arc<[(u64, u64)]>,
+    /// Ids of the kept runs, for messages.
+    pub run_ids: RunIds,
+    /// What this start leaves out on purpose.
+    pub narrow: Narrow,
+    /// `select.limit`
+    pub limit: Option<u64>,
+    /// Records so far that count for the limit.
+    pub selected: u64,
+    /// Records so far that are sent.
+    pub sent: u64,
+}
+
+/// What a start does with one record.
+#[derive(Debug)]
+pub enum Sieved {
+    /// Nothing: an earlier start settled it.
+    Before,
+    /// Nothing: this start leaves it pending on purpose.
+    LeftOut,
+    /// This.
+    Ready(Prepared),
+}
+
+/// What earlier starts left behind, from the first record that is not settled on.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Bits of settled ordinals, counted from `base`.
+    settled: Vec<u64>,
+    base: u64,
+    /// Rows of records that are open.
+    pub open: HashMap<u64, RecordRow>,
+}
+
+impl Known {
+    /// Nothing is known of records from `base` on.
+    #[must_use]
+    pub fn new(base: u64) -> Self {
+        Self { base, ..Self::default() }
+    }
+
+    /// Notes that a record is settled.
+    pub fn settle(&mut self, ordinal: u64) {
+        let Some(at) = ordinal.checked_sub(self.base) else { return };
+        let word = usize::try_from(at / 64).unwrap_or(usize::MAX);
+        if word >= self.settled.len() {
+            self.settled.resize(word + 1, 0);
+        }
+        self.settled[word] |= 1 << (at % 64);
+    }
+
+    /// Whether a record is settled.
+    #[must_use]
+    pub fn is_settled(&self, ordinal: u64) -> bool {
+        let Some(at) = ordinal.checked_sub(self.base) else { return true };
+        let word = usize::try_from(at / 64).unwrap_or(usize::MAX);
+        self.settled.get(word).is_some_and(|bits| bits >> (at % 64) & 1 == 1)
+    }
+}
+
+impl Sieve {
+    /// Whether enough was sent for this start.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.narrow.is_over(self.sent)
+    }
+
+    /// What becomes of the next record of the input.
+    pub fn take(&mut self, record: Record) -> Sieved {
+        let drop = drop_of(&self.dropped, record.ordinal);
+        if self.known.is_settled(record.ordinal) {
+            if self.limit.is_some() && drop.is_none() && self.preparer.shape(record, &self.run).is_ok() {
+                self.selected += 1;
+            }
+            return Sieved::Before;
+        }
+        if self.narrow.is_over(self.sent) || !self.narrow.wants(record.ordinal) {
+            return Sieved::LeftOut;
+        }
+        let known = self.known.open.remove(&record.ordinal);
+        let mut shaped = match self.preparer.shape(record, &self.run) {
+            Ok(shaped) => shaped,
+            // A record that would not be sent is settled by a start that looks at all of them.
+            Err(_) if self.narrow.is_selective() => return Sieved::LeftOut,
+            Err(settled) => return Sieved::Ready(Prepared::Settled(settled)),
+        };
+        if let Some(drop) = drop {
+            let (state, class, message) = drop.outcome(&self.run_ids);
+            let settled = settled(shaped.identity, state, class, message);
+            return Sieved::Ready(Prepared::Settled(settled));
+        }
+        if let Some(limit) = self.limit {
+            if self.selected >= limit {
+                let message = format!("beyond `select.limit: {limit}`");
+                let settled = settled(shaped.identity, State::Skipped, "limit", message);
+                return Sieved::Ready(Prepared::Settled(settled));
+            }
+            self.selected += 1;
+        }
+        if !self.narrow.keeps(&shaped) {
+            return Sieved::LeftOut;
+        }
+        let generation = known.as_ref().map_or(0, |row| row.generation);
+        let request = match self.preparer.request(&mut shaped, &self.run, generation) {
+            Ok(request) => request,
+            Err(refused) => return Sieved::Ready(Prepared::Settled(refused.settle(shaped.identity))),
+        };
+        self.sent += 1;
+        Sieved::Ready(Prepared::Send(Box::new(Job::new(shaped.identity, request, known.as_ref()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settled_records_are_known_by_bit() {
+        let mut known = Known::new(100);
+        for ordinal in [100, 163, 164, 5000] {
+            known.settle(ordinal);
+        }
+        let settled: Vec<u64> = (100..6000).filter(|ordinal| known.is_settled(*ordinal)).collect();
+        assert_eq!(settled, [100, 163, 164, 5000]);
+        assert!(known.is_settled(99), "below the base all is settled");
+    }
+}
