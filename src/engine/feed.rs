@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
-use crate::config::InDoubt;
 use crate::model::{Failure, Record, State};
 use crate::outcome::{InputMark, RecordRow, Writer};
 use crate::render::RunValues;
@@ -41,6 +40,8 @@ pub struct Feed {
     pub writer: Writer,
     /// Ordinals below this are leased already.
     pub leased: u64,
+    /// Records below this are granted by a row each, as no lease of this start speaks of them.
+    pub leased_from: u64,
     /// What earlier starts know of records from `from` on.
     pub known: Known,
     /// Records that are not sent because of their key, sorted.
@@ -134,7 +135,9 @@ impl Feed {
         let mut bytes = 0;
         let mut seen = 0_usize;
         while items.len() < size && bytes < BLOCK_BYTES && seen < 64 * MOST_RECORDS {
-            let Some(record) = self.source.next() else {
+            // What is behind the last record that this start can want is not leased by it.
+            let ended = self.narrow.is_over(*sent) || self.narrow.ends_before(self.source.mark().ordinal);
+            let Some(record) = (!ended).then(|| self.source.next()).flatten() else {
                 if seen == 0 {
                     return Ok(None);
                 }
@@ -202,7 +205,9 @@ impl Feed {
             Err(refused) => return Some(Prepared::Settled(refused.settle(shaped.identity))),
         };
         *sent += 1;
-        Some(Prepared::Send(Box::new(Job::new(shaped.identity, request, known.as_ref()))))
+        let mut job = Job::new(shaped.identity, request, known.as_ref());
+        job.has_row |= job.identity.ordinal < self.leased_from;
+        Some(Prepared::Send(Box::new(job)))
     }
 
     /// Grants the block for sending, durably.
@@ -218,7 +223,7 @@ impl Feed {
             })
             .collect();
         let settled = *self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        let regrant = !again.is_empty() && self.preparer.in_doubt != InDoubt::Resend;
+        let regrant = !again.is_empty();
         if regrant && !self.writer.rows(again) {
             return false;
         }

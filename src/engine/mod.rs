@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use crate::config::{self, OnNewInput, Pipeline};
 use crate::deliver::Sender;
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Reply, Request, State};
-use crate::outcome::{Checkpoint, Finished, Folder, InputMark, Lock, NewRun, Reason, RunRow, Use};
+use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Lock, NewRun, Reason, RunRow, Use};
 use crate::render::{Leaf, RunValues};
 use crate::source::{self, Mark};
 
@@ -117,6 +117,9 @@ pub struct Report {
 /// Runs a pipeline, or goes on with its run.
 pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> Result<Report, Failure> {
     let begun = Instant::now();
+    // Asking for a status before there is one must not end the process, as the signal does by default.
+    let unheard = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGUSR1, unheard);
     if let Some(failure) = pipeline.connection.unset_failure() {
         return Err(failure);
     }
@@ -136,6 +139,7 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
         let plan = open::open(pipeline, &start.wanted(None))?;
         folder.prepare(usage)?;
         let lock = folder.lock()?;
+        folder.sweep();
         (plan, lock)
     };
     for warning in &plan.warnings {
@@ -192,8 +196,14 @@ impl Session<'_> {
         let Some(ready) = self.decide(observer)? else { return self.nothing_to_do() };
         let Ready { run, values, dropped, counts, resumed, only } = ready;
         self.narrow.only = only;
-        let recovered =
-            recover::recover(&self.plan, &self.checkpoint, &run, &values, &dropped, counts.in_doubt > 0)?;
+        let recovered = recover::recover(
+            &self.plan,
+            &self.checkpoint,
+            &run,
+            &values,
+            &dropped,
+            counts.in_doubt + counts.failed > 0,
+        )?;
         let counts = self.checkpoint.counts(&run)?;
         observer.event(&Event::RunStarted {
             pipeline: self.plan.pipeline.name.clone(),
@@ -250,12 +260,15 @@ impl Session<'_> {
             .as_ref()
             .map(|run| identity::changed_files(&run.meaning_files, &digests.files))
             .unwrap_or_default();
+        let may_have_arrived =
+            last.as_ref().map(|run| checkpoint.may_have_arrived(run)).transpose()?.unwrap_or(false);
         let now = Now {
             destination: &destination,
             meaning: &digests.meaning,
             changed_files: &changed,
             survey: survey.as_ref(),
             input: &input,
+            may_have_arrived,
         };
         let mut asked = (*start).clone();
         asked.close |= pipeline.on_new_input == OnNewInput::Close;
@@ -308,10 +321,7 @@ impl Session<'_> {
             Decision::Begin { close } => {
                 let (records, digest) = found(&survey);
                 self.refuse_repeats(delivered_before, only_new)?;
-                if let (Some(why), Some(run)) = (close, &last) {
-                    self.checkpoint.close_run(run, why)?;
-                }
-                let run = self.checkpoint.begin_run(&new(records, digest))?;
+                let run = self.checkpoint.begin_run(&new(records, digest), last.as_ref().zip(close))?;
                 self.folder.make_run(&run.id)?;
                 if delivered_before > 0 && !only_new {
                     observer.event(&Event::Warning(Diagnostic::warning(
@@ -340,6 +350,9 @@ impl Session<'_> {
                 let run = self.checkpoint.latest_run()?.unwrap_or(run);
                 self.folder.make_run(&run.id)?;
                 let counts = self.checkpoint.counts(&run)?;
+                if only.as_ref().is_some_and(BTreeSet::is_empty) && counts.unsent > 0 {
+                    return Err(retry::nothing_failed(&run, counts.unsent));
+                }
                 let nothing_left = counts.unsent == 0 || run.closed_at.is_some() && only.is_none();
                 if nothing_left || only.as_ref().is_some_and(BTreeSet::is_empty) {
                     return Ok(None);
@@ -390,7 +403,11 @@ impl Session<'_> {
             source.seek(Mark { ordinal: from.ordinal, file: from.file, byte: from.byte, line: from.line })?;
         }
         let is_narrow = narrow.is_narrow();
-        let writer = checkpoint.into_writer(&run, pipeline.delivery.durability)?;
+        // What an earlier start leased and left out has no row: a crash of this start must not put
+        // it in doubt. A start that picks records would leave such holes, so it grants by rows.
+        let leased_from = if narrow.is_selective() { i64::MAX.cast_unsigned() } else { run.lease };
+        let grants = Grants { intents: pipeline.delivery.in_doubt != config::InDoubt::Resend, leased_from };
+        let writer = checkpoint.into_writer(&run, grants, pipeline.delivery.durability)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
         let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
@@ -404,6 +421,7 @@ impl Session<'_> {
             run: values,
             writer: writer.clone(),
             leased: run.lease,
+            leased_from,
             known: recovered.known,
             dropped,
             narrow,

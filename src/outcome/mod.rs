@@ -13,5 +13,5 @@ mod writer;
 
 pub use checkpoint::{Checkpoint, Finished, NewRun, Reason};
 pub use folder::{Folder, Lock, Use};
-pub use rows::{InputMark, RecordRow, RunRow, Settlement, StartRow};
+pub use rows::{Grants, InputMark, RecordRow, RunRow, Settlement, StartRow};
 pub use writer::{Ack, Writer};
