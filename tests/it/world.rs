@@ -24,6 +24,8 @@ pub struct World {
 pub struct Run {
     /// Exit code; 128 + n after signal n.
     pub code: i32,
+    /// Whether it ended by a signal.
+    pub by_signal: bool,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
@@ -235,7 +237,8 @@ impl Running {
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         // The process is not waited for yet, so the id is its own.
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).expect("a signal");
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .expect("a signal");
     }
 
     /// Sends a signal to the process and all that it started; it has to lead a group of its own.
@@ -249,7 +252,9 @@ impl Running {
     pub fn until_says(&mut self, wanted: &str) {
         let mut text = self.text.clone();
         let says = |text: &Text| String::from_utf8_lossy(&text.stderr).contains(wanted);
-        let met = block_on(async move { text.wait_for(|text| says(text) || text.open == 0).await.map(|text| says(&text)) });
+        let met = block_on(async move {
+            text.wait_for(|text| says(text) || text.open == 0).await.map(|text| says(&text))
+        });
         assert_eq!(met.ok(), Some(true), "it never said `{wanted}`");
     }
 
@@ -257,7 +262,9 @@ impl Running {
     pub fn until_lines(&self, lines: usize) -> bool {
         let mut text = self.text.clone();
         let has = |text: &Text| text.stdout.iter().filter(|byte| **byte == b'\n').count() >= lines;
-        block_on(async move { text.wait_for(|text| has(text) || text.open == 0).await.is_ok_and(|text| has(&text)) })
+        block_on(async move {
+            text.wait_for(|text| has(text) || text.open == 0).await.is_ok_and(|text| has(&text))
+        })
     }
 
     /// The first line of stdout.
@@ -301,6 +308,7 @@ impl Run {
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
         Self {
             code,
+            by_signal: output.status.signal().is_some(),
             stdout: world.plain(&String::from_utf8_lossy(&output.stdout)),
             stderr: world.plain(&String::from_utf8_lossy(&output.stderr)),
         }
