@@ -65,6 +65,27 @@ fn outcome_files_of_a_csv_add_up_to_it_and_are_inputs_again() {
 }
 
 #[test]
+fn outcome_files_are_inputs_again_whatever_shapes_the_csv() {
+    let cases: [(&str, &[u8]); 4] = [
+        ("quote: \"'\"", b"id,name\n1,'it''s, \"x\"'\n2,'a,b'\n"),
+        ("encoding: latin-1", b"id,name\n1,h\xe9\n2,\xfc\n"),
+        ("comment: '#'", b"id,name\n'#1',a\n\"#2\",#b\n# no record\n"),
+        ("delimiter: ';'", b"id;name\n1;a,b\n2;\"c;d\"\n"),
+    ];
+    for (csv, rows) in cases {
+        let pipeline = POST_THINGS.replace("things.csv }", &format!("things.csv, csv: {{ {csv} }} }}"));
+        let first = World::new().pipeline(&pipeline, rows);
+        first.run("apply p").exits(0).says("2 delivered");
+        let again = World::new().pipeline(&pipeline, first.outcomes("delivered.csv"));
+        again.run("apply p").exits(0).says("2 delivered");
+        let bodies = |world: &World| -> BTreeSet<Vec<u8>> {
+            world.seen().iter().map(|seen| seen.body.to_vec()).collect()
+        };
+        assert_eq!(bodies(&again), bodies(&first), "{csv}");
+    }
+}
+
+#[test]
 fn outcome_files_of_ndjson_add_up_and_unreadable_lines_keep_their_bytes() {
     let lines = "{\"id\":\"t1\",\"n\":1.10,\"big\":12345678901234567890,\"deep\":{\"a\":[1,null,\"é\"]}}\n\
                  {\"id\":\"t2\",\"name\":null}\n{\"id\":\"t3\" oops\n{\"id\":\"t4\",\"name\":\"a\\nb\"}\n[1]\n";
