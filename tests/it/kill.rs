@@ -56,14 +56,12 @@ fn updates_killed_thirty_times_all_arrive_and_every_repeat_is_noted() {
     let endpoint = "templates/freshchat/update-agent.yaml";
     freshchat(&world, "http://127.0.0.1:1", pipeline, "  rate: 5/s\n", endpoint, &schemas);
     let keys: Vec<String> = (0..ROWS).map(|n| format!("agent-{n:04}")).collect();
-    let mut rows =
-        String::from("agent_id,employee_number,first_name,last_name,role_id,groups,active,remark\n");
-    for (n, key) in keys.iter().enumerate() {
-        rows.push_str(&format!(
-            "{key},{n:07},Name {n},\"O'Neil, {n}\",4964996318807468610,\"[\"\"g{n}\"\"]\",true,\n"
-        ));
-    }
-    world.write("pipelines/data/agents.csv", rows);
+    let header = "agent_id,employee_number,first_name,last_name,role_id,groups,active,remark".to_owned();
+    let rows = keys.iter().enumerate().map(|(n, key)| {
+        format!("{key},{n:07},Name {n},\"O'Neil, {n}\",4964996318807468610,\"[\"\"g{n}\"\"]\",true,")
+    });
+    let rows: Vec<String> = std::iter::once(header).chain(rows).collect();
+    world.write("pipelines/data/agents.csv", rows.join("\n"));
 
     // The far side is a process of its own, and survives.
     let far_side = start(&world, "sandbox --listen 127.0.0.1:0 --journal journal.ndjson");
@@ -93,7 +91,6 @@ fn updates_killed_thirty_times_all_arrive_and_every_repeat_is_noted() {
     assert!(resent > 0, "seed {seed}: no kill met a request under way");
     // (i) the lanes, and what one commit interval can hold, at each kill; the lease bounds it above.
     assert!(resent <= 30 * 2 * 1024, "seed {seed}: {resent} resends");
-    println!("seed {seed}: {resent} sent again after 30 kills");
 }
 
 #[test]
@@ -113,15 +110,12 @@ fn creations_killed_thirty_times_are_never_sent_twice_and_doubt_is_listed() {
     );
     // The far side of this world takes users where the shipped pipeline sends them.
     let keys: Vec<String> = (0..ROWS).map(|n| format!("{n:06}")).collect();
-    let mut rows = String::from(
-        "reference_id,first_name,last_name,email,phone,avatar_url,company,plan,balance,address,status,internal_note\n",
-    );
-    for (n, key) in keys.iter().enumerate() {
-        rows.push_str(&format!(
-            "{key},Name {n},,user{n}@example.com,,,,free,1.10,\"Street {n}\n12345 Town\",active,x\n"
-        ));
-    }
-    world.write("pipelines/data/users.csv", rows);
+    let header = "reference_id,first_name,last_name,email,phone,avatar_url,company,plan,balance,address,status,internal_note";
+    let rows = keys.iter().enumerate().map(|(n, key)| {
+        format!("{key},Name {n},,user{n}@example.com,,,,free,1.10,\"Street {n}\n12345 Town\",active,x")
+    });
+    let rows: Vec<String> = std::iter::once(header.to_owned()).chain(rows).collect();
+    world.write("pipelines/data/users.csv", rows.join("\n"));
     let case = Case { world: &world, pipeline: "sync-users", keys: &keys, resends: false, seed };
 
     let apply = "apply pipelines/sync-users.yaml --concurrency 8";
@@ -153,7 +147,6 @@ fn creations_killed_thirty_times_are_never_sent_twice_and_doubt_is_listed() {
         doubtful.len()
     );
     assert!(doubtful.len() <= 30 * (8 + 64), "(i) seed {seed}: {}", doubtful.len());
-    println!("seed {seed}: {} in doubt after 30 kills", doubtful.len());
 }
 
 #[test]

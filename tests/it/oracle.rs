@@ -130,11 +130,11 @@ impl Case<'_> {
 
     /// What holds at every moment, also just after a kill.
     #[track_caller]
-    pub fn holds(&self, seen: &[Seen]) -> Said {
+    pub fn holds(&self, journal: &[Seen]) -> Said {
         let said = Said::of(self.world, self.pipeline);
         let seed = self.seed;
         assert_eq!(said.records, self.keys.len() as u64, "seed {seed}: records of the run");
-        for (ordinal, requests) in self.by_record(seen) {
+        for (ordinal, requests) in self.by_record(journal) {
             let accepted = requests.iter().filter(|seen| seen.accepted).count() as u64;
             let row = said.rows.get(&ordinal).cloned().unwrap_or_default();
             let about =
@@ -156,7 +156,7 @@ impl Case<'_> {
             assert_eq!(bytes.len(), 1, "(e) {about}");
         }
         // (a) what is delivered was accepted.
-        let by_record = self.by_record(seen);
+        let by_record = self.by_record(journal);
         for ordinal in said.in_state(DELIVERED) {
             let arrived = by_record
                 .get(&ordinal)
@@ -168,8 +168,8 @@ impl Case<'_> {
 
     /// What holds once a start has ended in order with every record settled.
     #[track_caller]
-    pub fn holds_at_the_end(&self, seen: &[Seen]) -> Said {
-        let said = self.holds(seen);
+    pub fn holds_at_the_end(&self, journal: &[Seen]) -> Said {
+        let said = self.holds(journal);
         let seed = self.seed;
         // (g) exactly one state for each record.
         assert_eq!(said.rows.len() as u64, said.records, "(g) seed {seed}: a row for each record");
@@ -178,7 +178,7 @@ impl Case<'_> {
         }
         // (b) no more acceptances than sendings that the checkpoint counts, and each second sending
         // has its note.
-        for (ordinal, requests) in self.by_record(seen) {
+        for (ordinal, requests) in self.by_record(journal) {
             let row = &said.rows[&ordinal];
             let accepted = requests.iter().filter(|seen| seen.accepted).count() as u64;
             let noted = said.noted.get(&ordinal).copied().unwrap_or_default();

@@ -14,8 +14,8 @@ fn by_group(more: &str) -> String {
 }
 
 fn rows(n: usize, groups: usize) -> String {
-    let rows: String = (0..n).map(|id| format!("t{id},g{}\n", id % groups)).collect();
-    format!("id,name\n{rows}")
+    let rows: Vec<String> = (0..n).map(|id| format!("t{id},g{}", id % groups)).collect();
+    format!("id,name\n{}", rows.join("\n"))
 }
 
 #[test]

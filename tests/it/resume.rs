@@ -79,8 +79,8 @@ fn a_glob_and_standard_input_go_on_where_they_were() {
                             .and_then(|id| id[1..].parse::<u32>().ok())
                             .is_some_and(|id| id > 100)
                 })
-                .map(|line| format!("{line}\n"))
-                .collect::<String>(),
+                .collect::<Vec<_>>()
+                .join("\n"),
         )
         .script("* * after=180 -> 401");
     world.run("apply p --concurrency 1").exits(9);
@@ -93,7 +93,7 @@ fn a_glob_and_standard_input_go_on_where_they_were() {
         world.write("piped", rows);
         let file = std::fs::File::open(world.path("piped")).expect("a file");
         let mut command = world.command("apply p --concurrency 1 --input -");
-        Run::of(command.env("X", "1").stdin(file).output().expect("it runs"), &world)
+        Run::of(&command.env("X", "1").stdin(file).output().expect("it runs"), &world)
     };
     world.write(
         "pipelines/p.yaml",
@@ -110,11 +110,11 @@ fn a_glob_and_standard_input_go_on_where_they_were() {
 fn the_same_records_in_other_bytes_go_on_at_the_right_one() {
     // Quoting, line ends and blanks between elements are no content: the run goes on, but not at
     // the byte where it stopped.
-    let quoted: String =
-        things(300).lines().map(|line| format!("\"{}\"\r\n", line.replace(',', "\",\""))).collect();
+    let quoted: Vec<String> =
+        things(300).lines().map(|line| format!("\"{}\"", line.replace(',', "\",\""))).collect();
     let world = halted(POST_THINGS, "data/things.csv", things(300), 200);
     assert!(Said::of(&world, "p").settled > 0, "a point was reached");
-    world.write("data/things.csv", quoted);
+    world.write("data/things.csv", quoted.join("\r\n"));
     world.run("apply p").exits(0).says("300 delivered");
     each_once(&world, 300);
     let list = |between: &str| {

@@ -58,7 +58,7 @@ delivery: { retry: { first_wait: 1ms, max_wait: 5ms } }
 pub fn things(n: usize) -> String {
     let mut csv = String::from("id,name\n");
     for id in 1..=n {
-        csv.push_str(&format!("t{id},thing {id}\n"));
+        csv.extend(["t", &id.to_string(), ",thing ", &id.to_string(), "\n"]);
     }
     csv
 }
@@ -179,7 +179,7 @@ impl World {
 
     /// Runs a command to its end.
     pub fn run(&self, arguments: &str) -> Run {
-        Run::of(self.command(arguments).output().expect("the binary runs"), self)
+        Run::of(&self.command(arguments).output().expect("the binary runs"), self)
     }
 
     /// Text without what differs from run to run: paths, ports, ids, durations.
@@ -261,7 +261,7 @@ impl Running {
     /// Waits until stdout has so many lines; false when the command ends before.
     pub fn until_lines(&self, lines: usize) -> bool {
         let mut text = self.text.clone();
-        let has = |text: &Text| text.stdout.iter().filter(|byte| **byte == b'\n').count() >= lines;
+        let has = |text: &Text| String::from_utf8_lossy(&text.stdout).matches('\n').count() >= lines;
         block_on(async move {
             text.wait_for(|text| has(text) || text.open == 0).await.is_ok_and(|text| has(&text))
         })
@@ -287,7 +287,7 @@ impl Running {
         }
         let status = self.child.wait().expect("it ends");
         let text = self.text.borrow();
-        Run::of(Output { status, stdout: text.stdout.clone(), stderr: text.stderr.clone() }, world)
+        Run::of(&Output { status, stdout: text.stdout.clone(), stderr: text.stderr.clone() }, world)
     }
 }
 
@@ -304,7 +304,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Run {
-    pub fn of(output: Output, world: &World) -> Self {
+    pub fn of(output: &Output, world: &World) -> Self {
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
         Self {
             code,
@@ -345,7 +345,7 @@ impl Run {
 pub fn far_side(store: Option<&Path>) -> Handle {
     let route = |method: &str, path: &str| {
         Route::new(
-            &format!("{method} {path}"),
+            format!("{method} {path}"),
             method.parse().expect("a method"),
             PathPattern::parse(path).expect("a path"),
         )
