@@ -40,8 +40,9 @@ pub struct Job {
     pub made_now: u32,
     /// Whether an attempt so far ended unknown.
     pub unknown: bool,
-    /// Whether the checkpoint has a row of it from an earlier start: then every attempt needs an
-    /// intent, or the row would say something that is not true any more.
+    /// Whether the checkpoint has a row of it before it is sent, from an earlier start or as its
+    /// grant: then every attempt needs an intent, or the row would say something that is not true
+    /// any more.
     pub has_row: bool,
     /// Raised by `retry`: the generation of its idempotency key.
     pub generation: u32,

@@ -279,11 +279,12 @@ pub async fn dispatch(
         return Err(this.with.writer.failure());
     }
     if let Some(failure) = input_failure {
+        let signal = this.stopped.and_then(|stopped| stopped.signal);
         this.stopped = Some(Stopped {
             class: failure.class,
             why: "the input cannot be read any further".into(),
             diagnostics: failure.diagnostics,
-            signal: None,
+            signal,
         });
     }
     Ok(Ended {
@@ -405,7 +406,12 @@ impl Loop<'_> {
     fn leave_behind(&mut self, job: &Job, ordinal: u64) {
         let mut row = job.row(State::Pending);
         row.class = "behind".into();
-        row.message = format!("behind record {} in doubt", ordinal + 1);
+        let why = if self.with.delivery.on_failure == OnFailure::HoldRest {
+            "failed or in doubt"
+        } else {
+            "in doubt"
+        };
+        row.message = format!("behind record {} {why}", ordinal + 1);
         self.broken |= !self.with.writer.row(row);
     }
 
@@ -459,7 +465,14 @@ impl Loop<'_> {
         match verdict {
             Verdict::Delivered => self.settle(job, State::Delivered, reading, Some(&reply)),
             Verdict::Failed => self.settle(job, State::Failed, reading, Some(&reply)),
-            Verdict::Skipped => self.settle(job, State::Skipped, reading, Some(&reply)),
+            Verdict::Skipped if reading.meaning == Meaning::NotNeeded => {
+                self.settle(job, State::Skipped, reading, Some(&reply));
+            }
+            Verdict::Skipped => {
+                let message = format!("may have arrived ({}); skipped by `in_doubt: skip`", reading.class);
+                let reading = Reading { class: "in_doubt".into(), message, ..reading };
+                self.settle(job, State::Skipped, reading, Some(&reply));
+            }
             Verdict::InDoubt => self.settle(job, State::InDoubt, reading, Some(&reply)),
             Verdict::Again { after } => self.again(job, &reading, after, now),
             Verdict::GaveUp => self.give_up(job, reading),
@@ -543,10 +556,13 @@ impl Loop<'_> {
         let mut row = job.identity.outcome_row(&outcome);
         row.unknown = job.unknown;
         row.generation = job.generation;
+        let holds = state == State::InDoubt
+            || state == State::Failed && self.with.delivery.on_failure == OnFailure::HoldRest;
         if state == State::InDoubt {
             row.request = job.request.digest();
-        } else {
-            // Only held records need it later, and it is half of a row.
+        }
+        if !holds {
+            // Only what others wait behind needs it later, and it is half of a row.
             row.order_hash = 0;
         }
         let response = match reply {
@@ -567,8 +583,6 @@ impl Loop<'_> {
         let written = self.with.writer.settled(row, response);
         self.noted(written, job.block, state);
         let hash = job.identity.order_hash;
-        let holds = state == State::InDoubt
-            || state == State::Failed && self.with.delivery.on_failure == OnFailure::HoldRest;
         if holds {
             for behind in self.order.hold(hash, job.identity.ordinal) {
                 self.leave_behind(&behind, job.identity.ordinal);

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
-use crate::config::InDoubt;
 use crate::model::{Failure, State};
 use crate::outcome::{InputMark, RecordRow, Writer};
 use crate::source::{Mark, Source};
@@ -36,6 +35,8 @@ pub struct Feed {
     pub writer: Writer,
     /// Ordinals below this are leased already.
     pub leased: u64,
+    /// Records below this are granted by a row each, as no lease of this start speaks of them.
+    pub leased_from: u64,
     /// The point before which all is settled, as the loop moves it.
     pub settled: Arc<Mutex<InputMark>>,
     /// Records of a block at the least.
@@ -77,8 +78,9 @@ impl Feed {
         let mut bytes = 0;
         let mut seen = 0_usize;
         while items.len() < size && bytes < BLOCK_BYTES && seen < 64 * MOST_RECORDS {
-            let record = if self.sieve.is_over() { None } else { self.source.next() };
-            let Some(record) = record else {
+            // What is behind the last record that this start can want is not leased by it.
+            let ended = self.sieve.is_over() || self.sieve.narrow.ends_before(self.source.mark().ordinal);
+            let Some(record) = (!ended).then(|| self.source.next()).flatten() else {
                 if seen == 0 {
                     return Ok(None);
                 }
@@ -87,7 +89,7 @@ impl Feed {
             let record = record?;
             seen += 1;
             *digest = chain(*digest, record.digest);
-            let item = match self.sieve.take(record) {
+            let mut item = match self.sieve.take(record) {
                 Sieved::Before => continue,
                 Sieved::LeftOut => {
                     left_out += 1;
@@ -95,7 +97,8 @@ impl Feed {
                 }
                 Sieved::Ready(item) => item,
             };
-            if let Prepared::Send(job) = &item {
+            if let Prepared::Send(job) = &mut item {
+                job.has_row |= job.identity.ordinal < self.leased_from;
                 bytes += job.request.body.len() + 256;
             }
             items.push(item);
@@ -117,7 +120,7 @@ impl Feed {
             })
             .collect();
         let settled = *self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        let regrant = !again.is_empty() && self.sieve.preparer.in_doubt != InDoubt::Resend;
+        let regrant = !again.is_empty();
         if regrant && !self.writer.rows(again) {
             return false;
         }

@@ -86,12 +86,17 @@ pub fn look(
         .as_ref()
         .map(|run| identity::changed_files(&run.meaning_files, &digests.files))
         .unwrap_or_default();
+    let may_have_arrived = match (checkpoint, &last) {
+        (Some(checkpoint), Some(run)) => checkpoint.may_have_arrived(run)?,
+        _ => false,
+    };
     let now = Now {
         destination: &destination,
         meaning: &digests.meaning,
         changed_files: &changed,
         survey: survey.as_ref(),
         input: &input,
+        may_have_arrived,
     };
     let mut asked = start.clone();
     asked.close |= pipeline.on_new_input == OnNewInput::Close;

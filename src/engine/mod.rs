@@ -29,10 +29,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::config::Pipeline;
+use crate::config::{InDoubt, Pipeline};
 use crate::deliver::Sender;
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Reply, Request};
-use crate::outcome::{Checkpoint, Finished, Folder, InputMark, Lock, Reason, Responses, RunRow, Use};
+use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Lock, Reason, Responses, RunRow, Use};
 use crate::render::{Leaf, RunValues};
 use crate::source::{self, Mark};
 
@@ -131,6 +131,9 @@ pub struct Report {
 /// Runs a pipeline, or goes on with its run.
 pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> Result<Report, Failure> {
     let begun = Instant::now();
+    // Asking for a status before there is one must not end the process, as the signal does by default.
+    let unheard = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGUSR1, unheard);
     if let Some(failure) = pipeline.connection.unset_failure() {
         return Err(failure);
     }
@@ -150,6 +153,7 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
         let plan = open::open(pipeline, &start.wanted(None))?;
         folder.prepare(usage)?;
         let lock = folder.lock()?;
+        folder.sweep();
         (plan, lock)
     };
     for warning in &plan.warnings {
@@ -206,8 +210,14 @@ impl Session<'_> {
         let Some(ready) = self.decide(observer)? else { return self.nothing_to_do() };
         let Ready { run, values, dropped, counts, resumed, only } = ready;
         self.narrow.only = only;
-        let recovered =
-            recover::recover(&self.plan, &self.checkpoint, &run, &values, &dropped, counts.in_doubt > 0)?;
+        let recovered = recover::recover(
+            &self.plan,
+            &self.checkpoint,
+            &run,
+            &values,
+            &dropped,
+            counts.in_doubt + counts.failed > 0,
+        )?;
         let counts = self.checkpoint.counts(&run)?;
         observer.event(&Event::RunStarted {
             pipeline: self.plan.pipeline.name.clone(),
@@ -253,11 +263,9 @@ impl Session<'_> {
         let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, only_new } = found;
         match decision? {
             Decision::Begin { close } => {
-                if let (Some(why), Some((run, _))) = (close, &last) {
-                    self.checkpoint.close_run(run, why)?;
-                }
                 self.remove_old_runs()?;
-                let run = self.checkpoint.begin_run(&new)?;
+                let close = last.as_ref().map(|(run, _)| run).zip(close);
+                let run = self.checkpoint.begin_run(&new, close)?;
                 self.folder.make_run(&run.id)?;
                 if delivered_before > 0 && !only_new {
                     observer.event(&Event::Warning(Diagnostic::warning(
@@ -291,6 +299,9 @@ impl Session<'_> {
                 let run = self.checkpoint.latest_run()?.unwrap_or(run);
                 self.folder.make_run(&run.id)?;
                 let counts = self.checkpoint.counts(&run)?;
+                if only.as_ref().is_some_and(BTreeSet::is_empty) && counts.unsent > 0 {
+                    return Err(retry::nothing_failed(&run, counts.unsent));
+                }
                 let nothing_left = counts.unsent == 0 || run.closed_at.is_some() && only.is_none();
                 if nothing_left || only.as_ref().is_some_and(BTreeSet::is_empty) {
                     return Ok(None);
@@ -342,14 +353,17 @@ impl Session<'_> {
         }
         let is_narrow = narrow.is_narrow();
         let wants_keys = narrow.keys.is_some();
-        let run_ids =
-            checkpoint.runs()?.into_iter().map(|run| (run.number.cast_unsigned(), run.id)).collect();
+        let run_ids = checkpoint.run_ids()?;
         let responses = if pipeline.responses_file {
             Some(Responses::open(&folder.run(&run.id), checkpoint.responses_length(&run)?)?)
         } else {
             None
         };
-        let writer = checkpoint.into_writer(&run, pipeline.delivery.durability, responses)?;
+        // What an earlier start leased and left out has no row: a crash of this start must not put
+        // it in doubt. A start that picks records would leave such holes, so it grants by rows.
+        let leased_from = if narrow.is_selective() { i64::MAX.cast_unsigned() } else { run.lease };
+        let grants = Grants { intents: pipeline.delivery.in_doubt != InDoubt::Resend, leased_from };
+        let writer = checkpoint.into_writer(&run, grants, pipeline.delivery.durability, responses)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
         let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
@@ -372,6 +386,7 @@ impl Session<'_> {
             from,
             writer: writer.clone(),
             leased: run.lease,
+            leased_from,
             settled: Arc::clone(&settled),
             block: (2 * lanes).max(64),
         };

@@ -36,6 +36,12 @@ impl Narrow {
         self.limit.is_some_and(|limit| sent >= limit)
     }
 
+    /// Whether no record from this ordinal on is wanted.
+    #[must_use]
+    pub fn ends_before(&self, ordinal: u64) -> bool {
+        self.only.as_ref().is_some_and(|only| only.last().is_none_or(|last| *last < ordinal))
+    }
+
     /// Whether a record is wanted, by its place.
     #[must_use]
     pub fn wants(&self, ordinal: u64) -> bool {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::{self, Format, Pipeline};
 use crate::deliver::Reader;
 use crate::model::{Class, Diagnostic, Failure, Mask, Place, Placed, Problems, Str, Value};
-use crate::outcome::files::Shape;
+use crate::outcome::files::{Marks, Shape};
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
 use crate::schema::Schema;
 use crate::select::Selection;
@@ -249,7 +249,12 @@ impl Plan {
                 let is_tsv = spec.format.or_else(|| Format::of_name(&spec.file)) == Some(Format::Tsv);
                 Shape::Csv {
                     columns: columns.clone(),
-                    delimiter: spec.csv.delimiter.unwrap_or(if is_tsv { b'\t' } else { b',' }),
+                    marks: Marks {
+                        delimiter: spec.csv.delimiter.unwrap_or(if is_tsv { b'\t' } else { b',' }),
+                        quote: spec.csv.quote,
+                        comment: spec.csv.comment,
+                    },
+                    byte_order_mark: !matches!(spec.csv.encoding, None | Some(config::Encoding::Utf8)),
                     null_word: spec.csv.null_words.first().cloned().unwrap_or_default(),
                     ending: if is_tsv { "tsv" } else { "csv" },
                 }

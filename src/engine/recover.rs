@@ -1,12 +1,14 @@
 //! What a start that did not end in order left behind, settled by policy before anything is sent.
 //!
-//! In doubt are intents without outcome; after a reboot, and for endpoints without intents, every
-//! leased record without a row. The result is written as one durable step, which may be
+//! In doubt are intents without outcome; after a reboot, and where that start wrote no intents,
+//! every leased record without a row. The result is written as one durable step, which may be
 //! interrupted at any point and repeated (guarantees.md 6).
 
-use crate::config::InDoubt;
+use std::time::Duration;
+
+use crate::config::{Idempotency, InDoubt, OnFailure};
 use crate::model::{Failure, State};
-use crate::outcome::{Checkpoint, RecordRow, RunRow};
+use crate::outcome::{Checkpoint, RecordRow, RunRow, StartRow};
 use crate::render::RunValues;
 use crate::source::Mark;
 
@@ -54,16 +56,22 @@ pub fn look(
 ) -> Result<(Recovered, Vec<RecordRow>), Failure> {
     let last = checkpoint.latest_start(run)?;
     let crashed = last.as_ref().is_some_and(|start| start.class.is_empty());
-    let rebooted = last.as_ref().is_some_and(crate::outcome::StartRow::before_this_boot);
-    let policy = plan.pipeline.delivery.in_doubt;
+    let rebooted = last.as_ref().is_some_and(StartRow::before_this_boot);
+    let fixed = fixed_key(plan, run, last.as_ref());
+    let policy = match plan.pipeline.delivery.in_doubt {
+        InDoubt::Resend if fixed.is_some() => InDoubt::Hold,
+        policy => policy,
+    };
 
     let mut known = Known::new(run.settled.ordinal);
     let mut held = Vec::new();
     let mut doubtful = Vec::new();
     // Held records below the mark matter only for order.
     let from = if has_held && orders(plan) { 0 } else { run.settled.ordinal };
+    let holds_rest = plan.pipeline.delivery.on_failure == OnFailure::HoldRest;
     checkpoint.each_row(run, from, |row| {
-        if row.state == State::InDoubt && row.order_hash != 0 {
+        let holds = row.state == State::InDoubt || holds_rest && row.state == State::Failed;
+        if holds && row.order_hash != 0 {
             held.push((row.order_hash, row.ordinal));
         }
         if row.ordinal < run.settled.ordinal {
@@ -71,9 +79,9 @@ pub fn look(
         }
         match row.state {
             State::InFlight => doubtful.push(row),
-            State::Pending if row.granted && crashed && rebooted && policy != InDoubt::Resend => {
-                doubtful.push(row)
-            }
+            State::Pending if row.granted && crashed && rebooted => doubtful.push(row),
+            // What may have arrived is sent again with the same key and bytes, or not by itself.
+            State::Pending if row.unknown && fixed.is_some() => doubtful.push(row),
             State::Pending => {
                 known.open.insert(row.ordinal, row);
             }
@@ -81,22 +89,24 @@ pub fn look(
         }
         Ok(())
     })?;
-    if crashed && (rebooted || policy == InDoubt::Resend) && run.lease > run.settled.ordinal {
+    if let Some(start) = last.filter(|start| crashed && start.leased_without_intents(run)) {
         let has_row = |ordinal: u64| {
             known.is_settled(ordinal)
                 || known.open.contains_key(&ordinal)
                 || doubtful.iter().any(|row: &RecordRow| row.ordinal == ordinal)
         };
-        let missing: Vec<RecordRow> = leased_without_row(plan, run, values, dropped, has_row)?;
+        let from = start.grants.leased_from;
+        let missing: Vec<RecordRow> = leased_without_row(plan, run, from, values, dropped, has_row)?;
         doubtful.extend(missing);
     }
     let mut recovered = Recovered { known, held, resent: 0, doubtful: 0 };
-    let rows: Vec<RecordRow> = doubtful.into_iter().map(|row| recovered.settle(row, policy)).collect();
+    let why = fixed.unwrap_or("the process ended while its request was under way");
+    let rows: Vec<RecordRow> = doubtful.into_iter().map(|row| recovered.settle(row, policy, why)).collect();
     Ok((recovered, rows))
 }
 
 impl Recovered {
-    fn settle(&mut self, row: RecordRow, policy: InDoubt) -> RecordRow {
+    fn settle(&mut self, row: RecordRow, policy: InDoubt, why: &str) -> RecordRow {
         let row = RecordRow { attempts: row.attempts.max(1), unknown: true, granted: false, ..row };
         match policy {
             InDoubt::Resend => {
@@ -120,15 +130,24 @@ impl Recovered {
                 if row.order_hash != 0 {
                     self.held.push((row.order_hash, row.ordinal));
                 }
-                RecordRow {
-                    state: State::InDoubt,
-                    class: "process-ended".into(),
-                    message: "the process ended while its request was under way".into(),
-                    ..row
-                }
+                RecordRow { state: State::InDoubt, class: "process-ended".into(), message: why.into(), ..row }
             }
         }
     }
+}
+
+/// Why a request that may have arrived must not be sent again although its key makes that harmless
+/// (P5): it would have other bytes, or the far side may have forgotten the key.
+fn fixed_key(plan: &Plan, run: &RunRow, last: Option<&StartRow>) -> Option<&'static str> {
+    let Idempotency::Header { remembered, .. } = &plan.pipeline.endpoint.idempotency else { return None };
+    if last.is_some_and(|start| start.meaning != run.meaning) {
+        return Some("may have arrived before the pipeline changed; its key belongs to the old request");
+    }
+    // No attempt is older than its run; a clock before that counts as expired (ruling 11).
+    let began: Option<jiff::Timestamp> = run.started_at.parse().ok();
+    let age = began.and_then(|began| Duration::try_from(jiff::Timestamp::now().duration_since(began)).ok());
+    let forgotten = remembered.is_some_and(|remembered| age.is_none_or(|age| age >= remembered));
+    forgotten.then_some("may have arrived, and the far side may have forgotten its idempotency key")
 }
 
 fn orders(plan: &Plan) -> bool {
@@ -140,6 +159,7 @@ fn orders(plan: &Plan) -> bool {
 fn leased_without_row(
     plan: &Plan,
     run: &RunRow,
+    from: u64,
     values: &RunValues,
     dropped: &[(u64, u64)],
     has_row: impl Fn(u64) -> bool,
@@ -153,7 +173,7 @@ fn leased_without_row(
         if record.ordinal >= run.lease {
             break;
         }
-        if has_row(record.ordinal) || drop_of(dropped, record.ordinal).is_some() {
+        if record.ordinal < from || has_row(record.ordinal) || drop_of(dropped, record.ordinal).is_some() {
             continue;
         }
         let Ok(mut shaped) = plan.preparer.shape(record, values) else { continue };

@@ -22,6 +22,8 @@ pub struct Now<'a> {
     pub survey: Option<&'a Survey>,
     /// The input as it is named.
     pub input: &'a str,
+    /// Whether a request of the run may have arrived without an outcome.
+    pub may_have_arrived: bool,
 }
 
 /// What to do.
@@ -109,7 +111,7 @@ pub fn decide(
         return Err(input_changed(run, counts, now, command));
     }
     let meaning_is_same = run.meaning == now.meaning && run.destination == now.destination;
-    let nothing_done = counts.delivered == 0 && counts.in_doubt == 0;
+    let nothing_done = counts.delivered == 0 && counts.in_doubt == 0 && !now.may_have_arrived;
     let over = !open && input == Input::Same;
     if meaning_is_same || over || nothing_done || start.accept_changes {
         return Ok(Decision::GoOn {
@@ -212,7 +214,10 @@ mod tests {
     }
 
     fn survey(records: u64, digest: u64, at: &[(u64, u64)]) -> Survey {
-        Survey { records, digest, at: at.iter().copied().collect(), ..Survey::default() }
+        let mut survey = Survey::default();
+        (survey.records, survey.digest) = (records, digest);
+        survey.at.extend(at.iter().copied());
+        survey
     }
 
     fn check(
@@ -227,6 +232,7 @@ mod tests {
             changed_files: &[],
             survey: Some(survey),
             input: "users.csv",
+            may_have_arrived: false,
         };
         decide(Some((&run(), counts)), &now, start, "runner apply p")
             .map_err(|failure| failure.diagnostics[0].rule)

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::{Failure, Number, State, Value};
+use crate::model::{Class, Diagnostic, Failure, Number, State, Value};
 use crate::outcome::{Checkpoint, RecordRow, RunRow};
 use crate::render::{Leaf, Root};
 
@@ -28,7 +28,9 @@ pub fn reopen(
     let mut rows = Vec::new();
     checkpoint.each_row(run, 0, |row| {
         let invalid_may_be_mended = row.state == State::Invalid && row.class != "duplicate-key";
-        if row.state == State::Failed || invalid_may_be_mended {
+        // Opened by an earlier `retry` that did not come to its end.
+        let is_open = !row.state.is_settled() && row.generation > 0;
+        if row.state == State::Failed || invalid_may_be_mended || is_open {
             rows.push(row);
         }
         Ok(())
@@ -37,12 +39,17 @@ pub fn reopen(
         rows = matching(plan, run, filter, rows)?;
     }
     let opened: BTreeSet<u64> = rows.iter().map(|row| row.ordinal).collect();
+    rows.retain(|row| row.state.is_settled());
+    if !rows.is_empty() {
+        // First: a pending record in a run that is closed or settled beyond it would be forgotten.
+        checkpoint.reopen(run)?;
+    }
     for chunk in rows.chunks(AT_ONCE) {
         let chunk: Vec<RecordRow> = chunk
             .iter()
             .map(|row| RecordRow {
                 state: State::Pending,
-                generation: row.generation + u32::from(row.state == State::Failed),
+                generation: row.generation + 1,
                 granted: false,
                 unknown: false,
                 ..row.clone()
@@ -50,10 +57,20 @@ pub fn reopen(
             .collect();
         checkpoint.write_rows(run, &chunk, "retry")?;
     }
-    if !opened.is_empty() {
-        checkpoint.reopen(run)?;
-    }
     Ok(opened)
+}
+
+/// `retry` of a run that has nothing to retry and is not finished: to call that done would be wrong.
+pub fn nothing_failed(run: &RunRow, unsent: u64) -> Failure {
+    Failure::new(
+        Class::State,
+        Diagnostic::error(
+            "nothing-to-retry",
+            format!("no record of run {} failed that could be sent again", run.id),
+        )
+        .note(format!("{unsent} records were not sent yet; nothing was sent now"))
+        .help("`runner apply` goes on with them"),
+    )
 }
 
 /// The rows for which the filter is true; it reads `record`, `class` and `status`.

@@ -16,7 +16,7 @@ use crate::model::{Class, Counts, Diagnostic, Failure, State};
 use super::database::{self, APPLICATION, COLUMNS, FORMAT, RUN_SHIFT, record_id};
 use super::folder::{self, Folder};
 use super::responses::Responses;
-use super::rows::{InputMark, RecordRow, RunRow, StartRow, counts_of};
+use super::rows::{Grants, InputMark, RecordRow, RunRow, StartRow, counts_of};
 use super::writer::Writer;
 
 /// The checkpoint of one pipeline and target.
@@ -233,7 +233,7 @@ impl Checkpoint {
     pub fn latest_start(&self, run: &RunRow) -> Result<Option<StartRow>, Failure> {
         self.connection
             .query_row(
-                "SELECT number, run, at, boot, class FROM start WHERE run = ?1 ORDER BY number DESC LIMIT 1",
+                "SELECT number, run, at, boot, class, meaning, intents, leased_from FROM start WHERE run = ?1 ORDER BY number DESC LIMIT 1",
                 [run.number],
                 |row| {
                     Ok(StartRow {
@@ -242,6 +242,11 @@ impl Checkpoint {
                         at: row.get(2)?,
                         boot: row.get(3)?,
                         class: row.get(4)?,
+                        meaning: row.get(5)?,
+                        grants: Grants {
+                            intents: row.get(6)?,
+                            leased_from: row.get::<_, i64>(7)?.cast_unsigned(),
+                        },
                     })
                 },
             )
@@ -249,9 +254,15 @@ impl Checkpoint {
             .map_err(|error| self.failure(&error))
     }
 
-    /// Writes a new run, durable on return.
-    pub fn begin_run(&self, new: &NewRun) -> Result<RunRow, Failure> {
+    /// Writes a new run, durable on return. The one that it takes the place of is closed in the
+    /// same step: a closed run without a successor would leave its rest unsent in silence.
+    pub fn begin_run(&self, new: &NewRun, close: Option<(&RunRow, &str)>) -> Result<RunRow, Failure> {
         self.durably(|connection| {
+            if let Some((run, why)) = close {
+                connection
+                    .execute("UPDATE run SET closed_at = ?2 WHERE number = ?1", params![run.number, now()])?;
+                add_note(connection, run.number, None, "close", why)?;
+            }
             connection.execute(
                 "INSERT INTO run (id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
                  input_digest, duplicates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -273,11 +284,13 @@ impl Checkpoint {
         self.latest_run()?.ok_or_else(|| self.damage("the run that was just written is not there"))
     }
 
-    /// Notes that the input of a run grew, or that its files were touched.
+    /// Notes that the input of a run grew, or that its files were touched: the same records may
+    /// stand at other bytes now, so that only the ordinal of the settled point is kept.
     pub fn update_input(&self, run: &RunRow, new: &NewRun) -> Result<(), Failure> {
         self.durably(|connection| {
             connection.execute(
                 "UPDATE run SET input_stamp = ?2, records = ?3, input_digest = ?4, duplicates = ?5, \
+                 settled_file = 0, settled_byte = 0, settled_line = 0, \
                  closed_at = CASE WHEN ?3 > records THEN NULL ELSE closed_at END WHERE number = ?1",
                 params![
                     run.number,
@@ -305,15 +318,6 @@ impl Checkpoint {
                 params![run.number, meaning, files, destination],
             )?;
             add_note(connection, run.number, None, "accept-changes", meaning)
-        })
-    }
-
-    /// Closes a run: nothing of it is sent any more by itself.
-    pub fn close_run(&self, run: &RunRow, why: &str) -> Result<(), Failure> {
-        self.durably(|connection| {
-            connection
-                .execute("UPDATE run SET closed_at = ?2 WHERE number = ?1", params![run.number, now()])?;
-            add_note(connection, run.number, None, "close", why)
         })
     }
 
@@ -508,6 +512,29 @@ impl Checkpoint {
         read().map_err(|error| self.failure(&error))
     }
 
+    /// Whether a request of the run may have reached the far side without an outcome: its bytes
+    /// are fixed then, whatever the counts say.
+    pub fn may_have_arrived(&self, run: &RunRow) -> Result<bool, Failure> {
+        let crashed = self.latest_start(run)?.filter(|start| start.class.is_empty());
+        if crashed.is_some_and(|start| start.leased_without_intents(run)) {
+            return Ok(true);
+        }
+        self.connection
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM record WHERE id >= ?1 AND id < ?2 \
+                 AND (state = ?3 OR state = ?4 AND flags & ?5))",
+                params![
+                    record_id(run.number, 0),
+                    record_id(run.number + 1, 0),
+                    State::InFlight as u8,
+                    State::Pending as u8,
+                    database::UNKNOWN
+                ],
+                |row| row.get(0),
+            )
+            .map_err(|error| self.failure(&error))
+    }
+
     /// How many bytes of `responses.ndjson` belong to outcomes that the checkpoint keeps.
     pub fn responses_length(&self, run: &RunRow) -> Result<u64, Failure> {
         self.connection
@@ -523,13 +550,24 @@ impl Checkpoint {
     pub fn into_writer(
         self,
         run: &RunRow,
+        grants: Grants,
         durability: Durability,
         responses: Option<Responses>,
     ) -> Result<Writer, Failure> {
         self.durably(|connection| {
             connection.execute(
-                "INSERT INTO start (run, at, boot, process, version) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![run.number, now(), boot_id(), std::process::id(), env!("CARGO_PKG_VERSION")],
+                "INSERT INTO start (run, at, boot, process, version, meaning, intents, leased_from) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    run.number,
+                    now(),
+                    boot_id(),
+                    std::process::id(),
+                    env!("CARGO_PKG_VERSION"),
+                    run.meaning,
+                    grants.intents,
+                    grants.leased_from.cast_signed()
+                ],
             )?;
             connection.execute("UPDATE run SET class = '', complete = 0 WHERE number = ?1", [run.number])?;
             Ok(())
@@ -564,6 +602,13 @@ impl StartRow {
     #[must_use]
     pub fn before_this_boot(&self) -> bool {
         self.boot.is_empty() || self.boot != boot_id()
+    }
+
+    /// Whether records of the run may have been sent of which the lease alone knows.
+    #[must_use]
+    pub fn leased_without_intents(&self, run: &RunRow) -> bool {
+        (!self.grants.intents || self.before_this_boot())
+            && run.lease > run.settled.ordinal.max(self.grants.leased_from)
     }
 }
 

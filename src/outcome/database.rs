@@ -11,7 +11,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 1;
+pub const FORMAT: i32 = 2;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -48,6 +48,9 @@ CREATE TABLE start (
   boot TEXT NOT NULL,
   process INTEGER NOT NULL,
   version TEXT NOT NULL,
+  meaning TEXT NOT NULL,
+  intents INTEGER NOT NULL,
+  leased_from INTEGER NOT NULL,
   class TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE record (
@@ -95,7 +98,7 @@ CREATE VIEW outcome AS SELECT
 FROM record;
 ";
 
-const UNKNOWN: u32 = 1;
+pub const UNKNOWN: u32 = 1;
 const GRANTED: u32 = 2;
 const GENERATION_SHIFT: u32 = 8;
 

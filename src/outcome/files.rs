@@ -25,8 +25,11 @@ pub enum Shape {
     Csv {
         /// The columns of the input, in order.
         columns: Vec<String>,
-        /// The byte between fields.
-        delimiter: u8,
+        /// The bytes that the input uses around and between fields, and before comments.
+        marks: Marks,
+        /// Whether the pipeline names an encoding that is not UTF-8: then a byte order mark says
+        /// that this file is.
+        byte_order_mark: bool,
         /// What a null is written as.
         null_word: String,
         /// `csv` or `tsv`.
@@ -34,6 +37,17 @@ pub enum Shape {
     },
     /// One JSON object a line.
     Ndjson,
+}
+
+/// The bytes that shape a CSV file.
+#[derive(Debug, Clone, Copy)]
+pub struct Marks {
+    /// Between fields.
+    pub delimiter: u8,
+    /// Around fields.
+    pub quote: u8,
+    /// Before comments: a line that begins with it would not be a record again.
+    pub comment: Option<u8>,
 }
 
 impl Shape {
@@ -148,11 +162,11 @@ impl Out<'_> {
             State::Pending => 5,
         };
         let line = match self.shape {
-            Shape::Csv { columns, delimiter, null_word, .. } => {
+            Shape::Csv { columns, marks, null_word, .. } => {
                 let mut cells: Vec<String> = Vec::with_capacity(columns.len() + OURS.len());
                 cells.extend(columns.iter().map(|column| cell(fields.get(column), null_word)));
                 cells.extend(self.ours(row));
-                csv_line(&cells, *delimiter)
+                csv_line(&cells, *marks)
             }
             Shape::Ndjson => {
                 let mut object = fields.clone();
@@ -244,13 +258,16 @@ impl Out<'_> {
             none => {
                 let ending = if index == 6 { "ndjson" } else { self.shape.ending() };
                 let mut open = Open::create(self.folder, NAMES[index], ending)?;
-                if let Shape::Csv { columns, delimiter, .. } = self.shape
+                if let Shape::Csv { columns, marks, byte_order_mark, .. } = self.shape
                     && index != 6
                 {
                     let mut header = columns.clone();
                     header.extend(OURS.map(str::to_owned));
                     header.extend(self.captures.iter().map(|name| format!("_runner_{name}")));
-                    open.write(&csv_line(&header, *delimiter))?;
+                    if *byte_order_mark {
+                        open.write("\u{feff}".as_bytes())?;
+                    }
+                    open.write(&csv_line(&header, *marks))?;
                 }
                 none.insert(open)
             }
@@ -356,8 +373,12 @@ fn cell(value: Option<&Value>, null_word: &str) -> String {
     }
 }
 
-fn csv_line(cells: &[String], delimiter: u8) -> Vec<u8> {
-    let mut writer = csv::WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
+fn csv_line(cells: &[String], marks: Marks) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new()
+        .delimiter(marks.delimiter)
+        .quote(marks.quote)
+        .comment(marks.comment)
+        .from_writer(Vec::new());
     // Writing into memory does not fail, and every line has the fields that it has.
     let _ = writer.write_record(cells);
     writer.into_inner().unwrap_or_default()

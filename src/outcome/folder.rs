@@ -50,10 +50,11 @@ impl Folder {
     /// Where temporary files of the first pass lie.
     #[must_use]
     pub fn temporary(&self) -> PathBuf {
-        self.target.join("state")
+        self.target.join("state").join(format!("{}.tmp", self.pipeline))
     }
 
-    /// Removes what a start that was killed left behind: temporary files and an old spool.
+    /// Removes what a start that was killed left behind: temporary files and an old spool. The
+    /// caller holds the lock.
     pub fn sweep(&self) {
         let Ok(entries) = std::fs::read_dir(self.temporary()) else { return };
         for entry in entries.flatten() {
@@ -94,7 +95,7 @@ impl Folder {
         }
         let state = self.target.join("state");
         let runs = self.target.join("runs");
-        for folder in [&self.top, &self.target, &state, &runs, &self.runs()] {
+        for folder in [&self.top, &self.target, &state, &self.temporary(), &runs, &self.runs()] {
             make_private_folder(folder)?;
         }
         Ok(())

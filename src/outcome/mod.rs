@@ -15,5 +15,5 @@ mod writer;
 pub use checkpoint::{Checkpoint, Finished, NewRun, Reason};
 pub use folder::{Folder, Lock, Use};
 pub use responses::{Exchange, Responses};
-pub use rows::{InputMark, RecordRow, RunRow, Settlement, StartRow};
+pub use rows::{Grants, InputMark, RecordRow, RunRow, Settlement, StartRow};
 pub use writer::{Ack, Writer};

@@ -67,8 +67,22 @@ pub struct StartRow {
     pub at: String,
     /// The machine's boot id; empty when none is known.
     pub boot: String,
+    /// Digest of the meaning under which it sent.
+    pub meaning: String,
+    /// How it was allowed to send.
+    pub grants: Grants,
     /// The class with which it ended; empty when it did not end in order.
     pub class: String,
+}
+
+/// What has to be on disk before a start sends a record. Recovery reads it back, as the policy of
+/// the start that recovers may be another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grants {
+    /// Whether every attempt has an intent. Otherwise only those of records with a row have one.
+    pub intents: bool,
+    /// Records from here on are granted by the lease; those before it each by a row.
+    pub leased_from: u64,
 }
 
 /// One record as the checkpoint knows it.

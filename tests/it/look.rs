@@ -78,7 +78,7 @@ fn plan_needs_no_environment_and_leaves_no_trace() {
       invalid     2 records
                    1  duplicate-key: another record has the same key
                       data/things.csv line 4
-                   1  not-text: `record.id`: null cannot stand in text (pipelines/p.yaml:4:19)
+                   1  not-text: the `key` of the pipeline: `record.id`: null cannot stand in text (pipelines/p.yaml:4:19)
                       data/things.csv line 3
     nothing was sent; next: runner apply p
     "#);
@@ -196,7 +196,7 @@ fn preview_shows_requests_without_secrets() {
     "#);
     assert_snapshot!(world.run("preview p --ordinal 1 --ordinal 2").exits(1).stdout, @r#"
     # data/things.csv, line 3 (position 1)
-    # not sent: invalid, not-text: `record.id`: null cannot stand in text (pipelines/p.yaml:4:19)
+    # not sent: invalid, not-text: the `key` of the pipeline: `record.id`: null cannot stand in text (pipelines/p.yaml:4:19)
 
     # data/things.csv, line 4 (position 2, key t1)
     # not sent: invalid, duplicate-key: record 1 has the same key and goes first

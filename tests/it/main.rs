@@ -2,6 +2,12 @@
 
 mod apply;
 mod bad;
+mod kill;
 mod look;
+mod oracle;
+mod order;
+mod outcomes;
 mod resolve;
+mod resume;
+mod signals;
 mod world;

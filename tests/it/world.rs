@@ -1,8 +1,14 @@
 //! A small world for one test: a project in a temporary folder, a far side on loopback, and the
 //! environment of the caller kept out.
 
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
 
 use runner::sandbox::{Handle, Options, PathPattern, Route, Rules, Sandbox, Script, Seen};
 use tempfile::TempDir;
@@ -18,6 +24,8 @@ pub struct World {
 pub struct Run {
     /// Exit code; 128 + n after signal n.
     pub code: i32,
+    /// Whether it ended by a signal.
+    pub by_signal: bool,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
@@ -50,7 +58,7 @@ delivery: { retry: { first_wait: 1ms, max_wait: 5ms } }
 pub fn things(n: usize) -> String {
     let mut csv = String::from("id,name\n");
     for id in 1..=n {
-        csv.push_str(&format!("t{id},thing {id}\n"));
+        csv.extend(["t", &id.to_string(), ",thing ", &id.to_string(), "\n"]);
     }
     csv
 }
@@ -145,9 +153,33 @@ impl World {
         command
     }
 
+    /// Starts a command and goes on beside it.
+    pub fn start(&self, arguments: &str) -> Running {
+        Running::of(&mut self.command(arguments))
+    }
+
+    /// Waits until the far side has read so many requests in all; false when the command ended before.
+    pub fn until(&self, running: &Running, requests: u64) -> bool {
+        let mut seen = self.far_side.requests();
+        let counted = seen.clone();
+        let mut ended = running.text.clone();
+        block_on(async {
+            tokio::select! {
+                _ = ended.wait_for(|text| text.open == 0) => *counted.borrow() >= requests,
+                reached = seen.wait_for(|count| *count >= requests) => reached.is_ok(),
+            }
+        })
+    }
+
+    /// The checkpoint of a pipeline.
+    pub fn checkpoint(&self, pipeline: &str) -> rusqlite::Connection {
+        let path = self.path(&format!(".runner/default/state/{pipeline}.db"));
+        rusqlite::Connection::open(path).expect("the checkpoint")
+    }
+
     /// Runs a command to its end.
     pub fn run(&self, arguments: &str) -> Run {
-        Run::of(self.command(arguments).output().expect("the binary runs"), self)
+        Run::of(&self.command(arguments).output().expect("the binary runs"), self)
     }
 
     /// Text without what differs from run to run: paths, ports, ids, durations.
@@ -159,12 +191,125 @@ impl World {
     }
 }
 
+/// What a command has written so far, and how many of its outputs are still open.
+#[derive(Debug, Default)]
+pub struct Text {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    open: usize,
+}
+
+/// A command that is under way; killed when dropped.
+pub struct Running {
+    child: Child,
+    text: watch::Receiver<Text>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts a command and collects what it writes.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let (sender, text) = watch::channel(Text { open: 2, ..Text::default() });
+        let sender = Arc::new(Mutex::new(sender));
+        let out: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("stdout"));
+        let err: Box<dyn Read + Send> = Box::new(child.stderr.take().expect("stderr"));
+        let readers = [(out, false), (err, true)].map(|(mut from, is_stderr)| {
+            let sender = Arc::clone(&sender);
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                loop {
+                    let read = from.read(&mut buffer).unwrap_or(0);
+                    sender.lock().expect("no panic").send_modify(|text| {
+                        let to = if is_stderr { &mut text.stderr } else { &mut text.stdout };
+                        to.extend_from_slice(&buffer[..read]);
+                        text.open -= usize::from(read == 0);
+                    });
+                    if read == 0 {
+                        return;
+                    }
+                }
+            })
+        });
+        Self { child, text, readers: readers.into() }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        // The process is not waited for yet, so the id is its own.
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .expect("a signal");
+    }
+
+    /// Sends a signal to the process and all that it started; it has to lead a group of its own.
+    pub fn signal_group(&self, signal: rustix::process::Signal) {
+        let group = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process_group(group, signal).expect("a signal");
+    }
+
+    /// Waits until stderr has a text; fails when the command ends without.
+    #[track_caller]
+    pub fn until_says(&mut self, wanted: &str) {
+        let mut text = self.text.clone();
+        let says = |text: &Text| String::from_utf8_lossy(&text.stderr).contains(wanted);
+        let met = block_on(async move {
+            text.wait_for(|text| says(text) || text.open == 0).await.map(|text| says(&text))
+        });
+        assert_eq!(met.ok(), Some(true), "it never said `{wanted}`");
+    }
+
+    /// Waits until stdout has so many lines; false when the command ends before.
+    pub fn until_lines(&self, lines: usize) -> bool {
+        let mut text = self.text.clone();
+        let has = |text: &Text| String::from_utf8_lossy(&text.stdout).matches('\n').count() >= lines;
+        block_on(async move {
+            text.wait_for(|text| has(text) || text.open == 0).await.is_ok_and(|text| has(&text))
+        })
+    }
+
+    /// The first line of stdout.
+    pub fn first_line(&self) -> String {
+        assert!(self.until_lines(1), "it ended before it wrote a line");
+        let text = self.text.borrow();
+        String::from_utf8_lossy(&text.stdout).lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// Kills it (SIGKILL) and waits until it is gone.
+    pub fn kill(mut self, world: &World) -> Run {
+        let _ = self.child.kill();
+        self.ended(world)
+    }
+
+    /// Waits until it ends by itself.
+    pub fn ended(&mut self, world: &World) -> Run {
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader");
+        }
+        let status = self.child.wait().expect("it ends");
+        let text = self.text.borrow();
+        Run::of(&Output { status, stdout: text.stdout.clone(), stderr: text.stderr.clone() }, world)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a future that waits for other threads only.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}
+
 impl Run {
-    pub fn of(output: Output, world: &World) -> Self {
-        use std::os::unix::process::ExitStatusExt as _;
+    pub fn of(output: impl std::borrow::Borrow<Output>, world: &World) -> Self {
+        let output = output.borrow();
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
         Self {
             code,
+            by_signal: output.status.signal().is_some(),
             stdout: world.plain(&String::from_utf8_lossy(&output.stdout)),
             stderr: world.plain(&String::from_utf8_lossy(&output.stderr)),
         }
@@ -201,7 +346,7 @@ impl Run {
 pub fn far_side(store: Option<&Path>) -> Handle {
     let route = |method: &str, path: &str| {
         Route::new(
-            &format!("{method} {path}"),
+            format!("{method} {path}"),
             method.parse().expect("a method"),
             PathPattern::parse(path).expect("a path"),
         )
@@ -210,6 +355,7 @@ pub fn far_side(store: Option<&Path>) -> Handle {
         route("PUT", "/things/{id}"),
         route("PATCH", "/things/{id}"),
         route("POST", "/posted"),
+        route("POST", "/v2/users"),
         route("POST", "/things"),
     ];
     let options = Options {
