@@ -1,8 +1,15 @@
 //! One file a command; each loads what it needs, calls the engine and reports.
 
 mod apply;
+mod check_connection;
+mod completions;
 mod far_side;
+mod help;
+mod init;
+mod list;
 mod sandbox;
+mod schema;
+mod validate;
 
 use crate::model::{Class, Failure};
 use crate::report::Reporter;
@@ -18,6 +25,13 @@ pub fn run(workplace: &Workplace<'_>, reporter: Reporter) -> Result<Ended, (Fail
         Command::Apply(args) => apply::apply(workplace, args, reporter),
         Command::Retry(args) => apply::retry(workplace, args, reporter),
         Command::Sandbox(args) => sandbox::sandbox(workplace, args, reporter),
+        Command::Init(args) => init::init(workplace, args, reporter),
+        Command::Validate(args) => validate::validate(workplace, args, reporter),
+        Command::CheckConnection(args) => check_connection::check_connection(workplace, args, reporter),
+        Command::List(args) => list::list(workplace, args, reporter),
+        Command::Schema(args) => schema::schema(workplace, args, reporter),
+        Command::Completions(args) => Ok(completions::completions(args, reporter)),
+        Command::Help(args) => help::help(args, reporter),
         _ => Ok(Ended::of(reporter.close(Class::Bug))),
     }
 }
