@@ -193,7 +193,7 @@ impl Session<'_> {
         let Ready { run, values, dropped, counts, resumed, only } = ready;
         tracing::info!(
             pipeline = self.plan.pipeline.name,
-            target = self.start.target,
+            to = self.start.target,
             run = run.id,
             records = run.records,
             resumed,

@@ -1,4 +1,6 @@
 //! The wiring, with the real binary, real sockets and real files. A module per feature a user sees.
 
 mod apply;
+mod project;
+mod validate;
 mod world;

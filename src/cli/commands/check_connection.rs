@@ -49,7 +49,9 @@ pub fn check_connection(
         let connection = match workplace.connection(&project, name) {
             Ok((connection, warnings)) => {
                 reporter.hide(workplace.mask());
-                warnings.iter().for_each(|warning| reporter.diagnostic(warning));
+                for warning in &warnings {
+                    reporter.diagnostic(warning);
+                }
                 connection
             }
             // The only one asked for: its mistakes are the answer.
@@ -76,7 +78,9 @@ pub fn check_connection(
 }
 
 fn refused(name: &str, failure: &Failure, reporter: &mut Reporter) -> Checked {
-    failure.diagnostics.iter().for_each(|diagnostic| reporter.diagnostic(diagnostic));
+    for diagnostic in &failure.diagnostics {
+        reporter.diagnostic(diagnostic);
+    }
     let verdict = failure.diagnostics.first().map_or("cannot be used", |found| found.rule);
     Checked {
         name: name.to_owned(),
@@ -169,7 +173,7 @@ impl Checked {
         let again = if self.name == "in place" { "then try again".to_owned() } else { again };
         let (class, found) = match reply {
             Reply::Lost(lost) => {
-                self.verdict = lost.class.to_owned();
+                lost.class.clone_into(&mut self.verdict);
                 let message = format!("no reply from {}: {}", self.host, lost.message);
                 let (class, help) = match lost.class {
                     "certificate" => (

@@ -4,6 +4,7 @@
 
 mod files;
 
+use std::fmt::Write as _;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -43,9 +44,9 @@ type Done = (String, serde_json::Value);
 fn connector(named: Option<&str>) -> Result<&'static Connector, Failure> {
     let named = named.unwrap_or(CONNECTORS[0].name);
     CONNECTORS.iter().find(|connector| connector.name == named).ok_or_else(|| {
-        let names = CONNECTORS.iter().map(|connector| connector.name);
-        let help = did_you_mean(named, names.clone())
-            .unwrap_or_else(|| format!("there is: {}", names.collect::<Vec<_>>().join(", ")));
+        let known = CONNECTORS.iter().map(|connector| connector.name);
+        let help = did_you_mean(named, known.clone())
+            .unwrap_or_else(|| format!("there is: {}", known.collect::<Vec<_>>().join(", ")));
         Failure::new(
             Class::Usage,
             Diagnostic::error("connector-missing", format!("no connector `{named}` comes with runner"))
@@ -73,19 +74,19 @@ fn make_project(
     let mut words = String::new();
     let place = dir.display().to_string();
     let place = text::line(if place == "." { "this folder" } else { &place }).into_owned();
-    words.push_str(&match made.len() as u64 {
-        0 => format!("nothing was made: all files are in {place} already\n"),
-        n => format!("made {} in {place}:\n{}", text::counted(n, "file", "files"), listed(&made)),
-    });
+    let _ = match made.len() as u64 {
+        0 => writeln!(words, "nothing was made: all files are in {place} already"),
+        n => write!(words, "made {} in {place}:\n{}", text::counted(n, "file", "files"), listed(&made)),
+    };
     if !made.is_empty() && !kept.is_empty() {
-        words.push_str(&format!("kept as they are:\n{}", listed(&kept)));
+        let _ = write!(words, "kept as they are:\n{}", listed(&kept));
     }
     words.push_str("next:\n");
     if dir != Path::new(".") {
-        words.push_str(&format!("  cd {}\n", text::line(&shell_word(&dir.display().to_string()))));
+        let _ = writeln!(words, "  cd {}", text::line(&shell_word(&dir.display().to_string())));
     }
     for command in &next {
-        words.push_str(&format!("  {command}\n"));
+        let _ = writeln!(words, "  {command}");
     }
     let summary =
         json!({ "folder": place, "connector": connector.name, "made": made, "kept": kept, "next": next });
@@ -111,7 +112,7 @@ fn listed(paths: &[String]) -> String {
             }
             names => names.iter().map(|name| format!("{folder}{slash}{name}")).collect::<Vec<_>>().join("  "),
         };
-        out.push_str(&format!("  {line}\n"));
+        let _ = writeln!(out, "  {line}");
     }
     out
 }

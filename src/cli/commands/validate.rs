@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use super::Ended;
 use crate::cli::args::Validate;
 use crate::cli::workplace::{Ask, Workplace};
-use crate::config::{self, CheckedEndpoint, FileCounts, Pipeline};
+use crate::config::{self, CheckedEndpoint, Connection, FileCounts, Pipeline, Reconcile};
 use crate::deliver::Reader;
 use crate::engine::{self, Plan, Wanted, stand_in};
 use crate::model::{Class, Diagnostic, Failure, Problems, Severity};
-use crate::render::{CallTemplate, Context, Known, RequestTemplate, Root, RunValues, Scope};
+use crate::render::{CallTemplate, Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
 use crate::report::{Reporter, text};
 use crate::schema::Schema;
 
@@ -112,11 +112,18 @@ fn finish(
     for finding in sorted(findings.found) {
         reporter.diagnostic(&finding);
     }
-    let mut parts = vec![
-        text::counted(counts.pipelines as u64, "pipeline", "pipelines"),
-        text::counted(counts.endpoints as u64, "endpoint", "endpoints"),
-        text::counted(counts.connectors as u64, "connector", "connectors"),
-    ];
+    let mut parts: Vec<String> = [
+        (counts.pipelines, "pipeline", "pipelines"),
+        (counts.endpoints, "endpoint", "endpoints"),
+        (counts.connectors, "connector", "connectors"),
+    ]
+    .into_iter()
+    .filter(|(n, ..)| *n > 0)
+    .map(|(n, one, many)| text::counted(n as u64, one, many))
+    .collect();
+    if parts.is_empty() {
+        parts.push("runner.yaml".to_owned());
+    }
     if args.data {
         parts.push(text::counted(seen, "record", "records"));
     }
@@ -230,6 +237,9 @@ fn look_at(checked: &CheckedEndpoint) -> Vec<Diagnostic> {
         let scope = Scope::new().allow(Root::Connection, Known::Fields(fields.into()));
         CallTemplate::compile(&check.method, &check.path, &[], connection, &scope, &mut problems);
     }
+    if let Some(reconcile) = &endpoint.reconcile {
+        look_at_reconcile(reconcile, connection, &mut problems);
+    }
     if let Some(named) = &endpoint.response_schema {
         Schema::load(root, &named.value, &named.place, &mut problems);
     }
@@ -239,4 +249,21 @@ fn look_at(checked: &CheckedEndpoint) -> Vec<Diagnostic> {
         found.extend(failure.diagnostics);
     }
     found
+}
+
+/// The look at what became of a request in doubt: its call, and what is read from the reply.
+fn look_at_reconcile(reconcile: &Reconcile, connection: &Connection, problems: &mut Problems) {
+    let settings: Vec<String> = connection.settings.names().map(str::to_owned).collect();
+    let scope = Scope::new()
+        .allow(Root::Record, Known::Any)
+        .allow(Root::Params, Known::Any)
+        .allow(Root::Vars, Known::Any)
+        .allow(Root::Request, Known::Any)
+        .allow(Root::Connection, Known::Fields(settings.into()));
+    CallTemplate::compile(&reconcile.method, &reconcile.path, &reconcile.query, connection, &scope, problems);
+    let scope = scope.allow(Root::Response, Known::Any);
+    let captures = reconcile.captures.iter().map(|(_, template)| template);
+    for template in std::iter::once(&reconcile.applied).chain(&reconcile.not_applied).chain(captures) {
+        Leaf::compile(template, &scope, problems);
+    }
 }

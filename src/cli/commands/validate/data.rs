@@ -221,26 +221,37 @@ impl Groups {
 
     /// One finding for each class.
     fn findings(self, plan: &Plan, total: u64) -> Vec<Diagnostic> {
-        self.classes.into_iter().map(|class| class.finding(plan, total)).collect()
+        let mut found: Vec<Diagnostic> =
+            self.classes.into_iter().map(|class| class.finding(plan, total)).collect();
+        if let Some(last) = found.pop() {
+            found.push(last.note("these records would not be sent; the others would").help(
+                "correct the input, or the mapping in the pipeline; `runner validate --data` looks again",
+            ));
+        }
+        found
     }
 }
 
 impl OfClass {
+    /// Its records, and what they have in common.
     fn finding(mut self, plan: &Plan, total: u64) -> Diagnostic {
         let pipeline = &plan.pipeline;
         let how_many =
             format!("{} of {}", text::number(self.records), text::counted(total, "record", "records"));
         let file = &pipeline.source.file;
         let (does, named) = match self.class.as_str() {
+            "schema" if self.records == 1 => ("breaks", pipeline.schema.as_ref()),
             "schema" => ("break", pipeline.schema.as_ref()),
-            "body-schema" => ("make bodies that break", pipeline.endpoint.body_schema.as_ref()),
+            "body-schema" => ("with a body that breaks", pipeline.endpoint.body_schema.as_ref()),
             _ => ("", None),
         };
         let mut found = match named {
             Some(schema) => Diagnostic::error(RULE, format!("{how_many} of {file} {does} {}", schema.value))
                 .place(&schema.place),
-            None => Diagnostic::error(RULE, format!("{how_many} of {file}: {}", self.class))
-                .at(format!("{} in {}", pipeline.name, pipeline.path)),
+            None => {
+                Diagnostic::error(RULE, format!("{how_many} of {file}{}", words(&self.class, self.records)))
+                    .at(format!("{} in {}", pipeline.name, pipeline.path))
+            }
         };
         found.count = Some(self.records);
         // The most frequent first; equal ones by their first place.
@@ -248,21 +259,21 @@ impl OfClass {
         let shown = self.groups.len().min(MOST_ROWS);
         let rest: u64 = self.groups.iter().skip(shown).map(|group| group.records).sum::<u64>() + self.further;
         self.groups.truncate(shown);
-        let width = |cell: &dyn Fn(&Group) -> String| {
-            self.groups.iter().map(|group| cell(group).chars().count()).max().unwrap_or(0)
-        };
+        let width = |cell: &dyn Fn(&Group) -> usize| self.groups.iter().map(cell).max().unwrap_or(0);
         let count = |group: &Group| text::counted(group.records, "record", "records");
-        let (wide, wide_count) = (width(&|group| group.text.clone()).min(48), width(&count));
+        let pointers = width(&|group| parts(&group.text).0.chars().count());
+        let messages = width(&|group| parts(&group.text).1.chars().count().min(60));
+        let counts = width(&|group| count(group).len());
         for group in &self.groups {
-            let lines = lines(group, file);
-            found.rows.push(format!("{:wide$}  {:wide_count$}  {lines}", group.text, count(group)));
+            let (pointer, message) = parts(&group.text);
+            let gap = if pointers > 0 { "  " } else { "" };
+            let (count, lines) = (count(group), lines(group, file));
+            found.rows.push(format!("{pointer:pointers$}{gap}{message:messages$}  {count:counts$}  {lines}"));
         }
         if rest > 0 {
             found.rows.push(format!("and {} more of other kinds", text::number(rest)));
         }
         found
-            .note("they would not be sent; the other records would")
-            .help("correct the input, or the mapping in the pipeline; `runner validate --data` looks again")
     }
 }
 
@@ -287,6 +298,22 @@ fn kinds(settled: &Settled) -> Vec<String> {
         "duplicate-key" => vec!["another record has the same key and goes first".into()],
         _ => vec![settled.message.clone()],
     }
+}
+
+/// What is wrong with records of a class, behind their number and file.
+fn words(class: &str, records: u64) -> String {
+    match class {
+        "duplicate-key" if records == 1 => " repeats the key of another record".to_owned(),
+        "duplicate-key" => " repeat the key of another record".to_owned(),
+        "key-empty" if records == 1 => " has no key".to_owned(),
+        "key-empty" => " have no key".to_owned(),
+        class => format!(": {class}"),
+    }
+}
+
+/// The pointer and the message of a group's text.
+fn parts(text: &str) -> (&str, &str) {
+    text.split_once("  ").filter(|(pointer, _)| pointer.starts_with('/')).unwrap_or(("", text))
 }
 
 /// `lines 4, 88, …`; the file is named where it is not the only one.
