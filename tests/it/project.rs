@@ -1,5 +1,6 @@
 //! The commands about a project: `init`, `check-connection`, `list`, `schema`, `help`, the log.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -145,7 +146,12 @@ fn the_sandbox_answers_the_check_of_its_connector() {
     world.run("init shop").exits(0);
     let variables = [("FRESHCHAT_SUBDOMAIN", "acme"), ("FRESHCHAT_API_TOKEN", "real-token")];
     let mut sandbox = world.command("sandbox -C shop");
-    let mut sandbox = sandbox.envs(variables).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut sandbox = sandbox
+        .envs(variables)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     let mut url = String::new();
     std::io::BufReader::new(sandbox.stdout.take().unwrap()).read_line(&mut url).unwrap();
     let project = world.read("shop/runner.yaml").replacen(
@@ -179,8 +185,10 @@ fn lists_show_what_there_is_and_what_is_broken() {
     PIPELINE  TARGET   RUN                 ENDED  RECORDS
     p         default  [RUN]  ok     3 delivered
     ");
+    world.write(".runner/default/state/other.db", "no database at all");
     let all = world.run("list --format json").exits(0).json();
-    assert_eq!(all["summary"]["runs"][0]["counts"]["delivered"], 3);
+    assert!(all["summary"]["runs"][0]["problem"].is_string(), "{all}");
+    assert_eq!(all["summary"]["runs"][1]["counts"]["delivered"], 3);
     assert_eq!(all["summary"]["connections"][0]["name"], "local");
     assert_eq!(all["summary"]["pipelines"][0]["valid"], false);
 }
@@ -195,7 +203,8 @@ fn settings_say_where_they_came_from() {
     let run = with(&world, "list settings p --format json --state-dir elsewhere", &variables).exits(0);
     assert!(!run.stdout.contains("s3cret"));
     let json = run.json();
-    let settings = json["summary"]["settings"].as_array().unwrap();
+    let list = |name: &str| json["summary"][name].as_array().unwrap().clone();
+    let settings = [list("settings"), list("delivery")].concat();
     let of = |name: &str| {
         let found = settings.iter().find(|setting| setting["name"] == name).unwrap();
         format!("{} from {}", found["value"].as_str().unwrap(), found["from"].as_str().unwrap())
@@ -205,9 +214,9 @@ fn settings_say_where_they_came_from() {
     assert_eq!(of("progress"), "lines from RUNNER_PROGRESS");
     assert_eq!(of("environment"), "default from built in");
     assert_eq!(of("connections.local.auth"), "*** from API_TOKEN");
-    assert_eq!(of("delivery.timeout"), "7s from runner.yaml:3:34");
-    assert_eq!(of("delivery.retry.first_wait"), "1ms from pipelines/p.yaml:9:34");
-    assert_eq!(of("delivery.retry.attempts"), "4 from built in");
+    assert_eq!(of("timeout"), "7s from runner.yaml:3:34");
+    assert_eq!(of("retry.first_wait"), "1ms from pipelines/p.yaml:9:34");
+    assert_eq!(of("retry.attempts"), "4 from built in");
 }
 
 #[test]
@@ -281,7 +290,6 @@ fn the_log_is_off_until_it_is_asked_for_and_holds_no_secret() {
     assert!(!lines.contains("s3cret"), "{lines}");
     let mut events = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     assert!(events.any(|event| event["message"] == "project read"), "{lines}");
-    use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(world.path("run.jsonl").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     with(&world, "list", &[("RUNNER_LOG", "a=b=c")]).exits(2).says("RUNNER_LOG is not a filter");
 }

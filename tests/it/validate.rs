@@ -152,7 +152,7 @@ fn records_are_checked_and_equal_findings_are_grouped() {
       --> p in pipelines/p.yaml
        | 1 field found, 2 fields expected by the header  1 record  line 10
        = these records would not be sent; the others would
-    help: correct the input, or the mapping in the pipeline; `runner validate --data` looks again
+    help: correct the input or the mapping, then `runner validate --data` again
 
     checked 1 pipeline, 9 records: 3 errors, 5 invalid records
     ");

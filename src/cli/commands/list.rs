@@ -60,20 +60,20 @@ fn lists(workplace: &Workplace<'_>, args: &List) -> Result<Vec<Listed>, Failure>
         Some(Listing::Pipelines) => vec![pipelines(workplace)],
         Some(Listing::Endpoints) => vec![endpoints(workplace, &project)],
         Some(Listing::Connections) => vec![connections(workplace, &project)],
-        Some(Listing::Runs) => vec![runs(workplace, &project, pipeline)?],
-        Some(Listing::Settings) => vec![settings::settings(workplace, &project, pipeline)?],
+        Some(Listing::Runs) => vec![runs(workplace, &project, pipeline)],
+        Some(Listing::Settings) => settings::settings(workplace, &project, pipeline)?,
         None => vec![
             pipelines(workplace),
             endpoints(workplace, &project),
             connections(workplace, &project),
-            runs(workplace, &project, pipeline)?,
+            runs(workplace, &project, pipeline),
         ],
     })
 }
 
 fn pipelines(workplace: &Workplace<'_>) -> Listed {
     let checked = workplace.with_inputs(Ask::default(), |inputs| config::check_all(&[], inputs));
-    let mut table = Table::new(["pipeline", "endpoint", "connection", "about"]);
+    let mut table = Table::new(["pipeline", "endpoint", "connection", "about"]).or_leave_out(20);
     let mut values = Vec::new();
     for (path, problems) in &checked.files {
         let shown = workplace.shown(path);
@@ -108,7 +108,7 @@ fn pipelines(workplace: &Workplace<'_>) -> Listed {
 }
 
 fn endpoints(workplace: &Workplace<'_>, project: &Project) -> Listed {
-    let mut table = Table::new(["endpoint", "call", "title"]);
+    let mut table = Table::new(["endpoint", "call"]);
     let mut values = Vec::new();
     for info in &project.endpoints {
         let found = workplace
@@ -118,8 +118,7 @@ fn endpoints(workplace: &Workplace<'_>, project: &Project) -> Listed {
         let call = found
             .as_ref()
             .map(|endpoint| format!("{} {}", endpoint.method.value, shortened(&endpoint.path.value)));
-        let title = info.title.as_deref().unwrap_or_default();
-        table.row([&info.name, call.as_deref().unwrap_or("has mistakes"), title]);
+        table.row([&info.name, call.as_deref().unwrap_or("has mistakes: `runner validate` shows them")]);
         values.push(json!({
             "name": info.name,
             "title": info.title,
@@ -163,7 +162,7 @@ fn connections(workplace: &Workplace<'_>, project: &Project) -> Listed {
 
 /// The kept runs of all targets. Their state alone is read, so that runs of a pipeline that was
 /// renamed or has mistakes are listed as well.
-fn runs(workplace: &Workplace<'_>, project: &Project, only: Option<&Path>) -> Result<Listed, Failure> {
+fn runs(workplace: &Workplace<'_>, project: &Project, only: Option<&Path>) -> Listed {
     let only = only.map(|named| name_of(workplace, named));
     let mut table = Table::new(["pipeline", "target", "run", "ended", "records"]);
     let mut values = Vec::new();
@@ -174,16 +173,28 @@ fn runs(workplace: &Workplace<'_>, project: &Project, only: Option<&Path>) -> Re
                 continue;
             }
             let folder = Folder::new(&project.state_dir, &target, name);
-            let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { continue };
-            for run in checkpoint.runs()? {
-                let counts = checkpoint.counts(&run)?;
-                let ended = ended(&run);
-                table.row([name, &target, &run.id, ended, &counts_in_words(&counts)]);
-                values.push(run_json(name, &target, &run, &counts));
+            match runs_of(&folder) {
+                Ok(runs) => {
+                    for (run, counts) in runs {
+                        table.row([name, &target, &run.id, ended(&run), &counts_in_words(&counts)]);
+                        values.push(run_json(name, &target, &run, &counts));
+                    }
+                }
+                // One damaged checkpoint hides no other.
+                Err(failure) => {
+                    let why = failure.diagnostics.first().map_or("cannot be read", |found| &found.message);
+                    table.row([name, &target, "-", "-", why]);
+                    values.push(json!({ "pipeline": name, "target": target, "problem": why }));
+                }
             }
         }
     }
-    Ok(Listed { name: "runs", table, nothing: "there are no runs yet", values })
+    Listed { name: "runs", table, nothing: "there are no runs yet", values }
+}
+
+fn runs_of(folder: &Folder) -> Result<Vec<(RunRow, Counts)>, Failure> {
+    let Some(checkpoint) = Checkpoint::open_to_read(folder)? else { return Ok(Vec::new()) };
+    checkpoint.runs()?.into_iter().map(|run| checkpoint.counts(&run).map(|counts| (run, counts))).collect()
 }
 
 /// The name of a pipeline that was named by its file or by itself.

@@ -5,6 +5,7 @@
 //! class `records_failed`.
 
 mod data;
+mod groups;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ pub fn validate(
     if counts == FileCounts::default() && findings.found.is_empty() {
         return Err((nothing(&args.paths), reporter));
     }
-    finish(args, counts, findings, records, reporter)
+    Ok(finish(args, counts, findings, records, reporter))
 }
 
 fn finish(
@@ -90,7 +91,7 @@ fn finish(
     mut findings: Findings,
     records: Vec<data::Looked>,
     mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+) -> Ended {
     let (mut seen, mut bad) = (0, 0);
     let mut by_pipeline = Vec::new();
     for looked in records {
@@ -154,7 +155,7 @@ fn finish(
     }
     let class = reporter.answer(class, code, "", summary);
     let code = (args.exit_zero && class != Class::Io).then_some(0);
-    Ok(Ended { code, ..Ended::of(class) })
+    Ended { code, ..Ended::of(class) }
 }
 
 /// Warnings, then errors, each by file and line: what matters most stands next to the prompt.
@@ -164,7 +165,7 @@ fn sorted(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
         problems.push(finding);
     }
     let mut sorted = problems.into_sorted();
-    sorted.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.rule == data::RULE));
+    sorted.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.rule == groups::RULE));
     sorted
 }
 

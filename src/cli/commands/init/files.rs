@@ -65,6 +65,7 @@ mod tests {
     #[test]
     fn every_template_and_all_that_it_names_is_embedded() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let is_yaml = |path: &str| std::path::Path::new(path).extension().is_some_and(|end| end == "yaml");
         for connector in &CONNECTORS {
             let files = of(connector);
             let has = |path: &str| files.iter().any(|(known, _)| known == path);
@@ -73,7 +74,7 @@ mod tests {
                 let path = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
                 assert!(has(&path), "{path} is not embedded");
             }
-            for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".yaml")) {
+            for (path, text) in files.iter().filter(|(path, _)| is_yaml(path)) {
                 for line in text.lines().filter(|line| line.contains("schema: schemas/")) {
                     let named = line.split(": ").nth(1).unwrap().trim();
                     assert!(has(named), "{path} names {named}, which is not embedded");

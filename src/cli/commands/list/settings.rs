@@ -21,25 +21,30 @@ pub fn settings(
     workplace: &Workplace<'_>,
     project: &Project,
     pipeline: Option<&Path>,
-) -> Result<Listed, Failure> {
+) -> Result<Vec<Listed>, Failure> {
     let mut all = of_command_line(workplace, project);
     for name in &project.connections {
         all.extend(of_connection(workplace, project, name));
     }
+    let mut lists = vec![listed("settings", "setting", &all)];
     if let Some(named) = pipeline {
         let (pipeline, _) = workplace.pipeline(named, Ask::default())?;
         let places = workplace.with_inputs(Ask::default(), |inputs| {
             config::delivery_places(&named.to_string_lossy(), inputs)
         })?;
-        all.extend(of_delivery(&pipeline, &places));
+        lists.push(listed("delivery", "delivery", &of_delivery(&pipeline, &places)));
     }
-    let mut table = Table::new(["setting", "value", "from"]);
+    Ok(lists)
+}
+
+fn listed(name: &'static str, heading: &str, all: &[Setting]) -> Listed {
+    let mut table = Table::new([heading, "value", "from"]).cut(1);
     let mut values = Vec::new();
-    for (name, value, from) in &all {
+    for (name, value, from) in all {
         table.row([name, value, from]);
         values.push(json!({ "name": name, "value": value, "from": from }));
     }
-    Ok(Listed { name: "settings", table, nothing: "there are no settings", values })
+    Listed { name, table, nothing: "there are no settings", values }
 }
 
 fn of_command_line(workplace: &Workplace<'_>, project: &Project) -> Vec<Setting> {
@@ -149,7 +154,7 @@ fn of_delivery(pipeline: &Pipeline, places: &[(String, Place)]) -> Vec<Setting> 
             None if key == "in_doubt" => "the endpoint's idempotency".to_owned(),
             None => "built in".to_owned(),
         };
-        (format!("delivery.{key}"), value, from)
+        (key.to_owned(), value, from)
     };
     rows.into_iter().map(row).collect()
 }
