@@ -166,7 +166,7 @@ pub(super) fn resolve(
         auth,
         headers,
         secrets: settings.secrets(),
-        credentials_from: credentials_from(raw_auth.as_ref(), raw),
+        secrets_from: settings.secrets_from,
         unset: settings.unset,
         tls,
         proxy,
@@ -220,27 +220,6 @@ fn auth(raw: Option<&RawAuth>, settings: &Settings, problems: &mut Problems) -> 
             Auth::None
         }
     }
-}
-
-/// The variables and files behind the settings that `auth` names.
-fn credentials_from(auth: Option<&RawAuth>, raw: &RawConnection) -> Vec<String> {
-    let Some(RawAuth::Kinds(kinds)) = auth else { return Vec::new() };
-    let basic = kinds.basic.as_ref();
-    let named = [
-        kinds.bearer.as_ref(),
-        basic.and_then(|basic| basic.user.0.as_ref()),
-        basic.and_then(|basic| basic.password.0.as_ref()),
-        kinds.api_key.as_ref().and_then(|key| key.value.0.as_ref()),
-    ];
-    let source = |name: &Placed<String>| {
-        let (_, setting) = raw.settings.iter().find(|(known, _)| known.value == name.value)?;
-        match setting {
-            RawSetting::Env(env) => Some(env.env.value.clone()),
-            RawSetting::File(file) => Some(file.file.value.clone()),
-            RawSetting::Literal(..) => None,
-        }
-    };
-    named.into_iter().flatten().filter_map(source).collect()
 }
 
 /// The value of the setting that `auth` names.

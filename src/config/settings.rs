@@ -30,6 +30,8 @@ pub(super) enum Slot {
 pub(super) struct Settings {
     slots: Vec<(String, Slot)>,
     pub(super) unset: Vec<Unset>,
+    /// The variables and files that secrets came from.
+    pub(super) secrets_from: Vec<String>,
 }
 
 /// A text after substitution.
@@ -144,13 +146,14 @@ pub(super) fn resolve(
     problems: &mut Problems,
 ) -> Settings {
     let mut settings = Settings::default();
-    let mut taker = Taker { connection: name, env, files, unset: Vec::new() };
+    let mut taker = Taker { connection: name, env, files, unset: Vec::new(), secrets_from: Vec::new() };
     let Some((folder, connector)) = connector else {
         for (key, given) in &raw.settings {
             let slot = taker.take(key, given, None, problems);
             settings.slots.push((key.value.clone(), slot));
         }
         settings.unset = taker.unset;
+        settings.secrets_from = taker.secrets_from;
         return settings;
     };
     let declared = &connector.settings.0;
@@ -226,6 +229,7 @@ pub(super) fn resolve(
         settings.slots.push((key.value.clone(), slot));
     }
     settings.unset = taker.unset;
+    settings.secrets_from = taker.secrets_from;
     settings
 }
 
@@ -234,6 +238,7 @@ struct Taker<'a> {
     env: &'a Environment<'a>,
     files: &'a Files,
     unset: Vec<Unset>,
+    secrets_from: Vec<String>,
 }
 
 impl Taker<'_> {
@@ -290,6 +295,7 @@ impl Taker<'_> {
                     problems.push(unfitting_pattern(key, &from.place));
                     return Slot::Nothing;
                 }
+                self.secrets_from.push(from.value.clone());
                 Slot::Secret(Secret::new(text))
             }
             Found::Value(text) => {

@@ -252,8 +252,8 @@ pub struct Connection {
     pub unset: Vec<Unset>,
     /// All secrets that were read, for masking.
     pub secrets: Vec<Secret>,
-    /// The variables and files that the credentials come from, for messages.
-    pub credentials_from: Vec<String>,
+    /// The variables and files that they came from.
+    pub secrets_from: Vec<String>,
     /// `tls:`
     pub tls: Tls,
     /// `proxy:` URL, when the connection says one.

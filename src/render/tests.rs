@@ -392,7 +392,7 @@ fn connection(base_url: &str) -> Connection {
         headers: Vec::new(),
         unset: Vec::new(),
         secrets: Vec::new(),
-        credentials_from: Vec::new(),
+        secrets_from: Vec::new(),
         tls: Tls::default(),
         proxy: None,
         allow_plain_http: false,

@@ -213,7 +213,7 @@ fn settings_say_where_they_came_from() {
     assert_eq!(of("format"), "json from --format");
     assert_eq!(of("progress"), "lines from RUNNER_PROGRESS");
     assert_eq!(of("environment"), "default from built in");
-    assert_eq!(of("connections.local.auth"), "*** from API_TOKEN");
+    assert_eq!(of("connections.local.secret"), "*** from API_TOKEN");
     assert_eq!(of("timeout"), "7s from runner.yaml:3:34");
     assert_eq!(of("retry.first_wait"), "1ms from pipelines/p.yaml:9:34");
     assert_eq!(of("retry.attempts"), "4 from built in");

@@ -223,7 +223,7 @@ impl Checked {
 
 fn refused_credentials(answered: &str, connection: &Connection, again: &str) -> Diagnostic {
     let found = Diagnostic::error("credentials-refused", answered);
-    match connection.credentials_from.as_slice() {
+    match connection.secrets_from.as_slice() {
         [] => found.help("the connection sends no credentials that come from a variable or file"),
         from => {
             let from = from.join(" and ");

@@ -111,9 +111,8 @@ fn of_connection(workplace: &Workplace<'_>, project: &Project, name: &str) -> Ve
         return vec![(named("-"), "has mistakes".into(), "runner.yaml".into())];
     };
     let mut all = vec![(named("base_url"), connection.base_url.clone(), "runner.yaml".into())];
-    let unset = |name: &String| connection.unset.iter().any(|unset| unset.from == *name);
-    for from in connection.credentials_from.iter().filter(|from| !unset(from)) {
-        all.push((named("auth"), "***".into(), from.clone()));
+    for from in &connection.secrets_from {
+        all.push((named("secret"), "***".into(), from.clone()));
     }
     for unset in &connection.unset {
         all.push((named(&unset.setting), "not set".into(), unset.from.clone()));
