@@ -91,11 +91,11 @@ fn read(plan: &Plan, looked: &mut Looked, groups: &mut Groups) -> Result<(), Fai
     while let Some(record) = source.next() {
         let record = record?;
         looked.records += 1;
-        let drop = drop_of(&found.dropped, record.ordinal).map(survey::Drop::outcome);
+        let drop = drop_of(&found.dropped, record.ordinal);
         let place = record.place.clone();
         let settled = match (one(&plan.preparer, record, &run), drop) {
             (Some(outcome), _) => outcome,
-            (None, Some((state, class, message))) => Settled { state, class: class.into(), message },
+            (None, Some(drop)) => repeated(drop),
             (None, None) => continue,
         };
         if settled.state == State::Skipped {
@@ -106,6 +106,13 @@ fn read(plan: &Plan, looked: &mut Looked, groups: &mut Groups) -> Result<(), Fai
         }
     }
     Ok(())
+}
+
+/// What becomes of a record whose key another one has; earlier runs are not asked here.
+fn repeated(drop: survey::Drop) -> Settled {
+    let refused = matches!(drop, survey::Drop::Duplicate(_));
+    let state = if refused { State::Invalid } else { State::Skipped };
+    Settled { state, class: "duplicate-key".to_owned(), message: String::new() }
 }
 
 /// `None` for a record that would be sent.
