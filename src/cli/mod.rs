@@ -11,6 +11,8 @@ mod values;
 pub use values::{Rate, Setting};
 
 mod commands;
+mod logs;
+mod table;
 mod workplace;
 
 use std::ffi::OsString;
@@ -29,6 +31,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(unread) => return unread.show(),
     };
     let settings = cli.settings();
+    if let Err(failure) = logs::start(&settings.logs) {
+        return failure::show(&failure, &settings, crate::model::Mask::default());
+    }
     let workplace = match workplace::Workplace::new(&cli) {
         Ok(workplace) => workplace,
         Err(failure) => return failure::show(&failure, &settings, crate::model::Mask::default()),

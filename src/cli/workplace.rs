@@ -153,5 +153,6 @@ impl<'a> Workplace<'a> {
 
     fn remember(&self, connection: &config::Connection) {
         self.secrets.borrow_mut().extend(connection.secrets.iter().cloned());
+        super::logs::hide(self.mask());
     }
 }

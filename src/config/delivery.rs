@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::raw::{FromNode, raw, words};
 use super::read::Node;
 use super::values::{Count, Lanes, Percent, Rate, Size, Span, Tries, Window};
-use super::{Delivery, Durability, Endpoint, Idempotency, InDoubt, Limits, Mode, OnFailure, Retry, StopWhen};
+use super::{
+    Connection, Delivery, Durability, Endpoint, Idempotency, InDoubt, Limits, Mode, OnFailure, Retry,
+    StopWhen,
+};
 use crate::model::{Diagnostic, Place, Placed, Problems};
 
 raw! {
@@ -147,6 +150,15 @@ pub(super) fn read(
     };
     // Every mistake in here was noted where its own file was read.
     RawDelivery::read(&node, "delivery", &mut Problems::new())
+}
+
+impl Delivery {
+    /// What holds where no pipeline says anything: for a single call.
+    #[must_use]
+    pub fn of(connection: &Connection) -> Self {
+        let (nothing, mut problems) = (DeliveryOverrides::default(), Problems::new());
+        resolve(None, None, &connection.limits, nothing, &connection.place, &mut problems)
+    }
 }
 
 /// Makes the delivery rules, or notes what is wrong.

@@ -26,6 +26,15 @@ pub fn load_pipeline(path_or_name: &str, inputs: &Inputs<'_>) -> Result<(Pipelin
     match pipeline {
         Some(mut pipeline) if !loader.problems.has_errors() => {
             pipeline.files = loader.files.texts();
+            tracing::debug!(
+                pipeline = pipeline.name,
+                file = pipeline.path,
+                files = pipeline.files.len(),
+                environment = pipeline.environment,
+                connection = pipeline.connection.name,
+                unset = pipeline.connection.unset.len(),
+                "pipeline read"
+            );
             Ok((pipeline, loader.problems))
         }
         _ => Err(Failure::config(loader.problems)),
@@ -34,11 +43,52 @@ pub fn load_pipeline(path_or_name: &str, inputs: &Inputs<'_>) -> Result<(Pipelin
 
 /// Reads `runner.yaml` and lists what lies beside it.
 pub fn load_project(inputs: &Inputs<'_>) -> Result<Project, Failure> {
-    let loader = Loader::open(find_root(inputs.cwd)?, inputs);
+    let mut loader = Loader::open(find_root(inputs.cwd)?, inputs);
     if loader.problems.has_errors() {
         return Err(Failure::config(loader.problems));
     }
+    loader.project.list();
+    let Project { root, environment, connections, pipelines, endpoints, .. } = &loader.project;
+    tracing::debug!(
+        root = %root.display(),
+        environment,
+        connections = connections.len(),
+        pipelines = pipelines.len(),
+        endpoints = endpoints.len(),
+        "project read"
+    );
     Ok(loader.project)
+}
+
+/// Where each key of a pipeline's `delivery` was written, such as `retry.attempts`: in the pipeline
+/// or among the defaults of `runner.yaml`. For lists; what is wrong in there is said elsewhere.
+pub fn delivery_places(path_or_name: &str, inputs: &Inputs<'_>) -> Result<Vec<(String, Place)>, Failure> {
+    let (root, path) = find_pipeline(path_or_name, inputs.cwd)?;
+    let mut loader = Loader::open(root, inputs);
+    let node = loader.files.yaml(&path, &mut loader.problems);
+    let own = node.as_ref().and_then(|node| node.get("delivery")).cloned();
+    let merged = match (loader.project.delivery, own) {
+        (Some(defaults), Some(own)) => Some(defaults.merged(&own)),
+        (one, other) => one.or(other),
+    };
+    let mut found = Vec::new();
+    if let Some(merged) = merged {
+        leaves(&merged, "", &mut found);
+    }
+    Ok(found)
+}
+
+/// The leaves of a mapping by dotted name, and where their values stand.
+fn leaves(node: &Node, name: &str, found: &mut Vec<(String, Place)>) {
+    match &node.kind {
+        Kind::Map(entries) => {
+            for (key, value) in entries {
+                let dot = if name.is_empty() { "" } else { "." };
+                leaves(value, &format!("{name}{dot}{}", key.value), found);
+            }
+        }
+        _ => found.push((name.to_owned(), node.place.clone())),
+    }
 }
 
 /// Reads a template by its name, with the connector of its folder around it.
@@ -69,9 +119,47 @@ pub fn load_connection(
     finish(connection, loader.problems)
 }
 
+/// What a look at many files found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is wrong with each file of ours, by its absolute path; good files are there as well.
+    pub files: Vec<(PathBuf, Problems)>,
+    /// Pipelines that have all their parts, with other mistakes or without.
+    pub pipelines: Vec<Pipeline>,
+    /// Endpoints likewise, with a connection that could use them.
+    pub endpoints: Vec<CheckedEndpoint>,
+    /// How many files were pipelines, endpoints and connectors.
+    pub counts: FileCounts,
+}
+
+/// An endpoint that was looked at without a pipeline.
+#[derive(Debug)]
+pub struct CheckedEndpoint {
+    /// The project's root.
+    pub root: PathBuf,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// A connection of its connector.
+    pub connection: Connection,
+}
+
+/// Files by their kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileCounts {
+    /// Below `pipelines/`.
+    pub pipelines: usize,
+    /// Below `templates/`.
+    pub endpoints: usize,
+    /// The `connector.yaml` among them.
+    pub connectors: usize,
+    /// `runner.yaml`
+    pub projects: usize,
+}
+
 /// Checks every file of ours below the paths (the project without any), and what they refer to.
 /// Needs no secret and no value of a variable.
-pub fn check_all(paths: &[PathBuf], inputs: &Inputs<'_>) -> Vec<(PathBuf, Problems)> {
+pub fn check_all(paths: &[PathBuf], inputs: &Inputs<'_>) -> Checked {
+    let mut checked = Checked::default();
     let mut found: BTreeMap<PathBuf, Problems> = BTreeMap::new();
     let here = [inputs.cwd.to_path_buf()];
     let mut roots = Vec::new();
@@ -102,7 +190,7 @@ pub fn check_all(paths: &[PathBuf], inputs: &Inputs<'_>) -> Vec<(PathBuf, Proble
             continue;
         };
         let mut loader = Loader::open(root.clone(), inputs);
-        if !loader.check(&path) {
+        if !loader.check(&path, &mut checked) {
             continue;
         }
         // What a file refers to is reported with the file in which it stands, once.
@@ -113,15 +201,13 @@ pub fn check_all(paths: &[PathBuf], inputs: &Inputs<'_>) -> Vec<(PathBuf, Proble
                 None => root.join("runner.yaml"),
             };
             let problems = found.entry(home).or_default();
-            let same = |known: &Diagnostic| {
-                known.rule == finding.rule && known.message == finding.message && known.place == finding.place
-            };
-            if !problems.all().iter().any(same) {
+            if !problems.all().iter().any(|known| known.is_same(&finding)) {
                 problems.push(finding);
             }
         }
     }
-    found.into_iter().collect()
+    checked.files = found.into_iter().collect();
+    checked
 }
 
 fn finish<T>(value: Option<T>, problems: Problems) -> Result<(T, Problems), Failure> {
@@ -136,8 +222,8 @@ fn command_line(text: &str) -> std::sync::Arc<SourceText> {
     std::sync::Arc::new(SourceText { path: "command line".into(), text: text.to_owned() })
 }
 
-/// A pipeline by its path, or by its name below `pipelines/`.
-fn find_pipeline(path_or_name: &str, cwd: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+/// A pipeline by its path, or by its name below `pipelines/`: the root and the file.
+pub fn find_pipeline(path_or_name: &str, cwd: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let direct = cwd.join(path_or_name);
     if direct.is_file() {
         let full = direct.canonicalize().unwrap_or(direct);
@@ -354,34 +440,55 @@ impl<'a> Loader<'a> {
     }
 
     /// Checks one file by what it is; false when it is none of ours.
-    fn check(&mut self, path: &Path) -> bool {
+    fn check(&mut self, path: &Path, checked: &mut Checked) -> bool {
         let shown = self.files.shown(path);
         let parts: Vec<&str> = shown.split('/').collect();
         match parts.as_slice() {
             ["runner.yaml"] => {
-                for name in self.project.connections.clone() {
-                    let place = self.project.raw_connections.iter().find(|(known, _)| known.value == name);
-                    let Some(place) = place.map(|(known, _)| known.place.clone()) else { continue };
-                    self.named_connection(&Placed::new(name, place));
+                checked.counts.projects += 1;
+                for (name, _) in self.project.raw_connections.clone() {
+                    self.named_connection(&name);
                 }
             }
             ["templates", folder, "connector.yaml"] => {
+                checked.counts.connectors += 1;
                 let place = Place::start_of(command_line(&shown));
                 self.connector(&Placed::new((*folder).to_owned(), place));
             }
-            ["templates", _, file] if is_yaml(file) => {
+            ["templates", folder, file] if is_yaml(file) => {
+                checked.counts.endpoints += 1;
                 let name = shown.strip_prefix("templates/").unwrap_or(&shown);
                 let name = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned();
                 let place = Place::start_of(command_line(&shown));
-                self.template(&Placed::new(name, place), None);
+                let user = self.a_connection_of(folder);
+                let endpoint = self.template(
+                    &Placed::new(name, place),
+                    user.as_ref().and_then(|(_, connector)| connector.as_ref()).map(|(_, raw)| raw),
+                );
+                if let (Some(endpoint), Some((connection, _))) = (endpoint, user) {
+                    let root = self.project.root.clone();
+                    checked.endpoints.push(CheckedEndpoint { root, endpoint, connection });
+                }
             }
             ["pipelines", "tests", ..] => return false,
             ["pipelines", .., file] if is_yaml(file) => {
-                self.pipeline(path, Missing::Accepted);
+                checked.counts.pipelines += 1;
+                checked.pipelines.extend(self.pipeline(path, Missing::Accepted));
             }
             _ => return false,
         }
         true
+    }
+
+    /// A connection of a connector, to look at its endpoints; mistakes in it are said where it is
+    /// checked itself.
+    fn a_connection_of(&mut self, folder: &str) -> Option<(Connection, Option<(String, RawConnector)>)> {
+        let of = |raw: &RawConnection| raw.own.connector.as_ref().is_some_and(|name| name.value == folder);
+        let (name, _) = self.project.raw_connections.iter().find(|(_, raw)| of(raw)).cloned()?;
+        let problems = std::mem::take(&mut self.problems);
+        let made = self.named_connection(&name);
+        self.problems = problems;
+        made
     }
 }
 

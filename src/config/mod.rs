@@ -31,7 +31,10 @@ mod values;
 pub use credential::{Carrier, Credential, CredentialPart};
 pub use delivery::DeliveryOverrides;
 pub use env::EnvFile;
-pub use load::{check_all, load_connection, load_endpoint, load_pipeline, load_project};
+pub use load::{
+    Checked, CheckedEndpoint, FileCounts, check_all, delivery_places, find_pipeline, load_connection,
+    load_endpoint, load_pipeline, load_project,
+};
 pub use project::{EndpointInfo, Inputs, Project};
 pub use published::{KINDS, published_schema};
 pub use types::*;

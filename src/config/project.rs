@@ -126,6 +126,16 @@ pub struct Project {
     pub(super) delivery: Option<Node>,
 }
 
+impl Project {
+    /// Lists what lies beside `runner.yaml`. Apart, because most loads need no list, and a list
+    /// reads the title of every template.
+    pub(super) fn list(&mut self) {
+        let shown = |path: &PathBuf| path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into();
+        self.pipelines = pipelines(&self.root).iter().map(shown).collect();
+        self.endpoints = endpoints(&self.root);
+    }
+}
+
 /// The nearest folder upwards that has a `runner.yaml`.
 pub(super) fn find_root(from: &Path) -> Result<PathBuf, Failure> {
     let start = from.canonicalize().unwrap_or_else(|_| from.to_path_buf());
@@ -222,8 +232,8 @@ pub(super) fn read(files: &mut Files, inputs: &Inputs<'_>, problems: &mut Proble
         },
         connections: raw_connections.iter().map(|(name, _)| name.value.clone()).collect(),
         environments,
-        pipelines: pipelines(&root).iter().map(|path| files.shown(path)).collect(),
-        endpoints: endpoints(&root),
+        pipelines: Vec::new(),
+        endpoints: Vec::new(),
         raw_connections,
         delivery,
         root,

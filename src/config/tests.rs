@@ -570,6 +570,7 @@ fn check_all_looks_at_every_file_and_needs_no_secret() {
     let all = world.with(|inputs| check_all(&[], inputs));
     let root = world.folder.path().canonicalize().unwrap();
     let shown: Vec<String> = all
+        .files
         .iter()
         .map(|(path, problems)| {
             format!("{}: {}", path.strip_prefix(&root).unwrap().display(), show(problems.all()).trim())
@@ -586,8 +587,9 @@ fn check_all_looks_at_every_file_and_needs_no_secret() {
     templates/freshchat/update-user.yaml:
     "###);
     let one = world.with(|inputs| check_all(&[PathBuf::from("pipelines/sync-users.yaml")], inputs));
-    assert_eq!(one.len(), 1);
-    assert!(one[0].1.all().is_empty());
+    assert_eq!(one.files.len(), 1);
+    assert!(one.files[0].1.all().is_empty());
+    assert_eq!(one.pipelines.len(), 1);
 }
 
 #[test]

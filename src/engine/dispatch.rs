@@ -715,6 +715,7 @@ impl Loop<'_> {
     /// Remembers the first reason to stop; later ones change nothing.
     fn stop(&mut self, stopped: Stopped) {
         if self.stopped.is_none() {
+            tracing::info!(class = stopped.class.name(), why = stopped.why, "stop asked");
             self.stopped = Some(stopped);
         }
     }

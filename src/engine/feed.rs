@@ -66,7 +66,11 @@ impl Feed {
             if waited < TOO_SHORT {
                 size = (size * 2).min(MOST_RECORDS.max(self.block));
             }
-            if !self.lease(&block) || blocks.blocking_send(Ok(block)).is_err() {
+            if !self.lease(&block) {
+                return;
+            }
+            tracing::debug!(below = block.mark.ordinal, records = block.items.len(), "lease granted");
+            if blocks.blocking_send(Ok(block)).is_err() {
                 return;
             }
         }

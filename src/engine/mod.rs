@@ -209,6 +209,15 @@ impl Session<'_> {
     fn run(mut self, observer: &mut dyn Observer) -> Result<Report, Failure> {
         let Some(ready) = self.decide(observer)? else { return self.nothing_to_do() };
         let Ready { run, values, dropped, counts, resumed, only } = ready;
+        tracing::info!(
+            pipeline = self.plan.pipeline.name,
+            to = self.start.target,
+            run = run.id,
+            records = run.records,
+            resumed,
+            settled = counts.settled(),
+            "run decided"
+        );
         self.narrow.only = only;
         let recovered = recover::recover(
             &self.plan,

@@ -51,7 +51,10 @@ pub struct Wanted {
 pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
-    let columns =
+    let columns = if wanted.input_may_be_missing && wanted.spool.is_none() && pipeline.source.file == "-" {
+        // Nobody asked for standard input to be read.
+        None
+    } else {
         match source::open(&pipeline.source, &pipeline.root, wanted.spool.as_deref()) {
             Ok(opened) => {
                 warnings.extend_from_slice(opened.warnings());
@@ -65,7 +68,8 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
                 None
             }
             Err(failure) => return Err(failure),
-        };
+        }
+    };
     let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &mut problems);
     match plan {
         Some((preparer, reader)) if !problems.has_errors() => {
@@ -80,7 +84,10 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
                 spool: wanted.spool.clone(),
             })
         }
-        _ => Err(Failure::config(problems)),
+        _ => {
+            warnings.extend(problems.into_sorted());
+            Err(Failure { class: Class::Config, diagnostics: warnings })
+        }
     }
 }
 

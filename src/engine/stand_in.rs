@@ -55,10 +55,11 @@ pub fn rules(
 ) -> Result<Rules, Failure> {
     let mut problems = Problems::new();
     let base = base_path(&connection.base_url);
-    let routes = endpoints
+    let mut routes: Vec<Route> = endpoints
         .iter()
         .filter_map(|endpoint| route(endpoint, &base, connection, root, &mut problems))
         .collect();
+    routes.extend(check_route(connection, endpoints, &base, &mut problems));
     let mut rules = Rules::new(routes);
     rules.auth = credentials(connection);
     rules.secrets = secret_names(connection);
@@ -68,6 +69,34 @@ pub fn rules(
         rules.error = error;
     }
     if problems.has_errors() { Err(Failure::config(problems)) } else { Ok(rules) }
+}
+
+/// The call of `check-connection`, unless an endpoint is the same call: it is answered with 200.
+fn check_route(
+    connection: &Connection,
+    endpoints: &[Endpoint],
+    base: &str,
+    problems: &mut Problems,
+) -> Option<Route> {
+    let check = connection.check.as_ref()?;
+    let path = named_segments(&check.path.value);
+    let same = |endpoint: &Endpoint| {
+        endpoint.method.value == check.method && named_segments(&endpoint.path.value) == path
+    };
+    if endpoints.iter().any(same) {
+        return None;
+    }
+    match PathPattern::parse(&format!("{base}{path}")) {
+        Ok(pattern) => {
+            let mut route = Route::new("check", check.method.clone(), pattern);
+            route.reply = Some(Box::new(|_, _| ScriptedReply::json(200, &serde_json::json!({}))));
+            Some(route)
+        }
+        Err(message) => {
+            problems.at("sandbox-path", &check.path.place, message);
+            None
+        }
+    }
 }
 
 fn route(

@@ -109,6 +109,12 @@ impl Diagnostic {
         self
     }
 
+    /// Whether it says the same about the same place.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.rule == other.rule && self.message == other.message && self.place == other.place
+    }
+
     /// Says at which JSON pointer it was met.
     #[must_use]
     pub fn pointer(mut self, pointer: impl Into<String>) -> Self {

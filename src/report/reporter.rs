@@ -75,6 +75,13 @@ impl Reporter {
         }
     }
 
+    /// The last line for people of a command without a run, which even `-q` shows.
+    pub fn conclude(&mut self, words: &str) {
+        let before = if self.separator == Separator::EmptyLine { "\n" } else { "" };
+        let line = format!("{before}{}\n", text::line(&self.mask.apply(words)));
+        self.for_eyes(&line);
+    }
+
     /// A line of the answer that is needed before the command ends, such as an address that was
     /// bound: on stdout for people and scripts, on stderr where stdout is one JSON object.
     pub fn announce(&mut self, line: &str) {

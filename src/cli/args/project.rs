@@ -52,6 +52,9 @@ pub struct List {
     /// What to list; a short view of all without it
     #[arg(value_name = "WHAT")]
     pub what: Option<Listing>,
+    /// Pipeline whose settings or runs are listed, by file or name
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: Option<PathBuf>,
 }
 
 /// What `list` lists.
@@ -93,7 +96,7 @@ pub struct Sandbox {
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct Schema {
-    /// Kind of file
+    /// Kind of file; prints its schema
     #[arg(value_name = "KIND", required_unless_present = "all", conflicts_with = "all")]
     pub kind: Option<SchemaKind>,
     /// Write the schemas of all kinds
@@ -108,7 +111,8 @@ pub struct Schema {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SchemaKind {
     /// runner.yaml
-    Project,
+    #[value(alias = "project")]
+    Runner,
     /// connector.yaml
     Connector,
     /// Endpoint templates

@@ -1,16 +1,23 @@
 //! One file a command; each loads what it needs, calls the engine and reports.
 
 mod apply;
+mod check_connection;
+mod completions;
 mod far_side;
+mod help;
+mod init;
+mod list;
 mod plan;
 mod preview;
 mod request;
 mod resolve;
 mod sandbox;
+mod schema;
 mod status;
 mod try_one;
+mod validate;
 
-use crate::model::{Class, Failure};
+use crate::model::Failure;
 use crate::report::Reporter;
 
 use super::args::Command;
@@ -29,6 +36,12 @@ pub fn run(workplace: &Workplace<'_>, reporter: Reporter) -> Result<Ended, (Fail
         Command::Status(args) => status::status(workplace, args, reporter),
         Command::Resolve(args) => resolve::resolve(workplace, args, reporter),
         Command::Sandbox(args) => sandbox::sandbox(workplace, args, reporter),
-        _ => Ok(Ended::of(reporter.close(Class::Bug))),
+        Command::Init(args) => init::init(workplace, args, reporter),
+        Command::Validate(args) => validate::validate(workplace, args, reporter),
+        Command::CheckConnection(args) => check_connection::check_connection(workplace, args, reporter),
+        Command::List(args) => list::list(workplace, args, reporter),
+        Command::Schema(args) => schema::schema(workplace, args, reporter),
+        Command::Completions(args) => Ok(completions::completions(args, reporter)),
+        Command::Help(args) => help::help(args, reporter),
     }
 }

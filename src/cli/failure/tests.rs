@@ -65,7 +65,7 @@ fn what_is_missing_or_wrong_is_named() {
     ");
     assert_snapshot!(tell("runner schema knd").2, @r"
     error[usage]: invalid value `knd` for `[KIND]`
-       = possible values: project, connector, endpoint, pipeline
+       = possible values: runner, connector, endpoint, pipeline
     help: `--help` behind a command lists its flags
     ");
     assert_snapshot!(tell("runner validate --format jsonl --color never").2, @r"
