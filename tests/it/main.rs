@@ -2,4 +2,5 @@
 
 mod apply;
 mod bad;
+mod docs;
 mod world;
