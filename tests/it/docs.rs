@@ -67,7 +67,6 @@ fn every_path_in_the_documents_exists() {
         ("README.md", 5),
         ("CONTRIBUTING.md", 3),
         ("docs/adding-an-endpoint.md", 2),
-        
         ("docs/why.md", 1),
     ] {
         let text = read(document);
@@ -134,10 +133,12 @@ fn uses_point_down() {
                 continue;
             }
             for rest in line.split("crate::").skip(1) {
-                let used: String =
-                    rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let used: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
                 let place = format!("{path}:{}", number + 1);
-                assert!(!used.is_empty(), "{place}: one `use crate::…` a line, so that this test can read it");
+                assert!(
+                    !used.is_empty(),
+                    "{place}: one `use crate::…` a line, so that this test can read it"
+                );
                 if used == module {
                     continue;
                 }
@@ -309,16 +310,16 @@ fn finish(mut started: Started) -> (i32, String) {
     (status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), text)
 }
 
-/// Runs a line and interrupts it once its first reply is noted.
+/// Runs a line and interrupts it once the far side has stored some of what it sent.
 fn interrupted(line: &str, folder: &Path) -> (i32, String) {
-    let started = start(line, folder);
+    let mut started = start(line, folder);
     let store = folder.join(".runner/sandbox/objects/freshchat");
-    let before = fs::metadata(&store).map_or(0, |found| found.len());
-    while fs::metadata(&store).map_or(0, |found| found.len()) == before {
+    let size = || fs::metadata(&store).map_or(0, |found| found.len());
+    let enough = size() + 16 * 1024;
+    while size() < enough && started.child.try_wait().is_ok_and(|ended| ended.is_none()) {
         std::thread::yield_now();
     }
-    let id = i32::try_from(started.child.id()).expect("a process id");
-    let process = rustix::process::Pid::from_raw(id).expect("a process");
+    let process = rustix::process::Pid::from_child(&started.child);
     rustix::process::kill_process(process, rustix::process::Signal::INT).expect("a signal");
     finish(started)
 }
@@ -326,10 +327,10 @@ fn interrupted(line: &str, folder: &Path) -> (i32, String) {
 /// A line without what differs from run to run.
 fn plain(line: &str, interrupted: bool) -> String {
     let mut line = without_run_ids(line);
-    if let (Some(from), Some(to)) = (line.rfind(" in "), line.rfind("/s)")) {
-        if from < to {
-            line.replace_range(from..to + 3, " in [TIME]");
-        }
+    if let (Some(from), Some(to)) = (line.rfind(" in "), line.rfind("/s)"))
+        && from < to
+    {
+        line.replace_range(from..to + 3, " in [TIME]");
     }
     if let Some(at) = line.find("127.0.0.1:") {
         let port = at + "127.0.0.1:".len();
@@ -339,6 +340,7 @@ fn plain(line: &str, interrupted: bool) -> String {
     if interrupted {
         // How far it came is a matter of time.
         line.retain(|c| !c.is_ascii_digit() && c != ',');
+        line = line.replace("requests", "request").replace("records", "record");
     }
     line.trim_end().to_owned()
 }
@@ -381,13 +383,15 @@ fn the_tour_of_the_readme_is_what_happens() {
             };
             code = ended;
             commands += 1;
-            let (want, got) = (comparable(expected, after_interrupt), comparable(&output, after_interrupt));
+            let loose = after_interrupt && line != "echo $?";
+            let (want, got) = (comparable(expected, loose), comparable(&output, loose));
             if std::env::var_os("UPDATE_DOCS").is_none() {
                 assert_eq!(want, got, "\n$ {line}\nreally says:\n{output}");
             }
             let mark = if stop { "^C\n" } else { "" };
-            let output = if want == got { expected.to_owned() } else { output };
-            renewed.push_str(&format!("$ {line}\n{mark}{output}"));
+            // A block that says the same but for ids and times stays as it is.
+            let output = if want == got && !loose { expected.to_owned() } else { output };
+            renewed.extend(["$ ", line, "\n", mark, &output]);
         }
     }
     renewed.push_str(&text[copied..]);
@@ -416,7 +420,10 @@ fn the_first_commands_of_the_readme_do_what_it_says() {
     let folder = project();
     let (code, output) = shell(&format!("runner {job}"), folder.path());
     assert_eq!(code, 1, "{output}");
-    assert!(output.contains("1,213 delivered, 0 failed, 6 invalid, 31 skipped, 0 in doubt of 1,250"), "{output}");
+    assert!(
+        output.contains("1,213 delivered, 0 failed, 6 invalid, 31 skipped, 0 in doubt of 1,250"),
+        "{output}"
+    );
 }
 
 #[test]
