@@ -332,6 +332,11 @@ fn plain(line: &str, interrupted: bool) -> String {
     {
         line.replace_range(from..to + 3, " in [TIME]");
     }
+    if let Some((before, after)) = line.split_once("last start  ")
+        && let Some((_, how)) = after.split_once(',')
+    {
+        line = format!("{before}last start  [WHEN],{how}");
+    }
     if let Some(at) = line.find("127.0.0.1:") {
         let port = at + "127.0.0.1:".len();
         let end = line[port..].find(|c: char| !c.is_ascii_digit()).map_or(line.len(), |end| port + end);
