@@ -11,7 +11,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 2;
+pub const FORMAT: i32 = 1;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod bad;
+mod docs;
 mod kill;
 mod look;
 mod oracle;

@@ -368,7 +368,7 @@ pub fn far_side(store: Option<&Path>) -> Handle {
 }
 
 /// Replaces run ids and durations.
-fn without_run_ids(text: &str) -> String {
+pub fn without_run_ids(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(|char: char| char.is_ascii_digit()) {
