@@ -16,5 +16,5 @@ pub use budget::{Budget, Enough};
 pub use judge::{Meaning, Tries, Verdict, backoff, judge};
 pub use order::{Order, Turn};
 pub use rate::Rate;
-pub use reading::{Reader, Reading};
+pub use reading::{Expected, Reader, Reading};
 pub use send::{Sender, is_link_local};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, Format, Pipeline};
-use crate::deliver::Reader;
+use crate::deliver::{Expected, Reader};
 use crate::model::{Class, Diagnostic, Failure, Mask, Place, Placed, Problems, Str, Value};
 use crate::outcome::files::{Marks, Shape};
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
@@ -193,7 +193,9 @@ fn compile(
                 keep_keys: wanted.show_keys || pipeline.responses_file,
                 in_doubt: pipeline.delivery.in_doubt,
             },
-            reader?.with_schema(response_schema),
+            reader?.expecting(
+                response_schema.map(|schema| -> Expected { Box::new(move |body| schema.is_valid(body)) }),
+            ),
         ))
     })();
     (compiled, schema_files)
