@@ -47,7 +47,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             ended.code.map_or_else(|| failure::exit(ended.class), ExitCode::from)
         }
-        Err((failure, mut reporter)) => {
+        Err(refused) => {
+            let (failure, mut reporter) = refused.parts();
             reporter.hide(workplace.mask());
             failure::exit(failure::report(&failure, reporter))
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::{InDoubt, Retry};
 
 /// What one reply says about the far side (guarantees.md 3).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// It acted.
     Acted,
@@ -117,8 +117,8 @@ mod tests {
         Retry {
             attempts: NonZeroU32::new(3).unwrap(),
             first_wait: Duration::from_millis(500),
-            max_wait: Duration::from_secs(60),
-            max_retry_after: Duration::from_secs(300),
+            max_wait: Duration::from_mins(1),
+            max_retry_after: Duration::from_mins(5),
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
             Verdict::Failed
         );
         for meaning in [Meaning::NotSent, Meaning::NotNow { asked: None }] {
-            assert_eq!(check(meaning.clone(), 3, false, InDoubt::Hold), Verdict::GaveUp);
+            assert_eq!(check(meaning, 3, false, InDoubt::Hold), Verdict::GaveUp);
             assert_eq!(check(meaning, 3, true, InDoubt::Resend), Verdict::InDoubt);
         }
     }
@@ -178,7 +178,7 @@ mod tests {
         let retry = retry();
         assert_eq!(backoff(1, &retry, 1.0), Duration::from_millis(500));
         assert_eq!(backoff(3, &retry, 1.0), Duration::from_secs(2));
-        assert_eq!(backoff(u32::MAX, &retry, 1.0), Duration::from_secs(60));
+        assert_eq!(backoff(u32::MAX, &retry, 1.0), Duration::from_mins(1));
         assert_eq!(backoff(3, &retry, 0.0), Duration::ZERO);
     }
 }

@@ -40,16 +40,13 @@ impl<J> Order<J> {
         if let Some(ordinal) = self.held.get(&value) {
             return Turn::Behind(job, *ordinal);
         }
-        match self.busy.get_mut(&value) {
-            Some(queue) => {
-                queue.push_back(job);
-                self.waiting += 1;
-                Turn::Waits
-            }
-            None => {
-                self.busy.insert(value, VecDeque::new());
-                Turn::Go(job)
-            }
+        if let Some(queue) = self.busy.get_mut(&value) {
+            queue.push_back(job);
+            self.waiting += 1;
+            Turn::Waits
+        } else {
+            self.busy.insert(value, VecDeque::new());
+            Turn::Go(job)
         }
     }
 

@@ -544,6 +544,10 @@ impl Loop<'_> {
         }
     }
 
+    #[expect(
+        clippy::boxed_local,
+        reason = "a job is boxed from its making to its end; moving it out would copy it"
+    )]
     fn settle(&mut self, job: Box<Job>, state: State, reading: Reading, reply: Option<&Reply>) {
         let outcome = Outcome {
             state,

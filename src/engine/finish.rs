@@ -158,7 +158,7 @@ fn invalid_records(
     for fault in faults.iter().take(shown) {
         let lines: Vec<String> = fault.places.iter().map(|place| place.line.to_string()).collect();
         let file = fault.places.first().map(|place| place.file.to_string()).unwrap_or_default();
-        let more = if fault.count as usize > fault.places.len() { ", …" } else { "" };
+        let more = if fault.count > fault.places.len() as u64 { ", …" } else { "" };
         let records = if fault.count == 1 { "record " } else { "records" };
         let word = if lines.len() == 1 { "line" } else { "lines" };
         diagnostic = diagnostic.row(format!(

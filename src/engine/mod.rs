@@ -66,6 +66,10 @@ pub trait Observer {
 
 /// What was asked of one start.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own; the command line refuses two that exclude each other"
+)]
 pub struct Start {
     /// The state's target: the environment, or `sandbox`.
     pub target: String,
@@ -247,7 +251,7 @@ impl Session<'_> {
                 .note("an earlier start ended without noting their outcome; `in_doubt: resend` says that a repeat is harmless"),
             ));
         }
-        self.send(run, values, dropped, counts, recovered, observer)
+        self.send(&run, values, dropped, counts, recovered, observer)
     }
 
     /// Finds out which run this start is about; `None` when there is nothing to do.
@@ -344,7 +348,7 @@ impl Session<'_> {
 
     fn send(
         self,
-        run: RunRow,
+        run: &RunRow,
         values: RunValues,
         dropped: Arc<[(u64, u64)]>,
         counts: Counts,
@@ -364,7 +368,7 @@ impl Session<'_> {
         let wants_keys = narrow.keys.is_some();
         let run_ids = checkpoint.run_ids()?;
         let responses = if pipeline.responses_file {
-            Some(Responses::open(&folder.run(&run.id), checkpoint.responses_length(&run)?)?)
+            Some(Responses::open(&folder.run(&run.id), checkpoint.responses_length(run)?)?)
         } else {
             None
         };
@@ -372,7 +376,7 @@ impl Session<'_> {
         // it in doubt. A start that picks records would leave such holes, so it grants by rows.
         let leased_from = if narrow.is_selective() { i64::MAX.cast_unsigned() } else { run.lease };
         let grants = Grants { intents: pipeline.delivery.in_doubt != InDoubt::Resend, leased_from };
-        let writer = checkpoint.into_writer(&run, grants, pipeline.delivery.durability, responses)?;
+        let writer = checkpoint.into_writer(run, grants, pipeline.delivery.durability, responses)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
         let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
@@ -435,9 +439,9 @@ impl Session<'_> {
             dispatch::dispatch(with, inbox, credit, StopLine::listen()?, run.settled).await
         });
         // The thread ends with its channel; a panic in it would show as an input that ends early.
-        let fed = thread.join();
+        let reader_ended = thread.join();
         let ended = ended?;
-        if fed.is_err() {
+        if reader_ended.is_err() {
             return Err(Failure::new(
                 Class::Bug,
                 Diagnostic::error("bug", "the reading thread ended by a fault of this program"),

@@ -153,7 +153,9 @@ fn compile(
     let key = pipeline.key.as_ref().map(|key| leaf(&key.value));
     let order_by = pipeline.delivery.order_by.as_ref().map(&mut leaf);
     let idempotency = match &pipeline.endpoint.idempotency {
-        config::Idempotency::Header { value: Some(value), .. } => leaf(value).map(Idempotency::Value),
+        config::Idempotency::Header { value: Some(value), .. } => {
+            leaf(value).map(|leaf| Idempotency::Value(Box::new(leaf)))
+        }
         config::Idempotency::Header { value: None, .. } => Some(Idempotency::Hash),
         config::Idempotency::None | config::Idempotency::Natural => Some(Idempotency::None),
     };

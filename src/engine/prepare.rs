@@ -52,7 +52,7 @@ pub enum Idempotency {
     /// A hash of run, pipeline, target, step, ordinal and generation.
     Hash,
     /// The endpoint says it.
-    Value(Leaf),
+    Value(Box<Leaf>),
 }
 
 /// A record after select, schema and key.

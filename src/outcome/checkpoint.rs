@@ -133,7 +133,7 @@ impl Checkpoint {
             .mode(0o600)
             .open(&new)
             .map_err(|error| Failure::io("make the checkpoint", &new, &error))?;
-        let fill = || -> rusqlite::Result<()> {
+        let make_tables = || -> rusqlite::Result<()> {
             let connection = Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             connection.execute_batch(&format!(
                 "BEGIN; {} PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT;",
@@ -141,7 +141,7 @@ impl Checkpoint {
             ))?;
             connection.close().map_err(|(_, error)| error)
         };
-        fill().map_err(|error| database_failure(&new, &error))?;
+        make_tables().map_err(|error| database_failure(&new, &error))?;
         file.sync_all().map_err(|error| Failure::io("sync", &new, &error))?;
         std::fs::rename(&new, &path).map_err(|error| Failure::io("rename to", &path, &error))?;
         if let Some(parent) = path.parent() {

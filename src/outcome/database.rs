@@ -124,8 +124,8 @@ pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, k
 pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<()> {
     let mut statement: CachedStatement<'_> = connection.prepare_cached(INSERT)?;
     let id = record_id(run, row.ordinal);
-    let flags = u32::from(row.unknown) * UNKNOWN
-        | u32::from(row.granted) * GRANTED
+    let flags = (u32::from(row.unknown) * UNKNOWN)
+        | (u32::from(row.granted) * GRANTED)
         | row.generation << GENERATION_SHIFT;
     let crc = checksum(id, row, flags);
     statement.execute(params![

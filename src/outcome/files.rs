@@ -193,7 +193,7 @@ impl Out<'_> {
                 }
                 None if is_full => {}
                 None => {
-                    self.faults.push(Fault { message: part.into(), count: 1, places: vec![place.clone()] })
+                    self.faults.push(Fault { message: part.into(), count: 1, places: vec![place.clone()] });
                 }
             }
         }
@@ -279,17 +279,16 @@ impl Out<'_> {
     fn finish(self) -> Result<Vec<Written>, Failure> {
         let mut written = Vec::new();
         for (name, open) in NAMES.into_iter().zip(self.files) {
-            match open {
-                Some(open) => written.push(open.finish(name)?),
-                None => {
-                    let ending = if name == "unreadable" { "ndjson" } else { self.shape.ending() };
-                    let stale = self.folder.join(format!("{name}.{ending}"));
-                    match std::fs::remove_file(&stale) {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(Failure::io("remove", &stale, &error));
-                        }
-                        _ => {}
+            if let Some(open) = open {
+                written.push(open.finish(name)?);
+            } else {
+                let ending = if name == "unreadable" { "ndjson" } else { self.shape.ending() };
+                let stale = self.folder.join(format!("{name}.{ending}"));
+                match std::fs::remove_file(&stale) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Failure::io("remove", &stale, &error));
                     }
+                    _ => {}
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! What outlives the process: the checkpoint, its lock, and the outcome files made from it.
 //!
-//! One SQLite file per pipeline and target holds what was asked and what became of it; everything
+//! One `SQLite` file per pipeline and target holds what was asked and what became of it; everything
 //! else under the state folder is a view that can be made again. Invariant: nothing is sent that
 //! a durable lease (and, where a repeat could harm, an intent) does not cover.
 

@@ -260,7 +260,7 @@ fn retry_sends_what_failed_with_a_new_key_and_only_that() {
     world.answers("");
     let retry = |filter: &str| {
         let mut command = world.command("retry p --where");
-        crate::world::Run::of(&command.arg(filter).output().expect("it runs"), &world)
+        crate::world::Run::of(command.arg(filter).output().expect("it runs"), &world)
     };
     retry("class == 'BAD' and status == 422").exits(1).says("4 delivered, 2 failed");
     assert_eq!(of("t2").len(), 2);

@@ -93,7 +93,7 @@ fn a_glob_and_standard_input_go_on_where_they_were() {
         world.write("piped", rows);
         let file = std::fs::File::open(world.path("piped")).expect("a file");
         let mut command = world.command("apply p --concurrency 1 --input -");
-        Run::of(&command.env("X", "1").stdin(file).output().expect("it runs"), &world)
+        Run::of(command.env("X", "1").stdin(file).output().expect("it runs"), &world)
     };
     world.write(
         "pipelines/p.yaml",

@@ -179,7 +179,7 @@ impl World {
 
     /// Runs a command to its end.
     pub fn run(&self, arguments: &str) -> Run {
-        Run::of(&self.command(arguments).output().expect("the binary runs"), self)
+        Run::of(self.command(arguments).output().expect("the binary runs"), self)
     }
 
     /// Text without what differs from run to run: paths, ports, ids, durations.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{far_side, plan};
+use super::{Refused, far_side, plan};
 use crate::cli::args::{Apply, Retry, Selection};
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::Pipeline;
@@ -40,14 +40,10 @@ struct Job<'a> {
 }
 
 /// `runner apply`
-pub fn apply(
-    workplace: &Workplace<'_>,
-    args: &Apply,
-    reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn apply(workplace: &Workplace<'_>, args: &Apply, reporter: Reporter) -> Result<Ended, Refused> {
     let pipelines = match expand(workplace, &args.pipelines) {
         Ok(pipelines) => pipelines,
-        Err(failure) => return Err((failure, reporter)),
+        Err(failure) => return Err(Refused::new(failure, reporter)),
     };
     let job = Job {
         ask: Ask { selection: Some(&args.selection), pace: Some(&args.pace), sandbox: args.sandbox },
@@ -74,11 +70,7 @@ pub fn apply(
 }
 
 /// `runner retry`
-pub fn retry(
-    workplace: &Workplace<'_>,
-    args: &Retry,
-    reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn retry(workplace: &Workplace<'_>, args: &Retry, reporter: Reporter) -> Result<Ended, Refused> {
     let selection = Selection::default();
     let job = Job {
         ask: Ask { selection: Some(&selection), pace: Some(&args.pace), sandbox: args.sandbox },
@@ -102,7 +94,7 @@ fn all(
     keep_going: bool,
     command: &str,
     mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+) -> Result<Ended, Refused> {
     let mut worst = Class::Ok;
     let mut signal = None;
     for named in pipelines {
@@ -111,7 +103,7 @@ fn all(
                 worst = worst.worst(report.class);
                 signal = report.signal;
             }
-            Err(failure) if pipelines.len() == 1 => return Err((failure, reporter)),
+            Err(failure) if pipelines.len() == 1 => return Err(Refused::new(failure, reporter)),
             Err(failure) => {
                 worst = worst.worst(failure.class);
                 for diagnostic in &failure.diagnostics {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Ended;
+use super::{Ended, Refused};
 use crate::cli::args::CheckConnection;
 use crate::cli::table::{self, Table};
 use crate::cli::workplace::Workplace;
@@ -33,16 +33,16 @@ pub fn check_connection(
     workplace: &Workplace<'_>,
     args: &CheckConnection,
     mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+) -> Result<Ended, Refused> {
     let project = match workplace.project() {
         Ok(project) => project,
-        Err(failure) => return Err((failure, reporter)),
+        Err(failure) => return Err(Refused::new(failure, reporter)),
     };
     let names = args.name.clone().map_or_else(|| project.connections.clone(), |name| vec![name]);
     if names.is_empty() {
         let found = Diagnostic::error("no-connection", "runner.yaml has no connection")
             .help("add one under `connections:`");
-        return Err((Failure::new(Class::Config, found), reporter));
+        return Err(Refused::new(Failure::new(Class::Config, found), reporter));
     }
     let mut all = Vec::new();
     for name in &names {
@@ -55,7 +55,7 @@ pub fn check_connection(
                 connection
             }
             // The only one asked for: its mistakes are the answer.
-            Err(failure) if names.len() == 1 => return Err((failure, reporter)),
+            Err(failure) if names.len() == 1 => return Err(Refused::new(failure, reporter)),
             Err(failure) => {
                 all.push(refused(name, &failure, &mut reporter));
                 continue;
@@ -68,7 +68,7 @@ pub fn check_connection(
                 }
                 all.push(checked);
             }
-            Err(failure) if names.len() == 1 => return Err((failure, reporter)),
+            Err(failure) if names.len() == 1 => return Err(Refused::new(failure, reporter)),
             Err(failure) => all.push(refused(name, &failure, &mut reporter)),
         }
     }

@@ -2,18 +2,18 @@
 
 use serde_json::json;
 
-use super::Ended;
+use super::{Ended, Refused};
 use crate::cli::args::{self, Help};
-use crate::model::{Class, Failure};
+use crate::model::Class;
 use crate::report::Reporter;
 
 /// `runner help`
-pub fn help(args: &Help, reporter: Reporter) -> Result<Ended, (Failure, Reporter)> {
+pub fn help(args: &Help, reporter: Reporter) -> Result<Ended, Refused> {
     match args::help(args.topic.as_deref()) {
         Ok(text) => {
             let summary = json!({ "topic": args.topic, "text": text });
             Ok(Ended::of(reporter.answer(Class::Ok, Class::Ok.code(), &text, summary)))
         }
-        Err(failure) => Err((failure, reporter)),
+        Err(failure) => Err(Refused::new(failure, reporter)),
     }
 }

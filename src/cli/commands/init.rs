@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::Ended;
+use super::{Ended, Refused};
 use crate::cli::args::Init;
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::{self, Inputs};
@@ -21,11 +21,7 @@ use crate::report::{Reporter, text};
 use files::{CONNECTORS, Connector};
 
 /// `runner init`
-pub fn init(
-    workplace: &Workplace<'_>,
-    args: &Init,
-    mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn init(workplace: &Workplace<'_>, args: &Init, mut reporter: Reporter) -> Result<Ended, Refused> {
     let done = if args.state {
         make_state(workplace, &args.dir)
     } else {
@@ -34,7 +30,7 @@ pub fn init(
     };
     match done {
         Ok((words, summary)) => Ok(Ended::of(reporter.answer(Class::Ok, Class::Ok.code(), &words, summary))),
-        Err(failure) => Err((failure, reporter)),
+        Err(failure) => Err(Refused::new(failure, reporter)),
     }
 }
 

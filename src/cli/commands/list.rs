@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::Ended;
+use super::{Ended, Refused};
 use crate::cli::args::{List, Listing};
 use crate::cli::table::{self, Table};
 use crate::cli::workplace::{Ask, Workplace};
@@ -26,14 +26,10 @@ struct Listed {
 }
 
 /// `runner list`
-pub fn list(
-    workplace: &Workplace<'_>,
-    args: &List,
-    mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn list(workplace: &Workplace<'_>, args: &List, mut reporter: Reporter) -> Result<Ended, Refused> {
     let lists = match lists(workplace, args) {
         Ok(lists) => lists,
-        Err(failure) => return Err((failure, reporter)),
+        Err(failure) => return Err(Refused::new(failure, reporter)),
     };
     reporter.hide(workplace.mask());
     let mut words = String::new();

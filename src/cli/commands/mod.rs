@@ -25,8 +25,22 @@ use super::workplace::Workplace;
 
 pub use apply::Ended;
 
+/// Why a command cannot go on, with the reporter that has to say it.
+pub struct Refused(Box<(Failure, Reporter)>);
+
+impl Refused {
+    fn new(failure: Failure, reporter: Reporter) -> Self {
+        Self(Box::new((failure, reporter)))
+    }
+
+    /// Both parts.
+    pub fn parts(self) -> (Failure, Reporter) {
+        *self.0
+    }
+}
+
 /// Runs the command. The class to exit with comes back with the signal that ended it, if any.
-pub fn run(workplace: &Workplace<'_>, reporter: Reporter) -> Result<Ended, (Failure, Reporter)> {
+pub fn run(workplace: &Workplace<'_>, reporter: Reporter) -> Result<Ended, Refused> {
     match &workplace.cli().command {
         Command::Apply(args) => apply::apply(workplace, args, reporter),
         Command::Retry(args) => apply::retry(workplace, args, reporter),

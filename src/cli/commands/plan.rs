@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Ended, apply, far_side};
+use super::{Ended, Refused, apply, far_side};
 use crate::cli::args::Plan as Args;
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::Pipeline;
@@ -21,11 +21,7 @@ const SOMETHING_TO_SEND: u8 = 10;
 const LISTED: usize = 12;
 
 /// `runner plan`
-pub fn plan(
-    workplace: &Workplace<'_>,
-    args: &Args,
-    reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn plan(workplace: &Workplace<'_>, args: &Args, reporter: Reporter) -> Result<Ended, Refused> {
     let start = Start {
         limit: args.selection.limit.map(std::num::NonZeroU64::get),
         records: args.selection.records.clone(),
@@ -45,7 +41,7 @@ pub fn all(
     ask: Ask<'_>,
     (sandbox, detailed): (bool, bool),
     mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+) -> Result<Ended, Refused> {
     let mut human = String::new();
     let mut summaries = Vec::new();
     let mut worst = Class::Ok;
@@ -61,7 +57,7 @@ pub fn all(
                 worst = worst.worst(planned.class);
                 to_send += planned.send;
             }
-            Err(failure) if pipelines.len() == 1 => return Err((failure, reporter)),
+            Err(failure) if pipelines.len() == 1 => return Err(Refused::new(failure, reporter)),
             Err(failure) => {
                 worst = worst.worst(failure.class);
                 for diagnostic in &failure.diagnostics {

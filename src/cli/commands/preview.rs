@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::request::{Drawing, json_safe};
 use super::try_one::own_endpoint;
-use super::{Ended, far_side, plan};
+use super::{Ended, Refused, far_side, plan};
 use crate::cli::args::{Preview as Args, PreviewForm};
 use crate::cli::workplace::{Ask, Workplace};
 use crate::engine::{AdHoc, Shown, Start, Which, stand_in};
@@ -16,11 +16,7 @@ use crate::report::{Format, Reporter};
 const FIRST: u64 = 3;
 
 /// `runner preview`
-pub fn preview(
-    workplace: &Workplace<'_>,
-    args: &Args,
-    mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn preview(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
     let mut out = Out {
         form: args.form,
         as_object: workplace.cli().everywhere.format != Format::Human,
@@ -34,7 +30,7 @@ pub fn preview(
         records(workplace, args, &mut reporter, &mut out)
     };
     if let Err(failure) = looked {
-        return Err((failure, reporter));
+        return Err(Refused::new(failure, reporter));
     }
     let class = if out.unsent > 0 { Class::RecordsFailed } else { Class::Ok };
     let summary = json!({ "requests": out.requests });

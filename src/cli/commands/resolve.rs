@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::status::{as_warnings, counts_in_words, counts_json, next_of, plan_of};
-use super::{Ended, apply, far_side};
+use super::{Ended, Refused, apply, far_side};
 use crate::cli::args::Resolve as Args;
 use crate::cli::workplace::{Ask, Workplace};
 use crate::engine::{self, Resolved, Select};
@@ -15,14 +15,10 @@ use crate::report::Reporter;
 use crate::report::text::counted;
 
 /// `runner resolve`
-pub fn resolve(
-    workplace: &Workplace<'_>,
-    args: &Args,
-    mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn resolve(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
     match settle(workplace, args, &mut reporter) {
         Ok((human, summary)) => Ok(Ended::of(reporter.answer(Class::Ok, 0, &human, summary))),
-        Err(failure) => Err((failure, reporter)),
+        Err(failure) => Err(Refused::new(failure, reporter)),
     }
 }
 

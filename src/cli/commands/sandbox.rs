@@ -1,6 +1,6 @@
 //! `runner sandbox`: the stand-in as a server on loopback.
 
-use super::Ended;
+use super::{Ended, Refused};
 use crate::cli::args::Sandbox as Args;
 use crate::cli::workplace::Workplace;
 use crate::engine::stand_in;
@@ -9,14 +9,10 @@ use crate::report::Reporter;
 use crate::sandbox::{Options, Sandbox, Script};
 
 /// Serves until it is interrupted.
-pub fn sandbox(
-    workplace: &Workplace<'_>,
-    args: &Args,
-    mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn sandbox(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
     let handle = match start(workplace, args) {
         Ok(handle) => handle,
-        Err(failure) => return Err((failure, reporter)),
+        Err(failure) => return Err(Refused::new(failure, reporter)),
     };
     // The first line is what a script reads: the address alone.
     reporter.announce(&handle.url());
@@ -25,7 +21,7 @@ pub fn sandbox(
     drop(handle);
     match ended {
         Ok(()) => Ok(Ended::of(reporter.close(Class::Ok))),
-        Err(failure) => Err((failure, reporter)),
+        Err(failure) => Err(Refused::new(failure, reporter)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::Ended;
+use super::{Ended, Refused};
 use crate::cli::args::{Schema, SchemaKind};
 use crate::cli::workplace::Workplace;
 use crate::config;
@@ -12,11 +12,7 @@ use crate::model::{Class, Failure};
 use crate::report::Reporter;
 
 /// `runner schema`
-pub fn schema(
-    workplace: &Workplace<'_>,
-    args: &Schema,
-    mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn schema(workplace: &Workplace<'_>, args: &Schema, mut reporter: Reporter) -> Result<Ended, Refused> {
     if let Some(kind) = args.kind {
         let (text, value) = (text(kind.name()), config::published_schema(kind.name()));
         let summary = value.unwrap_or_default();
@@ -28,7 +24,7 @@ pub fn schema(
     for kind in config::KINDS {
         let name = folder.join(file_name(kind));
         if let Err(failure) = write(&workplace.cwd().join(&name), &text(kind)) {
-            return Err((failure, reporter));
+            return Err(Refused::new(failure, reporter));
         }
         reporter.say(&format!("wrote {}", name.display()));
         files.push(name.to_string_lossy().into_owned());

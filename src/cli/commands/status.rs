@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Ended, far_side};
+use super::{Ended, Refused, far_side};
 use crate::cli::args::Status as Args;
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::Pipeline;
@@ -16,14 +16,10 @@ use crate::report::Reporter;
 use crate::report::text::{line, number};
 
 /// `runner status`
-pub fn status(
-    workplace: &Workplace<'_>,
-    args: &Args,
-    mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn status(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
     match all(workplace, args, &mut reporter) {
         Ok((class, human, summary)) => Ok(Ended::of(reporter.answer(class, class.code(), &human, summary))),
-        Err(failure) => Err((failure, reporter)),
+        Err(failure) => Err(Refused::new(failure, reporter)),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::request::{Drawing, body};
-use super::{Ended, apply, far_side, plan};
+use super::{Ended, Refused, apply, far_side, plan};
 use crate::cli::args::Try as Args;
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::{Endpoint, Pipeline, RecordLimits};
@@ -25,11 +25,7 @@ use crate::report::text::{counted, duration, line};
 const HIDDEN: [&str; 2] = ["set-cookie", "authorization"];
 
 /// `runner try`
-pub fn try_one(
-    workplace: &Workplace<'_>,
-    args: &Args,
-    mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+pub fn try_one(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
     let tried = if args.sample || args.payload.is_some() {
         ad_hoc(workplace, args, &mut reporter)
     } else {
@@ -44,7 +40,7 @@ pub fn try_one(
             let class = reporter.answer(class, class.code(), &human, summary);
             Ok(Ended { class, signal, code: None })
         }
-        Err(failure) => Err((failure, reporter)),
+        Err(failure) => Err(Refused::new(failure, reporter)),
     }
 }
 

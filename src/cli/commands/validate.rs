@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Ended;
+use super::{Ended, Refused};
 use crate::cli::args::Validate;
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::{self, CheckedEndpoint, Connection, FileCounts, Pipeline, Reconcile};
@@ -57,10 +57,10 @@ pub fn validate(
     workplace: &Workplace<'_>,
     args: &Validate,
     mut reporter: Reporter,
-) -> Result<Ended, (Failure, Reporter)> {
+) -> Result<Ended, Refused> {
     let paths = match paths(workplace, &args.paths) {
         Ok(paths) => paths,
-        Err(failure) => return Err((failure, reporter)),
+        Err(failure) => return Err(Refused::new(failure, reporter)),
     };
     let checked = workplace.with_inputs(Ask::default(), |inputs| config::check_all(&paths, inputs));
     let counts = checked.counts;
@@ -80,7 +80,7 @@ pub fn validate(
         }
     }
     if counts == FileCounts::default() && findings.found.is_empty() {
-        return Err((nothing(&args.paths), reporter));
+        return Err(Refused::new(nothing(&args.paths), reporter));
     }
     Ok(finish(args, counts, findings, records, reporter))
 }
