@@ -23,7 +23,7 @@ const FAN_IN: usize = 64;
 /// Bytes of one entry in a file.
 const ENTRY: usize = 16;
 
-/// Sorted by the first, then by the second: (hash, ordinal) or (dropped, kept).
+/// Sorted by the first, then by the second: (hash, ordinal).
 type Pair = (u64, u64);
 
 /// Takes the hash of every record's key.
@@ -95,62 +95,6 @@ impl Iterator for Candidates {
     }
 }
 
-/// The records that are not sent because another one with their key is, asked in ascending order.
-#[derive(Debug)]
-pub struct Dropped {
-    sorted: Sorted,
-    next: Option<Pair>,
-    count: u64,
-}
-
-impl Dropped {
-    /// Sorts pairs of a dropped record and the one kept instead. Of several pairs for one dropped
-    /// record the one with the smallest kept record counts.
-    pub fn build(
-        dir: &Path,
-        pairs: impl IntoIterator<Item = Result<(u64, u64), Failure>>,
-    ) -> Result<Self, Failure> {
-        Self::with_room(dir, IN_MEMORY, pairs)
-    }
-
-    fn with_room(
-        dir: &Path,
-        room: usize,
-        pairs: impl IntoIterator<Item = Result<(u64, u64), Failure>>,
-    ) -> Result<Self, Failure> {
-        let mut sorter = Sorter::new(dir, room);
-        for pair in pairs {
-            sorter.add(pair?)?;
-        }
-        let count = sorter.count;
-        let mut pairs = sorter.sorted()?;
-        let next = pairs.next().transpose()?;
-        Ok(Self { sorted: pairs, next, count })
-    }
-
-    /// The record kept instead of this one, if this one is dropped. Ordinals are asked in ascending
-    /// order; some may be left out.
-    pub fn next_is(&mut self, ordinal: u64) -> Result<Option<u64>, Failure> {
-        while self.next.is_some_and(|(dropped, _)| dropped < ordinal) {
-            self.next = self.sorted.next().transpose()?;
-        }
-        // Not taken away: a further pair of the same record is passed over at the next question.
-        Ok(self.next.filter(|(dropped, _)| *dropped == ordinal).map(|(_, kept)| kept))
-    }
-
-    /// How many pairs it was built from.
-    #[must_use]
-    pub const fn len(&self) -> u64 {
-        self.count
-    }
-
-    /// Whether nothing is dropped.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-}
-
 /// Sorts any number of pairs.
 #[derive(Debug)]
 struct Sorter {
@@ -158,12 +102,11 @@ struct Sorter {
     room: usize,
     entries: Vec<Pair>,
     runs: Vec<Run>,
-    count: u64,
 }
 
 impl Sorter {
     fn new(dir: &Path, room: usize) -> Self {
-        Self { dir: dir.to_owned(), room: room.max(1), entries: Vec::new(), runs: Vec::new(), count: 0 }
+        Self { dir: dir.to_owned(), room: room.max(1), entries: Vec::new(), runs: Vec::new() }
     }
 
     fn add(&mut self, pair: Pair) -> Result<(), Failure> {
@@ -176,7 +119,6 @@ impl Sorter {
             self.entries.reserve_exact(more);
         }
         self.entries.push(pair);
-        self.count += 1;
         Ok(())
     }
 
@@ -398,23 +340,6 @@ mod tests {
             prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
             prop_assert_eq!(files(dir.path()), 0);
         }
-
-        #[test]
-        fn the_dropped_are_those_of_a_map(
-            dropped in prop::collection::hash_map(0u64..2000, 0u64..2000, 0..600),
-            asked in prop::collection::btree_set(0u64..2100, 0..600),
-            room in 1usize..300,
-        ) {
-            let dir = tempfile::tempdir().unwrap();
-            let pairs = dropped.iter().map(|(dropped, kept)| Ok((*dropped, *kept)));
-            let mut sorted = Dropped::with_room(dir.path(), room, pairs).unwrap();
-            prop_assert_eq!(sorted.len(), dropped.len() as u64);
-            for ordinal in asked {
-                prop_assert_eq!(sorted.next_is(ordinal).unwrap(), dropped.get(&ordinal).copied());
-            }
-            drop(sorted);
-            prop_assert_eq!(files(dir.path()), 0);
-        }
     }
 
     #[test]
@@ -465,21 +390,8 @@ mod tests {
     }
 
     #[test]
-    fn one_dropped_twice_is_answered_with_the_earliest_kept_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut dropped = Dropped::build(dir.path(), [Ok((5, 3)), Ok((5, 1)), Ok((9, 1))]).unwrap();
-        assert!(!dropped.is_empty());
-        assert_eq!(dropped.next_is(4).unwrap(), None);
-        assert_eq!(dropped.next_is(5).unwrap(), Some(1));
-        assert_eq!(dropped.next_is(6).unwrap(), None);
-        assert_eq!(dropped.next_is(9).unwrap(), Some(1));
-        assert_eq!(dropped.next_is(10).unwrap(), None);
-    }
-
-    #[test]
     fn nothing_in_gives_nothing_out() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Collector::new(dir.path()).candidates().unwrap().count(), 0);
-        assert!(Dropped::build(dir.path(), []).unwrap().is_empty());
     }
 }
