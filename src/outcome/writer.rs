@@ -7,7 +7,7 @@
 //! nothing is written or acknowledged any more (P12); every later command is refused.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,9 +25,12 @@ const COMMIT_AFTER: Duration = Duration::from_millis(5);
 const COMMIT_ROWS: usize = 64;
 const SYNC_AFTER: Duration = Duration::from_millis(50);
 const SYNC_ROWS: usize = 4096;
-/// Commands that wait for the writer; a fuller queue holds the sender back.
-const QUEUE: usize = 8192;
+/// Commands that are handed over at once, at the most.
+const GROUP: usize = 64;
+/// Groups that wait for the writer; a fuller queue holds the sender back.
+const QUEUE: usize = 128;
 
+#[derive(Debug)]
 enum Command {
     Row(RecordRow),
     Rows(Vec<RecordRow>),
@@ -40,16 +43,41 @@ enum Command {
 }
 
 /// The handle of the writer thread; cheap to clone.
+///
+/// What is noted is gathered and goes to the thread in groups, because waking it costs more than
+/// most of what it is told: when a group is full, with every lease and sync, and with
+/// [`Self::flush`], which whoever notes something calls before it waits. So whatever a lease says
+/// of earlier records is behind their rows.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    commands: mpsc::SyncSender<Command>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    failure: Mutex<Option<Failure>>,
+    commands: mpsc::SyncSender<Vec<Command>>,
+    group: Mutex<Vec<Command>>,
+    failure: Arc<Mutex<Option<Failure>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    /// Hands over what was gathered; the group stays locked, so that nothing overtakes it.
+    fn post(&self, group: &mut Vec<Command>) -> bool {
+        group.is_empty() || self.commands.send(std::mem::take(group)).is_ok()
+    }
+
+    fn group(&self) -> MutexGuard<'_, Vec<Command>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // An ending that is out of order still keeps what was noted.
+        let mut group = std::mem::take(self.group.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.post(&mut group);
+    }
 }
 
 /// Resolves once what was asked is on disk as far as it was asked; false after a failure.
@@ -63,7 +91,7 @@ impl Writer {
         durability: Durability,
     ) -> Result<Self, Failure> {
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
-        let shared = Arc::new(Shared { failure: Mutex::new(None), thread: Mutex::new(None) });
+        let failure = Arc::new(Mutex::new(None));
         let mut work = Work {
             connection,
             run,
@@ -75,25 +103,34 @@ impl Writer {
             unsynced_since: None,
             acks: Vec::new(),
         };
-        let seen = Arc::clone(&shared);
+        let seen = Arc::clone(&failure);
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || {
                 if let Err(error) = work.run(&inbox) {
                     let failure = database_failure(&path, &error);
-                    *seen.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
                     // The inbox is dropped here: senders see it closed, waiters see false.
                 }
             })
             .map_err(|error| {
                 Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))
             })?;
-        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(Self { commands, shared })
+        let shared = Shared { commands, group: Mutex::default(), failure, thread: Mutex::new(Some(thread)) };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Gathers; false when the writer was found to have failed.
     fn send(&self, command: Command) -> bool {
-        self.commands.send(command).is_ok()
+        let mut group = self.shared.group();
+        group.push(command);
+        group.len() < GROUP || self.shared.post(&mut group)
+    }
+
+    /// Hands what was noted to the thread; false when the writer has failed.
+    #[must_use]
+    pub fn flush(&self) -> bool {
+        self.shared.post(&mut self.shared.group())
     }
 
     /// Notes the state of a record; false when the writer has failed.
@@ -129,14 +166,15 @@ impl Writer {
     /// `digest` is the running digest up to there, `settled` the point before which all is settled.
     pub fn lease(&self, upto: u64, digest: u64, settled: InputMark) -> Ack {
         let (ack, answer) = oneshot::channel();
-        self.send(Command::Lease { upto, digest, settled, ack });
+        // A writer that has failed drops the question, which answers it.
+        let _ = self.send(Command::Lease { upto, digest, settled, ack }) && self.flush();
         answer
     }
 
     /// Makes everything noted so far durable.
     pub fn sync(&self, settled: InputMark) -> Ack {
         let (ack, answer) = oneshot::channel();
-        self.send(Command::Sync { settled, ack });
+        let _ = self.send(Command::Sync { settled, ack }) && self.flush();
         answer
     }
 
@@ -155,8 +193,7 @@ impl Writer {
 
     /// Ends the run's start durably and waits for the thread.
     pub fn finish(self, finished: Finished, settled: InputMark, close: bool) -> Result<(), Failure> {
-        let sent = self.send(Command::Finish { finished, settled, close });
-        drop(self.commands);
+        let sent = self.send(Command::Finish { finished, settled, close }) && self.flush();
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = thread.join();
@@ -199,24 +236,24 @@ enum Next {
 }
 
 impl Work {
-    fn run(&mut self, inbox: &mpsc::Receiver<Command>) -> rusqlite::Result<()> {
+    fn run(&mut self, inbox: &mpsc::Receiver<Vec<Command>>) -> rusqlite::Result<()> {
         self.connection.execute_batch("PRAGMA synchronous=NORMAL")?;
         loop {
-            let command = match self.deadline() {
+            let group = match self.deadline() {
                 None => inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
                 Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             let mut next = None;
-            match command {
-                Ok(command) => {
-                    next = self.take(command)?;
+            match group {
+                Ok(group) => {
+                    next = self.take_all(group)?;
                     // What is ready together shares a commit.
                     while self.rows < COMMIT_ROWS || !self.acks.is_empty() && self.rows < 4 * COMMIT_ROWS {
                         if matches!(next, Some(Next::Finish | Next::Sync)) {
                             break;
                         }
-                        let Ok(command) = inbox.try_recv() else { break };
-                        next = self.take(command)?.or(next);
+                        let Ok(group) = inbox.try_recv() else { break };
+                        next = self.take_all(group)?.or(next);
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -254,6 +291,15 @@ impl Work {
             self.unsynced_since.get_or_insert(now);
         }
         Ok(())
+    }
+
+    /// Of what is to follow the last word counts: a lease, a sync and the end close their group.
+    fn take_all(&mut self, group: Vec<Command>) -> rusqlite::Result<Option<Next>> {
+        let mut next = None;
+        for command in group {
+            next = self.take(command)?.or(next);
+        }
+        Ok(next)
     }
 
     fn take(&mut self, command: Command) -> rusqlite::Result<Option<Next>> {
