@@ -28,7 +28,7 @@ pub struct Survey {
     /// Records that are not sent because of their key, sorted: ordinal and [`Drop`] as a number.
     pub dropped: Arc<[(u64, u64)]>,
     /// The keys, until they are compared.
-    keys: Option<Collector>,
+    pub(super) keys: Option<Collector>,
     /// Records whose key an earlier run delivered.
     pub delivered_before: u64,
     /// Records whose key an earlier run holds in doubt.
