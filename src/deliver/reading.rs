@@ -43,6 +43,7 @@ struct Rule {
 
 /// The parts of an exchange that expressions read: the others are not parsed.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each part is needed or not, whatever the others are")]
 struct Needs {
     body: bool,
     text: bool,
@@ -398,4 +399,38 @@ fn shortened(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(MOST_MESSAGE).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Place, Placed, SourceText};
+
+    fn needs(text: &str) -> [bool; 4] {
+        let source = Arc::new(SourceText { path: "t".into(), text: text.into() });
+        let template = Placed::new(text.to_owned(), Place::new(source, 0..text.len()));
+        let scope = Scope::new().allow(Root::Response, Known::Any).allow(Root::Request, Known::Any);
+        let leaf = Leaf::compile(&template, &scope, &mut Problems::new()).expect(text);
+        let Needs { body, text, headers, sent } = Needs::of([&leaf]);
+        [body, text, headers, sent]
+    }
+
+    #[test]
+    fn an_expression_needs_the_parts_that_it_reads_and_no_others() {
+        for (text, body_text_headers_sent) in [
+            ("{{ response.status }}", [false, false, false, false]),
+            ("{{ response.body.id }}", [true, false, false, false]),
+            ("{{ response['body'].id }}", [true, false, false, false]),
+            ("{{ response.headers['x-id'] | upper }}", [false, false, true, false]),
+            // Whether text is whole is told by the body.
+            ("{{ response.text }}", [true, true, false, false]),
+            ("{{ response }}", [true, true, true, false]),
+            ("{{ response[request.path] }}", [true, true, true, true]),
+            ("{{ response.body[request.body.name] }}", [true, false, false, true]),
+            ("{{ response.status == 200 or request.method == 'PUT' }}", [false, false, false, true]),
+            ("{% if response.text %}{{ response.headers.date }}{% endif %}", [true, true, true, false]),
+        ] {
+            assert_eq!(needs(text), body_text_headers_sent, "{text}");
+        }
+    }
 }

@@ -203,8 +203,8 @@ pub async fn dispatch(
         if this.flying.is_empty() && (this.stopped.is_some() || done) {
             break;
         }
-        let times = [wake, Some(next_tick), grace, this.with.deadline.filter(|_| grace.is_none())];
-        let until = times.into_iter().flatten().min().unwrap_or(next_tick).into();
+        let ends = [wake, Some(next_tick), grace, this.with.deadline.filter(|_| grace.is_none())];
+        let until = ends.into_iter().flatten().min().unwrap_or(next_tick).into();
         if timer.deadline() != until {
             timer.as_mut().reset(until);
         }

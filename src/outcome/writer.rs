@@ -425,3 +425,73 @@ impl Work {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Checkpoint, Folder, NewRun, RunRow, Use};
+    use super::*;
+    use crate::model::State;
+
+    fn begun(folder: &Folder) -> (RunRow, Writer) {
+        folder.prepare(Use::Create).unwrap();
+        let checkpoint = Checkpoint::open(folder).unwrap();
+        let new = NewRun {
+            id: "20261122T0214-3f9c".into(),
+            started_at: String::new(),
+            destination: String::new(),
+            meaning: String::new(),
+            meaning_files: String::new(),
+            input: String::new(),
+            input_stamp: String::new(),
+            records: 1000,
+            input_digest: 0,
+            duplicates: 0,
+        };
+        let run = checkpoint.begin_run(&new).unwrap();
+        let writer = checkpoint.into_writer(&run, Durability::Power).unwrap();
+        (run, writer)
+    }
+
+    fn delivered(folder: &Folder, run: &RunRow) -> u64 {
+        Checkpoint::open_to_read(folder).unwrap().unwrap().counts(run).unwrap().delivered
+    }
+
+    #[test]
+    fn a_granted_lease_is_behind_all_that_was_noted_before_it() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::new(top.path(), "default", "p");
+        let (run, writer) = begun(&folder);
+        for ordinal in 0..100 {
+            assert!(writer.row(RecordRow::new(ordinal, State::Delivered)));
+        }
+        let asks = writer.clone();
+        assert!(asks.lease(200, 0, InputMark::default()).blocking_recv().unwrap());
+        assert_eq!(delivered(&folder, &run), 100);
+    }
+
+    #[test]
+    fn an_intent_is_answered_once_it_is_handed_over() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::new(top.path(), "default", "p");
+        let (run, writer) = begun(&folder);
+        let mut answers: Vec<Ack> =
+            (0..3).map(|ordinal| writer.intent(RecordRow::new(ordinal, State::InFlight))).collect();
+        assert!(answers.iter_mut().all(|answer| answer.try_recv().is_err()));
+        assert!(writer.flush());
+        assert!(answers.into_iter().all(|answer| answer.blocking_recv().unwrap()));
+        let found = Checkpoint::open_to_read(&folder).unwrap().unwrap().row(&run, 2).unwrap();
+        assert_eq!(found.map(|row| row.state), Some(State::InFlight));
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_keeps_what_was_noted() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::new(top.path(), "default", "p");
+        let (run, writer) = begun(&folder);
+        assert!(writer.row(RecordRow::new(7, State::Delivered)));
+        let thread = writer.shared.thread.lock().unwrap().take().unwrap();
+        drop(writer);
+        thread.join().unwrap();
+        assert_eq!(delivered(&folder, &run), 1);
+    }
+}
