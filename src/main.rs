@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Records are made on one thread and dropped on another, which the system's allocator does slowly.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     runner::cli::main(std::env::args_os())
 }

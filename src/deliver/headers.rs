@@ -28,10 +28,15 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 pub fn exhausted(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
-    for family in ["x-ratelimit", "x-rate-limit", "ratelimit"] {
-        let remaining = number(&format!("{family}-remaining"));
-        let reset = number(&format!("{family}-reset"));
-        if let (Some(0), Some(reset)) = (remaining, reset) {
+    // Written out, because every reply is asked.
+    for (remaining, reset) in [
+        ("x-ratelimit-remaining", "x-ratelimit-reset"),
+        ("x-rate-limit-remaining", "x-rate-limit-reset"),
+        ("ratelimit-remaining", "ratelimit-reset"),
+    ] {
+        if number(remaining) == Some(0)
+            && let Some(reset) = number(reset)
+        {
             return from_now(reset, now);
         }
     }

@@ -24,6 +24,8 @@ pub struct Reader {
     class: Option<Leaf>,
     message: Option<Leaf>,
     captures: Vec<(Arc<str>, Leaf)>,
+    /// What reading a success takes beside its status, and what reading a refusal does.
+    needs: (Needs, Needs),
     base: Context,
     limits: RecordLimits,
     mask: Mask,
@@ -37,10 +39,50 @@ struct Rule {
     statuses: Vec<StatusMatch>,
     when: Option<Leaf>,
     when_reads_body: bool,
+    needs: Needs,
     then: Then,
     class: Option<String>,
     message: Option<Leaf>,
     after_unknown: bool,
+}
+
+/// The parts of an exchange that expressions read: the others are not parsed.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each part is needed or not, whatever the others are")]
+struct Needs {
+    body: bool,
+    text: bool,
+    headers: bool,
+    sent: bool,
+}
+
+impl Needs {
+    fn of<'l>(leaves: impl IntoIterator<Item = &'l Leaf>) -> Self {
+        leaves.into_iter().flat_map(Leaf::reads).fold(Self::default(), |needs, path| {
+            let below =
+                |root: &str| path.strip_prefix(root).map(|rest| rest.trim_start_matches('.').to_owned());
+            let (response, request) = (below("response"), below("request"));
+            // Whatever is not plainly one part of it may be any part.
+            let any = |part: &Option<String>, names: &[&str]| {
+                part.as_ref().is_some_and(|part| !names.iter().any(|name| part.starts_with(name)))
+            };
+            needs.and(Self {
+                body: any(&response, &["status", "headers"]),
+                text: any(&response, &["status", "headers", "body"]),
+                headers: any(&response, &["status", "body", "text"]),
+                sent: request.is_some(),
+            })
+        })
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self {
+            body: self.body || other.body,
+            text: self.text || other.text,
+            headers: self.headers || other.headers,
+            sent: self.sent || other.sent,
+        }
+    }
 }
 
 /// What a reply says.
@@ -96,28 +138,33 @@ impl Reader {
         let mut rules = Vec::new();
         for OutcomeRule { statuses, when, then, class, message, after_unknown, .. } in &endpoint.outcomes {
             let when = when.as_ref().and_then(&mut leaf);
+            let message = message.as_ref().and_then(&mut leaf);
             rules.push(Rule {
                 statuses: statuses.clone(),
                 when_reads_body: when.as_ref().is_some_and(reads_body),
+                needs: Needs::of(when.iter().chain(&message)),
                 when,
                 then: *then,
                 class: class.clone(),
-                message: message.as_ref().and_then(&mut leaf),
+                message,
                 after_unknown: *after_unknown,
             });
         }
         let class = endpoint.errors.class.as_ref().and_then(&mut leaf);
         let message = endpoint.errors.message.as_ref().and_then(&mut leaf);
-        let captures = endpoint
+        let captures: Vec<(Arc<str>, Leaf)> = endpoint
             .captures
             .iter()
             .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
             .collect();
+        let acted = Needs::of(captures.iter().map(|(_, leaf)| leaf));
+        let needs = (acted, Needs::of(class.iter().chain(&message)));
         let reader = Self {
             rules,
             class,
             message,
             captures,
+            needs,
             base,
             limits: RecordLimits::default(),
             mask,
@@ -129,8 +176,10 @@ impl Reader {
     /// Replies that act are looked at by this; what it does not expect is delivered all the same,
     /// and noted.
     #[must_use]
-    pub fn expecting(self, expected: Option<Expected>) -> Self {
-        Self { expected, ..self }
+    pub fn expecting(mut self, expected: Option<Expected>) -> Self {
+        self.needs.0.body |= expected.is_some();
+        self.expected = expected;
+        self
     }
 
     /// Reads the end of an attempt.
@@ -171,7 +220,10 @@ impl Reader {
                 ..Reading::without_reply("", "")
             };
         }
-        let (context, body_is_whole) = self.context(arrived, request);
+        let (acted, refused) = self.needs;
+        let needs = if rules.is_empty() && usual == Meaning::Acted { acted } else { acted.and(refused) };
+        let needs = rules.iter().fold(needs, |needs, rule| needs.and(rule.needs));
+        let (context, body_is_whole) = self.context(arrived, request, needs);
         for rule in rules {
             if rule.when_reads_body && !body_is_whole {
                 return Reading {
@@ -225,28 +277,32 @@ impl Reader {
         Reading { meaning, status: arrived.status.as_u16(), class, message, captures, pause }
     }
 
-    /// The context with `response` and `request`, and whether the body is whole and readable.
-    fn context(&self, arrived: &Arrived, request: &Request) -> (Context, bool) {
-        let (body, readable) = parsed(arrived, &self.limits);
+    /// The context with what is needed of `response` and `request`, and whether the body, if it is
+    /// needed, is whole and readable.
+    fn context(&self, arrived: &Arrived, request: &Request, needs: Needs) -> (Context, bool) {
+        let (body, readable) = if needs.body { parsed(arrived, &self.limits) } else { (Value::Absent, true) };
         let mut response = Map::with_capacity(4);
         response.push("status", Value::Number(Number::from(u64::from(arrived.status.as_u16()))));
-        let mut header_map = Map::with_capacity(arrived.headers.len());
-        for (name, value) in &arrived.headers {
-            header_map.insert(name.as_str(), Value::text(String::from_utf8_lossy(value.as_bytes())));
+        if needs.headers {
+            let mut header_map = Map::with_capacity(arrived.headers.len());
+            for (name, value) in &arrived.headers {
+                header_map.insert(name.as_str(), Value::text(String::from_utf8_lossy(value.as_bytes())));
+            }
+            response.push("headers", Value::Object(header_map));
         }
-        response.push("headers", Value::Object(header_map));
-        response.push("text", Value::text(String::from_utf8_lossy(&arrived.body)));
+        if needs.text {
+            response.push("text", Value::text(String::from_utf8_lossy(&arrived.body)));
+        }
         response.push("body", body);
-        let sent = parse_json(&request.body, &self.limits).unwrap_or(Value::Absent);
-        let mut asked = Map::with_capacity(3);
-        asked.push("method", Value::text(request.method.as_str()));
-        asked.push("path", Value::text(request.url.path()));
-        asked.push("body", sent);
-        let context = self
-            .base
-            .clone()
-            .with(Root::Response, Arc::new(Value::Object(response)))
-            .with(Root::Request, Arc::new(Value::Object(asked)));
+        let mut context = self.base.clone().with(Root::Response, Arc::new(Value::Object(response)));
+        if needs.sent {
+            let sent = parse_json(&request.body, &self.limits).unwrap_or(Value::Absent);
+            let mut asked = Map::with_capacity(3);
+            asked.push("method", Value::text(request.method.as_str()));
+            asked.push("path", Value::text(request.url.path()));
+            asked.push("body", sent);
+            context.set(Root::Request, Arc::new(Value::Object(asked)));
+        }
         (context, readable)
     }
 
@@ -395,4 +451,38 @@ fn shortened(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(MOST_MESSAGE).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Place, Placed, SourceText};
+
+    fn needs(text: &str) -> [bool; 4] {
+        let source = Arc::new(SourceText { path: "t".into(), text: text.into() });
+        let template = Placed::new(text.to_owned(), Place::new(source, 0..text.len()));
+        let scope = Scope::new().allow(Root::Response, Known::Any).allow(Root::Request, Known::Any);
+        let leaf = Leaf::compile(&template, &scope, &mut Problems::new()).expect(text);
+        let Needs { body, text, headers, sent } = Needs::of([&leaf]);
+        [body, text, headers, sent]
+    }
+
+    #[test]
+    fn an_expression_needs_the_parts_that_it_reads_and_no_others() {
+        for (text, body_text_headers_sent) in [
+            ("{{ response.status }}", [false, false, false, false]),
+            ("{{ response.body.id }}", [true, false, false, false]),
+            ("{{ response['body'].id }}", [true, false, false, false]),
+            ("{{ response.headers['x-id'] | upper }}", [false, false, true, false]),
+            // Whether text is whole is told by the body.
+            ("{{ response.text }}", [true, true, false, false]),
+            ("{{ response }}", [true, true, true, false]),
+            ("{{ response[request.path] }}", [true, true, true, true]),
+            ("{{ response.body[request.body.name] }}", [true, false, false, true]),
+            ("{{ response.status == 200 or request.method == 'PUT' }}", [false, false, false, true]),
+            ("{% if response.text %}{{ response.headers.date }}{% endif %}", [true, true, true, false]),
+        ] {
+            assert_eq!(needs(text), body_text_headers_sent, "{text}");
+        }
+    }
 }

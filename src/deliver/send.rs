@@ -78,10 +78,10 @@ impl Sender {
         }
     }
 
-    async fn receive(&self, response: reqwest::Response, deadline: tokio::time::Instant) -> Arrived {
+    async fn receive(&self, mut response: reqwest::Response, deadline: tokio::time::Instant) -> Arrived {
         let max_reply = self.delivery().max_reply;
         let status = response.status();
-        let headers = response.headers().clone();
+        let headers = std::mem::take(response.headers_mut());
         let mut stream = response.bytes_stream();
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();

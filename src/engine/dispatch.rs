@@ -13,8 +13,8 @@ use std::sync::mpsc as credits;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::config::{Delivery, InDoubt, OnFailure};
@@ -196,9 +196,12 @@ pub async fn dispatch(
     let mut input_failure = None;
     let mut grace: Option<Instant> = None;
     let mut next_tick = now + TICK;
+    // One timer, set anew only where the time is another: most turns wait for the same tick.
+    let mut timer = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
     loop {
         let now = Instant::now();
         let wake = if this.stopped.is_none() { this.start_what_can_start(now) } else { None };
+        this.broken |= !this.with.writer.flush();
         if this.broken {
             // Nothing can be noted any more, so nothing more may leave (P12).
             return Err(this.with.writer.failure());
@@ -211,8 +214,11 @@ pub async fn dispatch(
         if this.flying.is_empty() && (this.stopped.is_some() || done) {
             break;
         }
-        let timer = [wake, Some(next_tick), grace, this.with.deadline.filter(|_| grace.is_none())];
-        let until = timer.into_iter().flatten().min().unwrap_or(next_tick);
+        let ends = [wake, Some(next_tick), grace, this.with.deadline.filter(|_| grace.is_none())];
+        let until = ends.into_iter().flatten().min().unwrap_or(next_tick).into();
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
         tokio::select! {
             biased;
             signal = stop.next() => {
@@ -229,6 +235,10 @@ pub async fn dispatch(
             }
             Some((lane, reply, took)) = this.flying.next(), if !this.flying.is_empty() => {
                 this.finish(lane, reply, took);
+                // What is ready together is noted together, and its lanes are filled together.
+                while let Some(Some((lane, reply, took))) = this.flying.next().now_or_never() {
+                    this.finish(lane, reply, took);
+                }
             }
             block = blocks.recv(), if !input_ended && this.queue.is_empty() && this.stopped.is_none() => {
                 match block {
@@ -244,7 +254,7 @@ pub async fn dispatch(
                     None => input_ended = true,
                 }
             }
-            () = tokio::time::sleep_until(until.into()) => {
+            () = timer.as_mut() => {
                 let now = Instant::now();
                 if now >= next_tick {
                     next_tick = now + TICK;
@@ -275,6 +285,7 @@ pub async fn dispatch(
         }
         this.put_back();
     }
+    this.broken |= !this.with.writer.flush();
     if this.broken {
         return Err(this.with.writer.failure());
     }

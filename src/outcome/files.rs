@@ -5,10 +5,13 @@
 //! `_runner_run` and is dropped when such a file is read. Each file appears whole: it is written
 //! under another name, synced and renamed.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use base64::Engine as _;
 
@@ -51,6 +54,13 @@ pub struct Marks {
 }
 
 impl Shape {
+    fn csv(&self) -> CsvLine {
+        CsvLine::new(match self {
+            Self::Csv { marks, .. } => *marks,
+            Self::Ndjson => Marks { delimiter: b',', quote: b'"', comment: None },
+        })
+    }
+
     /// The ending of the outcome files.
     #[must_use]
     pub const fn ending(&self) -> &'static str {
@@ -107,7 +117,8 @@ pub fn write(
     captures: &[String],
     records: &mut Records<'_>,
 ) -> Result<(Vec<Written>, Vec<Fault>), Failure> {
-    let mut out = Out { folder, run, shape, captures, files: NAMES.map(|_| None), faults: Vec::new() };
+    let csv = shape.csv();
+    let mut out = Out { folder, run, shape, captures, csv, files: NAMES.map(|_| None), faults: Vec::new() };
     let mut next = 0;
     let mut pull = |upto: Option<u64>, row: Option<&RecordRow>, out: &mut Out<'_>| -> Result<(), Failure> {
         while upto.is_none_or(|upto| next <= upto) {
@@ -131,6 +142,7 @@ struct Out<'a> {
     run: &'a RunRow,
     shape: &'a Shape,
     captures: &'a [String],
+    csv: CsvLine,
     files: [Option<Open>; 7],
     faults: Vec<Fault>,
 }
@@ -162,11 +174,10 @@ impl Out<'_> {
             State::Pending => 5,
         };
         let line = match self.shape {
-            Shape::Csv { columns, marks, null_word, .. } => {
-                let mut cells: Vec<String> = Vec::with_capacity(columns.len() + OURS.len());
-                cells.extend(columns.iter().map(|column| cell(fields.get(column), null_word)));
-                cells.extend(self.ours(row));
-                csv_line(&cells, *marks)
+            Shape::Csv { columns, null_word, .. } => {
+                let ours = self.ours(row);
+                let theirs = columns.iter().map(|column| cell(fields.get(column), null_word));
+                self.csv.of(theirs.chain(ours.into_iter().map(Cow::Owned)))
             }
             Shape::Ndjson => {
                 let mut object = fields.clone();
@@ -217,8 +228,9 @@ impl Out<'_> {
 
     fn ours(&self, row: &RecordRow) -> Vec<String> {
         let status = if row.status == 0 { String::new() } else { row.status.to_string() };
-        let kept = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&row.captures)
-            .unwrap_or_default();
+        let kept: serde_json::Map<String, serde_json::Value> =
+            if self.captures.is_empty() { None } else { serde_json::from_str(&row.captures).ok() }
+                .unwrap_or_default();
         let mut cells = vec![
             self.run.id.clone(),
             status,
@@ -258,16 +270,17 @@ impl Out<'_> {
             none => {
                 let ending = if index == 6 { "ndjson" } else { self.shape.ending() };
                 let mut open = Open::create(self.folder, NAMES[index], ending)?;
-                if let Shape::Csv { columns, marks, byte_order_mark, .. } = self.shape
+                if let Shape::Csv { columns, byte_order_mark, .. } = self.shape
                     && index != 6
                 {
-                    let mut header = columns.clone();
-                    header.extend(OURS.map(str::to_owned));
-                    header.extend(self.captures.iter().map(|name| format!("_runner_{name}")));
+                    let theirs = columns.iter().map(|name| Cow::Borrowed(name.as_str()));
+                    let captured = self.captures.iter().map(|name| Cow::Owned(format!("_runner_{name}")));
+                    let header = theirs.chain(OURS.map(Cow::Borrowed)).chain(captured);
+                    let header = self.shape.csv().of(header);
                     if *byte_order_mark {
                         open.write("\u{feff}".as_bytes())?;
                     }
-                    open.write(&csv_line(&header, *marks))?;
+                    open.write(&header)?;
                 }
                 none.insert(open)
             }
@@ -363,22 +376,55 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
     sync_folder(folder)
 }
 
-fn cell(value: Option<&Value>, null_word: &str) -> String {
+fn cell<'v>(value: Option<&'v Value>, null_word: &'v str) -> Cow<'v, str> {
     match value {
-        None | Some(Value::Absent) => String::new(),
-        Some(Value::Null) => null_word.to_owned(),
-        Some(Value::String(text)) => text.to_string(),
-        Some(other) => other.to_json(),
+        None | Some(Value::Absent) => Cow::Borrowed(""),
+        Some(Value::Null) => Cow::Borrowed(null_word),
+        Some(Value::String(text)) => Cow::Borrowed(text),
+        Some(other) => Cow::Owned(other.to_json()),
     }
 }
 
-fn csv_line(cells: &[String], marks: Marks) -> Vec<u8> {
-    let mut writer = csv::WriterBuilder::new()
-        .delimiter(marks.delimiter)
-        .quote(marks.quote)
-        .comment(marks.comment)
-        .from_writer(Vec::new());
-    // Writing into memory does not fail, and every line has the fields that it has.
-    let _ = writer.write_record(cells);
-    writer.into_inner().unwrap_or_default()
+/// Writes lines of CSV; one for all of them, because it has a buffer.
+struct CsvLine {
+    writer: csv::Writer<Shared>,
+    line: Shared,
+}
+
+/// Where the writer of lines leaves them.
+#[derive(Clone, Default)]
+struct Shared(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl CsvLine {
+    fn new(marks: Marks) -> Self {
+        let line = Shared::default();
+        let writer = csv::WriterBuilder::new()
+            .delimiter(marks.delimiter)
+            .quote(marks.quote)
+            .comment(marks.comment)
+            .flexible(true)
+            .from_writer(line.clone());
+        Self { writer, line }
+    }
+
+    fn of<'c>(&mut self, cells: impl Iterator<Item = Cow<'c, str>>) -> Vec<u8> {
+        for cell in cells {
+            // Writing into memory does not fail.
+            let _ = self.writer.write_field(cell.as_bytes());
+        }
+        let _ = self.writer.write_record(None::<&[u8]>);
+        let _ = self.writer.flush();
+        self.line.0.take()
+    }
 }

@@ -7,7 +7,7 @@
 //! nothing is written or acknowledged any more (P12); every later command is refused.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,12 @@ const SYNC_AFTER: Duration = Duration::from_millis(50);
 const SYNC_ROWS: usize = 4096;
 /// Rows after which the log is moved into the database: some 16 MiB of log.
 const MOVE_ROWS: usize = 100_000;
-/// Commands that wait for the writer; a fuller queue holds the sender back.
-const QUEUE: usize = 8192;
+/// Commands that are handed over at once, at the most.
+const GROUP: usize = 64;
+/// Groups that wait for the writer; a fuller queue holds the sender back.
+const QUEUE: usize = 128;
 
+#[derive(Debug)]
 enum Command {
     Row(RecordRow),
     Settled(RecordRow, Option<Vec<u8>>),
@@ -44,16 +47,41 @@ enum Command {
 }
 
 /// The handle of the writer thread; cheap to clone.
+///
+/// What is noted is gathered and goes to the thread in groups, because waking it costs more than
+/// most of what it is told: when a group is full, with every lease and sync, and with
+/// [`Self::flush`], which whoever notes something calls before it waits. So whatever a lease says
+/// of earlier records is behind their rows.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    commands: mpsc::SyncSender<Command>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    failure: Mutex<Option<Failure>>,
+    commands: mpsc::SyncSender<Vec<Command>>,
+    group: Mutex<Vec<Command>>,
+    failure: Arc<Mutex<Option<Failure>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    /// Hands over what was gathered; the group stays locked, so that nothing overtakes it.
+    fn post(&self, group: &mut Vec<Command>) -> bool {
+        group.is_empty() || self.commands.send(std::mem::take(group)).is_ok()
+    }
+
+    fn group(&self) -> MutexGuard<'_, Vec<Command>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // An ending that is out of order still keeps what was noted.
+        let mut group = std::mem::take(self.group.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.post(&mut group);
+    }
 }
 
 /// Resolves once what was asked is on disk as far as it was asked; false after a failure.
@@ -68,7 +96,7 @@ impl Writer {
         responses: Option<Responses>,
     ) -> Result<Self, Failure> {
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
-        let shared = Arc::new(Shared { failure: Mutex::new(None), thread: Mutex::new(None) });
+        let failure = Arc::new(Mutex::new(None));
         let mut work = Work {
             connection,
             run,
@@ -84,7 +112,7 @@ impl Writer {
             acks: Vec::new(),
             synced_acks: Vec::new(),
         };
-        let seen = Arc::clone(&shared);
+        let seen = Arc::clone(&failure);
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || {
@@ -97,19 +125,28 @@ impl Writer {
                         Broken::Database(error) => database_failure(&path, &error),
                         Broken::Responses(path, error) => Failure::io("write", &path, &error),
                     };
-                    *seen.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
                     // The inbox is dropped here: senders see it closed, waiters see false.
                 }
             })
             .map_err(|error| {
                 Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))
             })?;
-        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(Self { commands, shared })
+        let shared = Shared { commands, group: Mutex::default(), failure, thread: Mutex::new(Some(thread)) };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Gathers; false when the writer was found to have failed.
     fn send(&self, command: Command) -> bool {
-        self.commands.send(command).is_ok()
+        let mut group = self.shared.group();
+        group.push(command);
+        group.len() < GROUP || self.shared.post(&mut group)
+    }
+
+    /// Hands what was noted to the thread; false when the writer has failed.
+    #[must_use]
+    pub fn flush(&self) -> bool {
+        self.shared.post(&mut self.shared.group())
     }
 
     /// Notes the state of a record; false when the writer has failed.
@@ -151,14 +188,15 @@ impl Writer {
     /// `digest` is the running digest up to there, `settled` the point before which all is settled.
     pub fn lease(&self, upto: u64, digest: u64, settled: InputMark) -> Ack {
         let (ack, answer) = oneshot::channel();
-        self.send(Command::Lease { upto, digest, settled, ack });
+        // A writer that has failed drops the question, which answers it.
+        let _ = self.send(Command::Lease { upto, digest, settled, ack }) && self.flush();
         answer
     }
 
     /// Makes everything noted so far durable.
     pub fn sync(&self, settled: InputMark) -> Ack {
         let (ack, answer) = oneshot::channel();
-        self.send(Command::Sync { settled, ack });
+        let _ = self.send(Command::Sync { settled, ack }) && self.flush();
         answer
     }
 
@@ -177,8 +215,7 @@ impl Writer {
 
     /// Ends the run's start durably and waits for the thread.
     pub fn finish(self, finished: Finished, settled: InputMark, close: bool) -> Result<(), Failure> {
-        let sent = self.send(Command::Finish { finished, settled, close });
-        drop(self.commands);
+        let sent = self.send(Command::Finish { finished, settled, close }) && self.flush();
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = thread.join();
@@ -241,24 +278,24 @@ enum Next {
 }
 
 impl Work {
-    fn run(&mut self, inbox: &mpsc::Receiver<Command>) -> Result<(), Broken> {
+    fn run(&mut self, inbox: &mpsc::Receiver<Vec<Command>>) -> Result<(), Broken> {
         self.connection.execute_batch("PRAGMA synchronous=NORMAL")?;
         loop {
-            let command = match self.deadline() {
+            let group = match self.deadline() {
                 None => inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
                 Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             let mut next = None;
-            match command {
-                Ok(command) => {
-                    next = self.take(command)?;
+            match group {
+                Ok(group) => {
+                    next = self.take_all(group)?;
                     // What is ready together shares a commit.
                     while self.rows < COMMIT_ROWS || !self.acks.is_empty() && self.rows < 4 * COMMIT_ROWS {
                         if matches!(next, Some(Next::Finish | Next::Sync)) {
                             break;
                         }
-                        let Ok(command) = inbox.try_recv() else { break };
-                        next = self.take(command)?.or(next);
+                        let Ok(group) = inbox.try_recv() else { break };
+                        next = self.take_all(group)?.or(next);
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -299,6 +336,15 @@ impl Work {
             self.unsynced_since.get_or_insert(now);
         }
         Ok(())
+    }
+
+    /// Of what is to follow the last word counts: a lease, a sync and the end close their group.
+    fn take_all(&mut self, group: Vec<Command>) -> Result<Option<Next>, Broken> {
+        let mut next = None;
+        for command in group {
+            next = self.take(command)?.or(next);
+        }
+        Ok(next)
     }
 
     fn take(&mut self, command: Command) -> Result<Option<Next>, Broken> {
@@ -456,5 +502,77 @@ impl Work {
             let _ = ack.send(true);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Checkpoint, Folder, Grants, NewRun, RunRow, Use};
+    use super::*;
+    use crate::model::State;
+
+    fn begun(folder: &Folder) -> (RunRow, Writer) {
+        folder.prepare(Use::Create).unwrap();
+        let checkpoint = Checkpoint::open(folder).unwrap();
+        let new = NewRun {
+            id: "20261122T0214-3f9c".into(),
+            started_at: String::new(),
+            destination: String::new(),
+            meaning: String::new(),
+            meaning_files: String::new(),
+            input: String::new(),
+            input_stamp: String::new(),
+            records: 1000,
+            input_digest: 0,
+            duplicates: 0,
+        };
+        let run = checkpoint.begin_run(&new, None).unwrap();
+        let writer = checkpoint
+            .into_writer(&run, Grants { intents: true, leased_from: 0 }, Durability::Power, None)
+            .unwrap();
+        (run, writer)
+    }
+
+    fn delivered(folder: &Folder, run: &RunRow) -> u64 {
+        Checkpoint::open_to_read(folder).unwrap().unwrap().counts(run).unwrap().delivered
+    }
+
+    #[test]
+    fn a_granted_lease_is_behind_all_that_was_noted_before_it() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::new(top.path(), "default", "p");
+        let (run, writer) = begun(&folder);
+        for ordinal in 0..100 {
+            assert!(writer.row(RecordRow::new(ordinal, State::Delivered)));
+        }
+        let asks = writer.clone();
+        assert!(asks.lease(200, 0, InputMark::default()).blocking_recv().unwrap());
+        assert_eq!(delivered(&folder, &run), 100);
+    }
+
+    #[test]
+    fn an_intent_is_answered_once_it_is_handed_over() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::new(top.path(), "default", "p");
+        let (run, writer) = begun(&folder);
+        let mut answers: Vec<Ack> =
+            (0..3).map(|ordinal| writer.intent(RecordRow::new(ordinal, State::InFlight))).collect();
+        assert!(answers.iter_mut().all(|answer| answer.try_recv().is_err()));
+        assert!(writer.flush());
+        assert!(answers.into_iter().all(|answer| answer.blocking_recv().unwrap()));
+        let found = Checkpoint::open_to_read(&folder).unwrap().unwrap().row(&run, 2).unwrap();
+        assert_eq!(found.map(|row| row.state), Some(State::InFlight));
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_keeps_what_was_noted() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::new(top.path(), "default", "p");
+        let (run, writer) = begun(&folder);
+        assert!(writer.row(RecordRow::new(7, State::Delivered)));
+        let thread = writer.shared.thread.lock().unwrap().take().unwrap();
+        drop(writer);
+        thread.join().unwrap();
+        assert_eq!(delivered(&folder, &run), 1);
     }
 }

@@ -90,6 +90,9 @@ pub struct Sandbox {
     /// Write what it was asked here, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
+    /// Keep of its objects their ids alone, to measure with many records
+    #[arg(long)]
+    pub ids_only: bool,
 }
 
 /// `runner schema`

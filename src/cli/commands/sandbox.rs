@@ -6,7 +6,7 @@ use crate::cli::workplace::Workplace;
 use crate::engine::stand_in;
 use crate::model::{Class, Diagnostic, Failure, did_you_mean};
 use crate::report::Reporter;
-use crate::sandbox::{Options, Sandbox, Script};
+use crate::sandbox::{Bodies, Options, Sandbox, Script};
 
 /// Serves until it is interrupted.
 pub fn sandbox(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
@@ -61,6 +61,7 @@ fn start(workplace: &Workplace<'_>, args: &Args) -> Result<crate::sandbox::Handl
         journal: args.journal.as_ref().map(|journal| workplace.cwd().join(journal)),
         script,
         remember: 0,
+        bodies: if args.ids_only { Bodies::Drop } else { Bodies::Keep },
         ..Options::default()
     };
     Sandbox::start(rules, options)
