@@ -8,12 +8,14 @@ mod checkpoint;
 mod database;
 pub mod files;
 mod folder;
+mod queries;
 mod responses;
 mod rows;
 mod writer;
 
-pub use checkpoint::{Checkpoint, Finished, NewRun, Reason};
+pub use checkpoint::{Checkpoint, Finished, NewRun};
 pub use folder::{Folder, Lock, Use};
+pub use queries::Reason;
 pub use responses::{Exchange, Responses};
 pub use rows::{Grants, InputMark, RecordRow, RunRow, Settlement, StartRow};
 pub use writer::{Ack, Writer};

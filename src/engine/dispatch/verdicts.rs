@@ -1,0 +1,307 @@
+//! What follows the end of an attempt: the outcome, another try, or the end of the start.
+//!
+//! The part of the loop that acts on verdicts; what they are is `deliver::judge`'s. Apart from the
+//! loop itself, which only starts and waits.
+
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use super::{Due, Loop, Stopped};
+use crate::config::{InDoubt, OnFailure};
+use crate::deliver::{Enough, Meaning, Reading, Tries, Verdict, judge};
+use crate::engine::block::Job;
+use crate::model::{Class, Diagnostic, Event, Outcome, Pause, Reply, State, Value};
+use crate::outcome::{Exchange, RecordRow};
+
+impl Loop<'_> {
+    pub(super) fn finish(&mut self, lane: usize, reply: Option<Reply>, took: Duration) {
+        let Some(mut job) = self.lanes.get_mut(lane).and_then(Option::take) else { return };
+        self.free.push(lane);
+        let Some(reply) = reply else {
+            // The intent could not be written: the request never left.
+            self.broken = true;
+            return;
+        };
+        let now = Instant::now();
+        let reading = self.with.reader.read(&reply, &job.request);
+        self.with.observer.attempted(job.identity.ordinal, &job.request, &reply, took);
+        self.note_pause(&reading, now);
+        if matches!(reply, Reply::Arrived(_)) {
+            self.replies += 1;
+        } else if self.with.delivery.in_doubt != InDoubt::Resend {
+            // A reused connection that broke looks the same whether the far side acted or not.
+            self.with.sender.avoid_reuse();
+        }
+        let tries = Tries { made: job.made_now, earlier_unknown: job.unknown };
+        let verdict = judge(
+            &reading.meaning,
+            tries,
+            self.with.delivery.in_doubt,
+            &self.with.delivery.retry,
+            fastrand::f64(),
+        );
+        job.unknown |= reading.meaning == Meaning::Unknown;
+        self.weigh(&reading, verdict);
+        match verdict {
+            Verdict::Delivered => self.settle(job, State::Delivered, reading, Some(&reply)),
+            Verdict::Failed => self.settle(job, State::Failed, reading, Some(&reply)),
+            Verdict::Skipped if reading.meaning == Meaning::NotNeeded => {
+                self.settle(job, State::Skipped, reading, Some(&reply));
+            }
+            Verdict::Skipped => {
+                let message = format!("may have arrived ({}); skipped by `in_doubt: skip`", reading.class);
+                let reading = Reading { class: "in_doubt".into(), message, ..reading };
+                self.settle(job, State::Skipped, reading, Some(&reply));
+            }
+            Verdict::InDoubt => self.settle(job, State::InDoubt, reading, Some(&reply)),
+            Verdict::Again { after } => self.again(job, &reading, after, now),
+            Verdict::GaveUp => self.give_up(job, reading),
+            Verdict::TooLong { asked } => {
+                self.put_back_one(&job);
+                self.stop(Stopped {
+                    class: Class::Stopped,
+                    why: format!("{} asked to wait {}", self.with.host, humantime::format_duration(asked)),
+                    diagnostics: vec![too_long(
+                        &self.with.host,
+                        asked,
+                        self.with.delivery.retry.max_retry_after,
+                    )],
+                    signal: None,
+                });
+            }
+            Verdict::Stop => self.refused_credentials(job, &reading, now),
+        }
+    }
+
+    /// Looks at the error budget after an attempt.
+    fn weigh(&mut self, reading: &Reading, verdict: Verdict) {
+        let bad = match &reading.meaning {
+            Meaning::Unknown | Meaning::NotSent | Meaning::NotNow { .. } => true,
+            Meaning::Acted | Meaning::Refused { .. } | Meaning::NotNeeded | Meaning::Stop => false,
+        };
+        if bad {
+            if let Some(enough) = self.budget.attempt_was_bad(verdict == Verdict::InDoubt) {
+                self.enough(&enough);
+            }
+        } else {
+            self.budget.attempt_was_answered();
+        }
+        if reading.meaning == Meaning::Acted {
+            self.good += 1;
+        }
+        if reading.meaning != Meaning::Stop && !bad {
+            self.stops_in_a_row = 0;
+        }
+    }
+
+    pub(super) fn enough(&mut self, enough: &Enough) {
+        let class = match enough {
+            Enough::Consecutive { in_doubt: false, .. } => Class::Stopped,
+            _ => Class::Halted,
+        };
+        let rule = if class == Class::Halted { "error-budget" } else { "far-side-down" };
+        let diagnostic = Diagnostic::error(rule, enough.words())
+            .note(format!("the far side is {}", self.with.host))
+            .help("look at the reasons above, then start the same command again; it goes on");
+        self.stop(Stopped { class, why: enough.words(), diagnostics: vec![diagnostic], signal: None });
+    }
+
+    fn note_pause(&mut self, reading: &Reading, now: Instant) {
+        let wait = match reading.meaning {
+            Meaning::NotNow { asked: Some(asked) } => Some(asked),
+            _ => reading.pause,
+        };
+        let Some(wait) = wait.filter(|wait| *wait <= self.with.delivery.retry.max_retry_after) else {
+            return;
+        };
+        if self.rate.pause(now + wait) && self.stopped.is_none() {
+            self.paused = true;
+            let why = match reading.status {
+                0 => self.with.host.clone(),
+                status => format!("{status} from {}", self.with.host),
+            };
+            self.with.observer.event(&Event::Paused(Some(Pause { wait, why })));
+        }
+    }
+
+    #[expect(
+        clippy::boxed_local,
+        reason = "a job is boxed from its making to its end; moving it out would copy it"
+    )]
+    pub(super) fn settle(&mut self, job: Box<Job>, state: State, reading: Reading, reply: Option<&Reply>) {
+        let outcome = Outcome {
+            state,
+            status: reading.status,
+            class: reading.class,
+            message: reading.message,
+            attempts: job.made,
+            captures: if state == State::Delivered { reading.captures } else { Value::Absent },
+        };
+        let mut row = job.identity.outcome_row(&outcome);
+        row.unknown = job.unknown;
+        row.generation = job.generation;
+        let holds = state == State::InDoubt
+            || state == State::Failed && self.with.delivery.on_failure == OnFailure::HoldRest;
+        if state == State::InDoubt {
+            row.request = job.request.digest();
+        }
+        if !holds {
+            // Only what others wait behind needs it later, and it is half of a row.
+            row.order_hash = 0;
+        }
+        let response = match reply {
+            Some(Reply::Arrived(reply)) if self.with.keeps_responses => {
+                let Job { identity, request, .. } = &*job;
+                let exchange = Exchange {
+                    ordinal: identity.ordinal,
+                    place: &identity.place,
+                    key: identity.key.as_deref(),
+                    request,
+                    reply,
+                    outcome: &outcome,
+                };
+                Some(exchange.line(&self.with.mask))
+            }
+            _ => None,
+        };
+        let written = self.with.writer.settled(row, response);
+        self.noted(written, job.block, state);
+        let hash = job.identity.order_hash;
+        if holds {
+            for behind in self.order.hold(hash, job.identity.ordinal) {
+                self.leave_behind(&behind, job.identity.ordinal);
+            }
+        } else if hash != 0
+            && let Some(next) = self.order.leave(hash)
+        {
+            self.ready.push_back(next);
+        }
+        if matches!(state, State::Delivered | State::Failed | State::Skipped)
+            && let Some(enough) = self.budget.record_settled(state == State::Failed)
+        {
+            self.enough(&enough);
+        }
+        self.look_for_a_missing_endpoint(state, outcome.status);
+        self.tell(job.identity, outcome);
+    }
+
+    /// A far side that has no such endpoint refuses everything: the first answers tell.
+    fn look_for_a_missing_endpoint(&mut self, state: State, status: u16) {
+        if state != State::Failed || self.good > 0 || self.stopped.is_some() {
+            return;
+        }
+        let missing = match status {
+            405 | 501 => true,
+            404 => self.with.path_is_fixed,
+            _ => false,
+        };
+        self.missing_in_a_row = if missing { self.missing_in_a_row + 1 } else { 0 };
+        if missing {
+            let why = format!("{} has no such endpoint (answered {status})", self.with.host);
+            let diagnostic = Diagnostic::error("endpoint-missing", why.clone())
+                .note("no record was delivered in this start")
+                .help("check `method`, `path` and the connection's base URL with `runner preview`");
+            self.stop(Stopped { class: Class::Halted, why, diagnostics: vec![diagnostic], signal: None });
+        }
+    }
+
+    fn again(&mut self, job: Box<Job>, reading: &Reading, after: Duration, now: Instant) {
+        self.with.writer.attempt(job.identity.ordinal, job.made, reading.status, &reading.class, Some(after));
+        if reading.meaning != Meaning::Unknown
+            && (job.has_row || self.with.delivery.in_doubt != InDoubt::Resend)
+        {
+            // It certainly did nothing: while it waits it is pending, not in doubt. It may be sent
+            // again without a sync, so after a loss of power the row alone proves nothing.
+            self.broken |= !self.with.writer.row(RecordRow { granted: true, ..job.row(State::Pending) });
+        }
+        self.with.observer.event(&Event::Retrying {
+            ordinal: job.identity.ordinal,
+            attempt: job.made,
+            why: if reading.status == 0 { reading.class.clone() } else { reading.status.to_string() },
+            wait: after,
+        });
+        self.turn += 1;
+        self.retries.push(Reverse(Due { at: now + after, turn: self.turn, job }));
+    }
+
+    /// The tries ran out and all certainly did nothing.
+    fn give_up(&mut self, job: Box<Job>, reading: Reading) {
+        let far_side_is_down = reading.meaning == Meaning::NotSent && self.replies == job.replies_before;
+        if !far_side_is_down {
+            self.settle(job, State::Failed, reading, None);
+            return;
+        }
+        self.put_back_one(&job);
+        self.no_connection(&reading);
+    }
+
+    /// Stops because no connection could be made: later, or after a person has looked.
+    fn no_connection(&mut self, reading: &Reading) {
+        let why = format!("no connection to {}: {}", self.with.host, reading.message);
+        let (class, rule, help) = match &*reading.class {
+            "certificate" => (
+                Class::Halted,
+                "certificate",
+                "set `tls: { ca: PATH }` in the connection if the host has an authority of its own",
+            ),
+            "address-refused" => (
+                Class::Halted,
+                "address-refused",
+                "requests never go to link-local or metadata addresses; name the host of the API",
+            ),
+            _ => (Class::Stopped, "far-side-down", "start the same command again when it is up; it goes on"),
+        };
+        let made = match self.attempts {
+            1 => "1 attempt was made".to_owned(),
+            n => format!("{n} attempts were made"),
+        };
+        let sent = if self.replies == 0 { "nothing was sent" } else { "the last of them never left" };
+        let diagnostic = Diagnostic::error(rule, why.clone()).note(format!("{made}; {sent}")).help(help);
+        self.stop(Stopped { class, why, diagnostics: vec![diagnostic], signal: None });
+    }
+
+    fn refused_credentials(&mut self, job: Box<Job>, reading: &Reading, now: Instant) {
+        self.stops_in_a_row += 1;
+        if self.good > 0 && self.stops_in_a_row < 3 && self.stopped.is_none() {
+            self.again(job, reading, self.with.delivery.retry.first_wait, now);
+            return;
+        }
+        self.put_back_one(&job);
+        if self.stopped.is_some() {
+            return;
+        }
+        if reading.status == 0 {
+            self.no_connection(reading);
+            return;
+        }
+        let why = format!("{} answered {}; the run is halted", self.with.host, reading.status);
+        let rule = if reading.status == 401 { "credentials-refused" } else { "stopped-by-rule" };
+        let mut diagnostic = Diagnostic::error(rule, why.clone()).at(format!(
+            "{} {}, first for {}",
+            job.request.method,
+            job.request.url.path(),
+            job.identity.place
+        ));
+        if !reading.message.is_empty() {
+            diagnostic = diagnostic.row(format!("{}: {:?}", reading.status, reading.message));
+        }
+        let from = match self.with.secrets_from.join(", ") {
+            names if names.is_empty() => String::new(),
+            names => format!(" ({names})"),
+        };
+        diagnostic.help = Some(format!(
+            "correct the credentials of connection `{}`{from}, then go on with the same command",
+            self.with.connection
+        ));
+        self.stop(Stopped { class: Class::Halted, why, diagnostics: vec![diagnostic], signal: None });
+    }
+}
+
+fn too_long(host: &str, asked: Duration, cap: Duration) -> Diagnostic {
+    Diagnostic::error(
+        "wait-too-long",
+        format!("{host} asked to wait {} (Retry-After)", humantime::format_duration(asked)),
+    )
+    .note(format!("more than `delivery.retry.max_retry_after` allows ({})", humantime::format_duration(cap)))
+    .help("start the same command again after that time; it goes on")
+}

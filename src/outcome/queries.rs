@@ -1,0 +1,292 @@
+//! What a checkpoint is asked: runs, starts, rows, counts, reasons, keys.
+//!
+//! Apart from opening and changing it. Invariant: every row that is read is checked, and one that
+//! does not fit is damage with its name.
+
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use crate::model::{Counts, Failure, State};
+
+use super::checkpoint::Checkpoint;
+use super::database::{self, COLUMNS, RUN_SHIFT, record_id};
+use super::rows::{Grants, InputMark, RecordRow, RunRow, StartRow, counts_of};
+
+/// Why records have the state that they have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The state.
+    pub state: State,
+    /// HTTP status; 0 without one.
+    pub status: u16,
+    /// The reason as a stable word.
+    pub class: String,
+    /// The reason for people, when all have the same.
+    pub message: String,
+    /// Records with it.
+    pub count: u64,
+}
+
+pub(super) const RUN_COLUMNS: &str = "number, id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
+     input_digest, duplicates, lease, lease_digest, settled, settled_file, settled_byte, settled_line, settled_digest, \
+     closed_at, class, complete";
+
+impl Checkpoint {
+    /// The newest run, if there is one.
+    pub fn latest_run(&self) -> Result<Option<RunRow>, Failure> {
+        self.connection
+            .query_row(&format!("SELECT {RUN_COLUMNS} FROM run ORDER BY number DESC LIMIT 1"), [], read_run)
+            .optional()
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// All kept runs, the oldest first.
+    pub fn runs(&self) -> Result<Vec<RunRow>, Failure> {
+        let read = || -> rusqlite::Result<Vec<RunRow>> {
+            let mut statement =
+                self.connection.prepare(&format!("SELECT {RUN_COLUMNS} FROM run ORDER BY number"))?;
+            let rows = statement.query_map([], read_run)?;
+            rows.collect()
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// Ids of all kept runs by their number.
+    pub fn run_ids(&self) -> Result<std::collections::HashMap<u64, String>, Failure> {
+        Ok(self.runs()?.into_iter().map(|run| (run.number.cast_unsigned(), run.id)).collect())
+    }
+
+    /// The newest start of a run.
+    pub fn latest_start(&self, run: &RunRow) -> Result<Option<StartRow>, Failure> {
+        self.connection
+            .query_row(
+                "SELECT number, run, at, boot, class, meaning, intents, leased_from FROM start WHERE run = ?1 ORDER BY number DESC LIMIT 1",
+                [run.number],
+                |row| {
+                    Ok(StartRow {
+                        number: row.get(0)?,
+                        run: row.get(1)?,
+                        at: row.get(2)?,
+                        boot: row.get(3)?,
+                        class: row.get(4)?,
+                        meaning: row.get(5)?,
+                        grants: Grants {
+                            intents: row.get(6)?,
+                            leased_from: row.get::<_, i64>(7)?.cast_unsigned(),
+                        },
+                    })
+                },
+            )
+            .optional()
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Calls `each` for every row of a run from `from` on, by ordinal; every row is checked.
+    pub fn each_row(
+        &self,
+        run: &RunRow,
+        from: u64,
+        mut each: impl FnMut(RecordRow) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM record WHERE id >= ?1 AND id < ?2 ORDER BY id"))
+            .map_err(|error| self.failure(&error))?;
+        let mut rows = statement
+            .query(params![record_id(run.number, from), record_id(run.number + 1, 0)])
+            .map_err(|error| self.failure(&error))?;
+        while let Some(row) = rows.next().map_err(|error| self.failure(&error))? {
+            match database::read_record(row) {
+                Ok(Ok(record)) => each(record)?,
+                Ok(Err(damaged)) => {
+                    let ordinal = damaged.id & ((1 << RUN_SHIFT) - 1);
+                    return Err(self.damage(&format!(
+                        "table `record`, row {} (run {}, ordinal {ordinal}): its checksum does not fit",
+                        damaged.id, run.id
+                    )));
+                }
+                Err(
+                    error @ (rusqlite::Error::FromSqlConversionFailure(..)
+                    | rusqlite::Error::InvalidColumnType(..)),
+                ) => {
+                    return Err(self.damage(&format!("table `record`, run {}: {error}", run.id)));
+                }
+                Err(error) => return Err(self.failure(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The row of one record, if there is one.
+    pub fn row(&self, run: &RunRow, ordinal: u64) -> Result<Option<RecordRow>, Failure> {
+        let mut found = None;
+        // Rows are few here: a command looks at single records.
+        let read = self
+            .connection
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM record WHERE id = ?1"),
+                [record_id(run.number, ordinal)],
+                database::read_record,
+            )
+            .optional()
+            .map_err(|error| self.failure(&error))?;
+        match read {
+            Some(Ok(row)) => found = Some(row),
+            Some(Err(_)) => {
+                return Err(self.damage(&format!("table `record`, run {}, ordinal {ordinal}", run.id)));
+            }
+            None => {}
+        }
+        Ok(found)
+    }
+
+    /// How many records of a run are in each state; they add up to its input.
+    pub fn counts(&self, run: &RunRow) -> Result<Counts, Failure> {
+        let read = || -> rusqlite::Result<Vec<(State, u64)>> {
+            let mut statement = self
+                .connection
+                .prepare("SELECT state, count(*) FROM record WHERE id >= ?1 AND id < ?2 GROUP BY state")?;
+            let rows = statement.query_map(
+                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
+                |row| {
+                    Ok((
+                        State::from_number(row.get(0)?).unwrap_or(State::Pending),
+                        row.get::<_, i64>(1)?.cast_unsigned(),
+                    ))
+                },
+            )?;
+            rows.collect()
+        };
+        Ok(counts_of(read().map_err(|error| self.failure(&error))?, run.records))
+    }
+
+    /// Sum of attempts over all records of a run.
+    pub fn attempts(&self, run: &RunRow) -> Result<u64, Failure> {
+        self.connection
+            .query_row(
+                "SELECT coalesce(sum(attempts), 0) FROM record WHERE id >= ?1 AND id < ?2",
+                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
+                |row| row.get::<_, i64>(0),
+            )
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Reasons of failed, invalid, skipped and held records of a run, the most frequent first.
+    pub fn reasons(&self, run: &RunRow) -> Result<Vec<Reason>, Failure> {
+        let read = || -> rusqlite::Result<Vec<Reason>> {
+            let mut statement = self.connection.prepare(
+                "SELECT state, status, coalesce(class, ''), min(coalesce(message, '')), max(coalesce(message, '')), count(*) \
+                 FROM record WHERE id >= ?1 AND id < ?2 AND (state > 2 OR state = 0 AND class IS NOT NULL) \
+                 GROUP BY state, status, class ORDER BY state, count(*) DESC, class LIMIT 200",
+            )?;
+            let rows = statement.query_map(
+                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
+                |row| {
+                    let (least, most): (String, String) = (row.get(3)?, row.get(4)?);
+                    Ok(Reason {
+                        state: State::from_number(row.get(0)?).unwrap_or(State::Pending),
+                        status: row.get(1)?,
+                        class: row.get(2)?,
+                        message: if least == most { least } else { String::new() },
+                        count: row.get::<_, i64>(5)?.cast_unsigned(),
+                    })
+                },
+            )?;
+            rows.collect()
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// Looks for key hashes that earlier runs delivered or hold: calls `each` with run, state and
+    /// key hash of every keyed record in one of `states` in runs before `before`.
+    pub fn keys_of_earlier_runs(
+        &self,
+        before: i64,
+        states: &[State],
+        mut each: impl FnMut(i64, State, u64),
+    ) -> Result<(), Failure> {
+        let mut read = || -> rusqlite::Result<()> {
+            let mut removed =
+                self.connection.prepare("SELECT run, key_hash FROM delivered_key WHERE run < ?1")?;
+            let mut rows = removed.query([before])?;
+            while let Some(row) = rows.next()? {
+                each(row.get(0)?, State::Delivered, row.get::<_, i64>(1)?.cast_unsigned());
+            }
+            let mut statement = self
+                .connection
+                .prepare("SELECT id, state, key_hash FROM record WHERE id < ?1 AND key_hash IS NOT NULL")?;
+            let mut rows = statement.query([record_id(before, 0)])?;
+            while let Some(row) = rows.next()? {
+                let id: i64 = row.get(0)?;
+                let Some(state) = State::from_number(row.get(1)?) else { continue };
+                if states.contains(&state) {
+                    each(id >> RUN_SHIFT, state, row.get::<_, i64>(2)?.cast_unsigned());
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// Whether a request of the run may have reached the far side without an outcome: its bytes
+    /// are fixed then, whatever the counts say.
+    pub fn may_have_arrived(&self, run: &RunRow) -> Result<bool, Failure> {
+        let crashed = self.latest_start(run)?.filter(|start| start.class.is_empty());
+        if crashed.is_some_and(|start| start.leased_without_intents(run)) {
+            return Ok(true);
+        }
+        self.connection
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM record WHERE id >= ?1 AND id < ?2 \
+                 AND (state = ?3 OR state = ?4 AND flags & ?5))",
+                params![
+                    record_id(run.number, 0),
+                    record_id(run.number + 1, 0),
+                    State::InFlight as u8,
+                    State::Pending as u8,
+                    database::UNKNOWN
+                ],
+                |row| row.get(0),
+            )
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// How many bytes of `responses.ndjson` belong to outcomes that the checkpoint keeps.
+    pub fn responses_length(&self, run: &RunRow) -> Result<u64, Failure> {
+        self.connection
+            .query_row("SELECT responses FROM run WHERE number = ?1", [run.number], |row| {
+                row.get::<_, i64>(0)
+            })
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.failure(&error))
+    }
+}
+
+pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    let unsigned = |index: usize| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    Ok(RunRow {
+        number: row.get(0)?,
+        id: row.get(1)?,
+        started_at: row.get(2)?,
+        destination: row.get(3)?,
+        meaning: row.get(4)?,
+        meaning_files: row.get(5)?,
+        input: row.get(6)?,
+        input_stamp: row.get(7)?,
+        records: unsigned(8)?,
+        input_digest: unsigned(9)?,
+        duplicates: unsigned(10)?,
+        lease: unsigned(11)?,
+        lease_digest: unsigned(12)?,
+        settled: InputMark {
+            ordinal: unsigned(13)?,
+            file: row.get(14)?,
+            byte: unsigned(15)?,
+            line: unsigned(16)?,
+            digest: unsigned(17)?,
+        },
+        closed_at: row.get(18)?,
+        class: row.get(19)?,
+        complete: row.get(20)?,
+    })
+}
