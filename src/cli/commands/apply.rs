@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::status::counts_in_words;
 use super::{Refused, far_side, plan};
 use crate::cli::args::{Apply, Retry, Selection};
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::Pipeline;
 use crate::engine::{self, Observer, Report, Signal, Start};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
+use crate::outcome::{Checkpoint, Folder};
+use crate::report::text::number;
 use crate::report::{Reason, Reporter, RunSummary, Settings, Volume};
 
 /// How a command ended.
@@ -144,6 +147,9 @@ fn one(
         if pipeline.confirm && !job.yes {
             confirm(workplace, &pipeline)?;
         }
+        if job.start.fresh && !job.yes {
+            confirm_fresh(workplace, &pipeline)?;
+        }
         None
     };
     if pipeline.connection.tls.insecure {
@@ -257,27 +263,55 @@ fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, 
 
 /// Asks before it sends to an environment that is marked `confirm: true`.
 pub(super) fn confirm(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
-    use std::io::{IsTerminal as _, Write as _};
+    let Pipeline { name, connection, environment, .. } = pipeline;
     let question = format!(
-        "send {} to {} (connection {}, environment {})? [y/N] ",
-        pipeline.name, pipeline.connection.base_url, pipeline.connection.name, pipeline.environment
+        "send {name} to {} (connection {}, environment {environment})?",
+        connection.base_url, connection.name
     );
+    let why = format!("the environment `{environment}` is marked `confirm: true`; nothing was sent");
+    ask(workplace, &question, why)
+}
+
+/// Asks before `--fresh` drops a run that is not finished.
+fn confirm_fresh(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
+    let folder = Folder::new(&pipeline.state_dir, &pipeline.environment, &pipeline.name);
+    let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(()) };
+    // A run that is under way is refused by its lock, with a better message.
+    let unfinished = engine::standing(&folder, &checkpoint)?
+        .filter(|old| old.counts.unsent > 0 && old.run.closed_at.is_none() && old.state != "running");
+    drop(checkpoint);
+    let Some(old) = unfinished else { return Ok(()) };
+    let question = format!(
+        "begin {} again to {} (connection {}, environment {})? {} of {} records are delivered and go out a \
+         second time",
+        pipeline.name,
+        pipeline.connection.base_url,
+        pipeline.connection.name,
+        pipeline.environment,
+        number(old.counts.delivered),
+        number(old.counts.total())
+    );
+    ask(
+        workplace,
+        &question,
+        format!("run {} is not finished: {}; nothing was sent", old.run.id, counts_in_words(&old.counts)),
+    )
+}
+
+/// Asks a person, who has to be there unless `--yes` answered.
+fn ask(workplace: &Workplace<'_>, question: &str, why: String) -> Result<(), Failure> {
+    use std::io::{IsTerminal as _, Write as _};
     let refused = |message: &str| {
         Failure::new(
             Class::Usage,
-            Diagnostic::error("not-confirmed", message.to_owned())
-                .note(format!(
-                    "the environment `{}` is marked `confirm: true`; nothing was sent",
-                    pipeline.environment
-                ))
-                .help("`--yes` answers"),
+            Diagnostic::error("not-confirmed", message.to_owned()).note(why).help("`--yes` answers"),
         )
     };
     if workplace.cli().everywhere.no_input || !std::io::stdin().is_terminal() {
         return Err(refused("there is nobody to ask whether to send"));
     }
     let mut stderr = std::io::stderr().lock();
-    let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+    let _ = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
     let mut answer = String::new();
     let _ = std::io::stdin().read_line(&mut answer);
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("the answer was no")) }
