@@ -843,3 +843,178 @@ fn values_of_records_are_not_in_what_is_said_by_default() {
         }
     }
 }
+
+#[test]
+fn a_body_against_its_schema_is_not_sent() {
+    let schema = r#"{"type":"object","properties":{"name":{"maxLength":7}}}"#;
+    let pipeline = POST_THINGS.replace("path: /things }", "path: /things, body_schema: schemas/body.json }");
+    let world = World::new().pipeline(&pipeline, things(10)).file("schemas/body.json", schema);
+    world.run("apply p").exits(1).says("9 delivered, 0 failed, 1 invalid");
+    assert!(world.outcomes("invalid.csv").contains("/name"), "{}", world.outcomes("invalid.csv"));
+    assert_eq!(world.seen().len(), 9);
+}
+
+#[test]
+fn a_body_that_breaks_off_is_unknown_only_where_a_rule_has_to_read_it() {
+    let rule = "outcomes: [{ status: 2xx, when: \"{{ response.body.state == 'no' }}\", then: failed }]";
+    let capture = "captures: { id: '{{ response.body.id }}' }";
+    let body = "content-type=application/json body='{\"id\":\"17\",\"more\":\"....................\"}'";
+    for (more, code, class) in [(rule, 6, "reply-unreadable"), (capture, 0, "capture_missing")] {
+        let pipeline = POST_THINGS.replace("path: /things }", &format!("path: /things, {more} }}"));
+        let world = World::new().pipeline(&pipeline, things(1)).script("* * -> cut_in_body");
+        world.run("apply p").exits(code);
+        let rows = world.outcomes("in_doubt.csv") + &world.outcomes("delivered.csv");
+        assert!(rows.contains(class), "{rows}");
+        assert_eq!(world.seen().len(), 1);
+        let whole = World::new().pipeline(&pipeline, things(1)).script(&format!("* * -> 200 {body}"));
+        whole.run("apply p").exits(0);
+    }
+}
+
+#[test]
+fn a_request_is_made_of_what_endpoint_and_pipeline_say() {
+    let pipeline = "\
+connection: local
+endpoint:
+  method: POST
+  path: '/things/{{ params.id }}/{{ params.part }}'
+  params:
+    id: { required: true }
+    part: { default: main }
+    n: { type: integer }
+  query: { a: '{{ record.name }}', b: [1, 2], c: null, n: '{{ params.n }}' }
+  headers: { X-One: 'one {{ run.pipeline }}' }
+source: { file: data/things.csv }
+params: { n: '{{ record.count | int + 1 }}' }
+headers: { X-Two: '{{ vars.two }}' }
+vars: { two: second }
+method: PUT
+";
+    let world = World::new().pipeline(pipeline, "id,name,count\nt 1,a&b,4\n").script("* * -> 200");
+    world.run("apply p").exits(0);
+    let seen = &world.seen()[0];
+    assert_eq!(seen.method.as_str(), "PUT");
+    assert_eq!(seen.path, "/things/t%201/main?a=a%26b&b=1&b=2&n=5");
+    assert_eq!(
+        (&seen.headers["x-one"], &seen.headers["x-two"]),
+        (&"one p".parse().unwrap(), &"second".parse().unwrap())
+    );
+    assert_eq!(
+        bodies(&world),
+        [r#"{"name":"a&b","count":"4"}"#],
+        "a field that filled a parameter is left out"
+    );
+    world.write("pipelines/p.yaml", format!("{pipeline}body: '{{{{ record }}}}'\n"));
+    world.run("apply p --fresh").exits(0);
+    assert_eq!(bodies(&world)[1], r#"{"id":"t 1","name":"a&b","count":"4"}"#);
+}
+
+#[test]
+fn programs_get_what_is_promised_to_them() {
+    let world = World::new()
+        .pipeline(&posting("{ file: data/things.csv }", "key: '{{ record.id }}'\n"), things(4))
+        .script("* * body.id=t1 -> 422\n* * body.id=t2 -> 500");
+    let run = with(&world, "apply p", &[("RUNNER_FORMAT", "json"), ("RUNNER_PROGRESS", "none")]).exits(6);
+    let answer = run.json();
+    assert_eq!(
+        (&answer["class"], &answer["exit_code"], &answer["command"]),
+        (&"in_doubt".into(), &6.into(), &"apply".into())
+    );
+    let summary = &answer["summary"];
+    let counts = serde_json::json!({"total": 4, "delivered": 2, "failed": 1, "invalid": 0, "skipped": 0, "in_doubt": 1, "unsent": 0});
+    assert_eq!(summary["counts"], counts);
+    assert_eq!(summary["attempts"], 4);
+    for key in ["run_id", "state", "seconds", "files"] {
+        assert!(!summary[key].is_null(), "{key}: {summary}");
+    }
+    let files: Vec<&String> = summary["files"].as_object().expect("paths").keys().collect();
+    assert_eq!(files, ["delivered", "failed", "in_doubt"]);
+    world.write("data/things.csv", "id,name\nn1,x\nn2,x\n");
+    world.answers("");
+    let events = world.run("apply p --format jsonl -v").exits(0);
+    let events: Vec<serde_json::Value> =
+        events.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let named = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!((named("run_started"), named("record"), named("run_ended")), (1, 2, 1), "{events:?}");
+    // What is over keeps its class, and says that there is nothing to do.
+    let world = World::new().pipeline(POST_THINGS, things(2)).script("* * body.id=t1 -> 422");
+    world.run("apply p").exits(1);
+    world.run("apply p").exits(1).says("nothing to do");
+    let quiet = world.run("apply p -q").exits(1);
+    assert!(quiet.stderr.lines().count() <= 1, "{}", quiet.stderr);
+}
+
+#[test]
+fn a_key_in_the_query_or_in_headers_of_the_connector_is_in_no_file() {
+    let world = with_auth("{ api_key: { query: key, value: token } }");
+    let connector = world.read("templates/api/connector.yaml");
+    world.write(
+        "templates/api/connector.yaml",
+        format!("{connector}headers: {{ X-Also: '{{{{ connection.token }}}}' }}\n"),
+    );
+    let pipeline = POST_THINGS.replace("connection: local", "connection: api");
+    world.write("pipelines/p.yaml", format!("{pipeline}responses: {{ file: true }}\n"));
+    world.answers("* * #1 -> 500");
+    let set = [("API_TOKEN", TOKEN), ("API_USER", "anna")];
+    let run = with(&world, "apply p -vvv", &set).exits(6);
+    assert_eq!(world.seen()[0].headers["x-also"], TOKEN);
+    let again = with(&world, "try p --record t1 --again -vvv", &set);
+    let mut said = vec![run.stdout, run.stderr, again.stdout, again.stderr];
+    for path in files(&world.path(".runner")) {
+        said.push(String::from_utf8_lossy(&std::fs::read(path).expect("a file")).into_owned());
+    }
+    for text in said {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+#[test]
+fn links_under_names_of_ours_are_refused() {
+    let world = World::new()
+        .pipeline(&format!("{PUT_THINGS}responses: {{ file: true }}\n"), things(4))
+        .script("* * after=2 -> 401");
+    world.run("apply p --concurrency 1").exits(9);
+    world.answers("");
+    let responses = files(&world.path(".runner/default/runs"))
+        .into_iter()
+        .find(|path| path.ends_with("responses.ndjson"))
+        .expect("replies");
+    let aside = world.path("aside");
+    std::fs::rename(&responses, &aside).expect("a move");
+    let before = std::fs::read(&aside).expect("a file");
+    std::os::unix::fs::symlink(&aside, &responses).expect("a link");
+    world.run("apply p").exits(5).says("responses.ndjson");
+    assert_eq!(std::fs::read(&aside).expect("a file"), before);
+    let world = World::new().pipeline(PUT_THINGS, things(1)).file("elsewhere/x", "");
+    std::fs::create_dir_all(world.path(".runner/default")).expect("folders");
+    std::os::unix::fs::symlink(world.path("elsewhere"), world.path(".runner/default/state")).expect("a link");
+    let run = world.run("apply p");
+    assert_eq!((run.code, world.seen().len()), (5, 0), "{}", run.stderr);
+}
+
+#[test]
+fn of_many_starts_at_once_one_runs() {
+    let world = World::new().pipeline(POST_THINGS, things(12)).script("* * -> delay 150ms");
+    let mut starts: Vec<_> = (0..8).map(|_| world.start("apply p --concurrency 2")).collect();
+    let mut codes: Vec<i32> = starts.iter_mut().map(|start| start.ended(&world).code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 5, 5, 5, 5, 5, 5, 5]);
+    assert_eq!(world.seen().len(), 12);
+}
+
+#[test]
+fn what_drives_a_terminal_is_escaped_wherever_it_comes_from() {
+    let world = World::new()
+        .pipeline(
+            &posting("{ file: data/things.csv }", "key: { value: '{{ record.id }}', public: true }\n"),
+            "id\n\"a\u{1b}[31m\u{202e}b\"\n",
+        )
+        .script("* * -> 422 message=\"no\u{1b}[2J\u{202e}\u{9b}\"");
+    for arguments in ["apply p -vvv", "status p", "retry p -v", "preview p", "plan p"] {
+        let run = world.run(arguments);
+        for text in [&run.stdout, &run.stderr] {
+            let found = text.chars().find(|char| matches!(char, '\u{1b}' | '\u{9b}' | '\u{202e}'));
+            assert_eq!(found, None, "{arguments}: {text:?}");
+        }
+    }
+}

@@ -282,13 +282,13 @@ fn confirm_fresh(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), F
     drop(checkpoint);
     let Some(old) = unfinished else { return Ok(()) };
     let question = format!(
-        "begin {} again to {} (connection {}, environment {})? {} of {} records are delivered and go out a \
+        "begin {} again to {} (connection {}, environment {})? {} of {} records may have arrived and go out a \
          second time",
         pipeline.name,
         pipeline.connection.base_url,
         pipeline.connection.name,
         pipeline.environment,
-        number(old.counts.delivered),
+        number(old.counts.delivered + old.counts.in_doubt),
         number(old.counts.total())
     );
     ask(
