@@ -472,12 +472,22 @@ fn an_overlay_is_chosen_by_its_name() {
                  environments:\n  live:\n    connections: {{ local: {{ base_url: '{url}' }} }}\n    confirm: true\n    defaults: {{ delivery: {{ concurrency: 3 }} }}\n"
             ),
         )
-        .pipeline(POST_THINGS, things(2));
+        .pipeline(&format!("{POST_THINGS}vars: {{ a: x }}\n"), things(2));
     world.run("apply p --env live").exits(2).says("--yes");
     world.run("apply p --env live --no-input").exits(2).says("--yes");
     assert_eq!(world.seen().len(), 0);
-    with(&world, "apply p --yes", &[("RUNNER_ENV", "live")]).exits(0);
-    assert_eq!(world.seen().len(), 2);
+    // A command that is proposed goes where this one went.
+    world.answers("* * -> 401");
+    let flags = "runner apply p --env live --var 'a=b c'";
+    let mut command = world.command("apply p --env live --yes --var");
+    Run::of(command.arg("a=b c").output().expect("it runs"), &world).exits(9).says(flags);
+    let mut command = world.command("status p --env live --var");
+    let status = Run::of(command.arg("a=b c").output().expect("it runs"), &world).exits(0);
+    assert!(status.stdout.contains(flags), "{}", status.stdout);
+    let before = world.seen().len();
+    world.answers("");
+    with(&world, "apply p --yes --var a=b", &[("RUNNER_ENV", "live")]).exits(0);
+    assert_eq!(world.seen().len(), before + 2);
     assert!(world.path(".runner/live/state/p.db").exists());
     assert!(world.run("list settings p --env live").exits(0).stdout.contains("concurrency"));
     world.run("apply p --env lvie").exits(3).says("live");

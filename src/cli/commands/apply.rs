@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::init::shell_word;
 use super::status::counts_in_words;
 use super::{Refused, far_side, plan};
-use crate::cli::args::{Apply, Retry, Selection};
+use crate::cli::args::{Apply, Everywhere, Retry, Selection};
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::Pipeline;
 use crate::engine::{self, Observer, Report, Signal, Start};
@@ -136,7 +137,7 @@ fn one(
     if let Some(failures) = job.stop_after {
         pipeline.delivery.stop_when.failures = Some(failures);
     }
-    let typed = typed(command, named, job.sandbox);
+    let typed = typed(workplace, command, named, job.sandbox);
     let sandbox = if job.sandbox {
         // The far side's limits are nobody's here.
         if job.ask.pace.is_none_or(|pace| pace.rate.is_none()) {
@@ -189,13 +190,16 @@ fn summary(
     let counts = &report.counts;
     let mut next = Vec::new();
     if counts.unsent > 0 && report.class != Class::InDoubt || report.signal.is_some() {
-        next.push(typed("apply", named, sandbox));
+        next.push(typed(workplace, "apply", named, sandbox));
     }
     if counts.in_doubt > 0 {
-        next.push(format!("{} --all --delivered|--failed|--resend|--skip", typed("resolve", named, sandbox)));
+        next.push(format!(
+            "{} --all --delivered|--failed|--resend|--skip",
+            typed(workplace, "resolve", named, sandbox)
+        ));
     }
     if counts.failed > 0 && counts.unsent == 0 {
-        next.push(typed("retry", named, sandbox));
+        next.push(typed(workplace, "retry", named, sandbox));
     }
     RunSummary {
         pipeline: pipeline.to_owned(),
@@ -225,9 +229,28 @@ fn summary(
 }
 
 /// How a command is typed again.
-pub fn typed(command: &str, named: &Path, sandbox: bool) -> String {
-    let sandbox = if sandbox { " --sandbox" } else { "" };
-    format!("runner {command} {}{sandbox}", named.display())
+///
+/// With all flags that decide where it goes: without its `--env` it would go to another account.
+pub fn typed(workplace: &Workplace<'_>, command: &str, named: &Path, sandbox: bool) -> String {
+    let Everywhere { directory, environment, vars, env_file, state_dir, .. } = &workplace.cli().everywhere;
+    let mut typed = format!("runner {command} {}", shell_word(&named.display().to_string()));
+    if sandbox {
+        typed.push_str(" --sandbox");
+    }
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let flags = [
+        ("-C", path(directory)),
+        ("--env", environment.clone()),
+        ("--env-file", path(env_file)),
+        ("--state-dir", path(state_dir)),
+    ];
+    let vars = vars.iter().map(|set| ("--var", Some(format!("{}={}", set.name, set.value))));
+    for (flag, value) in flags.into_iter().chain(vars) {
+        if let Some(value) = value {
+            typed.extend([" ", flag, " ", &shell_word(&value)]);
+        }
+    }
+    typed
 }
 
 /// Folders stand for the pipelines in them, by name.

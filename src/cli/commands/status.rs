@@ -165,8 +165,15 @@ pub fn counts_in_words(counts: &Counts) -> String {
 
 /// What a person would type next, by what is left of a run.
 #[must_use]
-pub fn next_of(counts: &Counts, is_closed: bool, named: &Path, input: &str, sandbox: bool) -> Vec<String> {
-    let typed = |command: &str| super::apply::typed(command, named, sandbox);
+pub fn next_of(
+    workplace: &Workplace<'_>,
+    counts: &Counts,
+    is_closed: bool,
+    named: &Path,
+    input: &str,
+    sandbox: bool,
+) -> Vec<String> {
+    let typed = |command: &str| super::apply::typed(workplace, command, named, sandbox);
     let mut next = Vec::new();
     if counts.in_doubt > 0 {
         next.push(format!("{} --all --resend (or --delivered, --failed, --skip)", typed("resolve")));
@@ -192,7 +199,7 @@ fn next(workplace: &Workplace<'_>, standing: &Standing, subject: &Subject, sandb
     };
     let counts = Counts { in_doubt: standing.counts.in_doubt + standing.held_before, ..standing.counts };
     let is_closed = standing.run.closed_at.is_some();
-    next_of(&counts, is_closed, &subject.typed, &input, sandbox)
+    next_of(workplace, &counts, is_closed, &subject.typed, &input, sandbox)
 }
 
 fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, next: &[String]) -> String {
