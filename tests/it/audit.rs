@@ -1028,3 +1028,17 @@ fn what_drives_a_terminal_is_escaped_wherever_it_comes_from() {
         }
     }
 }
+
+#[test]
+fn the_command_that_goes_on_names_the_input_of_this_one() {
+    let world = World::new()
+        .pipeline(PUT_THINGS, things(1))
+        .file("data/other.csv", things(3))
+        .script("* * after=1 -> 401");
+    world
+        .run("apply p --input data/other.csv --concurrency 1")
+        .exits(9)
+        .says("runner apply p --input data/other.csv");
+    world.answers("");
+    world.run("apply p --input data/other.csv").exits(0).says("3 delivered");
+}

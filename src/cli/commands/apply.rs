@@ -137,7 +137,12 @@ fn one(
     if let Some(failures) = job.stop_after {
         pipeline.delivery.stop_when.failures = Some(failures);
     }
-    let typed = typed(workplace, command, named, job.sandbox);
+    let mut again = typed(workplace, "apply", named, job.sandbox);
+    if let Some(input) = job.ask.selection.and_then(|selection| selection.input.as_ref()) {
+        again.extend([" --input ", &shell_word(&input.display().to_string())]);
+    }
+    let typed =
+        if command == "apply" { again.clone() } else { typed(workplace, command, named, job.sandbox) };
     let sandbox = if job.sandbox {
         // The far side's limits are nobody's here.
         if job.ask.pace.is_none_or(|pace| pace.rate.is_none()) {
@@ -175,7 +180,7 @@ fn one(
     if report.nothing_to_do {
         reporter.say(&format!("{name}: nothing to do, run {} is settled", report.run));
     }
-    reporter.end_run(&summary(workplace, &name, named, &report, job.sandbox));
+    reporter.end_run(&summary(workplace, &name, named, &report, (job.sandbox, &again)));
     Ok(report)
 }
 
@@ -185,12 +190,12 @@ fn summary(
     pipeline: &str,
     named: &Path,
     report: &Report,
-    sandbox: bool,
+    (sandbox, again): (bool, &str),
 ) -> RunSummary {
     let counts = &report.counts;
     let mut next = Vec::new();
     if counts.unsent > 0 && report.class != Class::InDoubt || report.signal.is_some() {
-        next.push(typed(workplace, "apply", named, sandbox));
+        next.push(again.to_owned());
     }
     if counts.in_doubt > 0 {
         next.push(format!(
