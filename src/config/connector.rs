@@ -36,7 +36,7 @@ raw! {
         "url" => "the base of all URLs is written `base_url: https://host/path`",
         "header" => "it is written `headers: { Name: value }`",
         "pagination" => "reading from an API is not available yet",
-        "rate_headers" => "headers of rate limits are not read yet; set `limits: { rate: 50/s }`",
+        "rate_headers" => "x-ratelimit, ratelimit and retry-after are read without being named; `limits: { rate: 50/s }` sets a ceiling",
     }
 }
 

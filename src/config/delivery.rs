@@ -35,7 +35,7 @@ raw! {
         /// How long an orderly stop waits for replies; 20s unless said.
         stop_grace: Option<Span>,
         /// What the checkpoint survives; loss of power unless said.
-        durability: Option<Durability>,
+        durability: Option<Placed<Durability>>,
         /// When an attempt is repeated.
         retry: Option<RawRetry>,
         /// What must not be in flight together; the key unless said.
@@ -193,7 +193,7 @@ pub(super) fn resolve(
         timeout: span(|r| r.timeout, Duration::from_mins(1)),
         connect_timeout: span(|r| r.connect_timeout, Duration::from_secs(10)),
         stop_grace: span(|r| r.stop_grace, Duration::from_secs(20)),
-        durability: raw.and_then(|raw| raw.durability).unwrap_or_default(),
+        durability: durability(raw.and_then(|raw| raw.durability.as_ref()), problems),
         retry: Retry {
             attempts: retry
                 .and_then(|retry| retry.attempts)
@@ -214,6 +214,22 @@ pub(super) fn resolve(
         max_reply: raw.and_then(|raw| raw.max_reply).map_or(1 << 20, |size| size.0),
         max_body: raw.and_then(|raw| raw.max_body).map_or(8 << 20, |size| size.0),
     }
+}
+
+/// What outlives what; less than usual is said (guarantees, section 5).
+fn durability(written: Option<&Placed<Durability>>, problems: &mut Problems) -> Durability {
+    let Some(Placed { value, place }) = written else { return Durability::default() };
+    if *value == Durability::Process {
+        problems.push(
+            Diagnostic::warning(
+                "durability-process",
+                "with `durability: process` a loss of power can lose outcomes: such records may be sent twice",
+            )
+            .place(place)
+            .help("`durability: power` syncs what is noted; a killed process loses nothing either way"),
+        );
+    }
+    *value
 }
 
 /// What happens to a record in doubt (guarantees, section 4).

@@ -1,6 +1,7 @@
 //! The wiring, with the real binary, real sockets and real files. A module per feature a user sees.
 
 mod apply;
+mod audit;
 mod bad;
 mod docs;
 mod kill;

@@ -234,6 +234,11 @@ impl Running {
         Self { child, text, readers: readers.into() }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         // The process is not waited for yet, so the id is its own.

@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::init::shell_word;
+use super::status::counts_in_words;
 use super::{Refused, far_side, plan};
-use crate::cli::args::{Apply, Retry, Selection};
+use crate::cli::args::{Apply, Everywhere, Retry, Selection};
 use crate::cli::workplace::{Ask, Workplace};
 use crate::config::Pipeline;
 use crate::engine::{self, Observer, Report, Signal, Start};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
+use crate::outcome::{Checkpoint, Folder};
+use crate::report::text::number;
 use crate::report::{Reason, Reporter, RunSummary, Settings, Volume};
 
 /// How a command ended.
@@ -133,7 +137,12 @@ fn one(
     if let Some(failures) = job.stop_after {
         pipeline.delivery.stop_when.failures = Some(failures);
     }
-    let typed = typed(command, named, job.sandbox);
+    let mut again = typed(workplace, "apply", named, job.sandbox);
+    if let Some(input) = job.ask.selection.and_then(|selection| selection.input.as_ref()) {
+        again.extend([" --input ", &shell_word(&input.display().to_string())]);
+    }
+    let typed =
+        if command == "apply" { again.clone() } else { typed(workplace, command, named, job.sandbox) };
     let sandbox = if job.sandbox {
         // The far side's limits are nobody's here.
         if job.ask.pace.is_none_or(|pace| pace.rate.is_none()) {
@@ -143,6 +152,9 @@ fn one(
     } else {
         if pipeline.confirm && !job.yes {
             confirm(workplace, &pipeline)?;
+        }
+        if job.start.fresh && !job.yes {
+            confirm_fresh(workplace, &pipeline)?;
         }
         None
     };
@@ -168,7 +180,7 @@ fn one(
     if report.nothing_to_do {
         reporter.say(&format!("{name}: nothing to do, run {} is settled", report.run));
     }
-    reporter.end_run(&summary(workplace, &name, named, &report, job.sandbox));
+    reporter.end_run(&summary(workplace, &name, named, &report, (job.sandbox, &again)));
     Ok(report)
 }
 
@@ -178,18 +190,21 @@ fn summary(
     pipeline: &str,
     named: &Path,
     report: &Report,
-    sandbox: bool,
+    (sandbox, again): (bool, &str),
 ) -> RunSummary {
     let counts = &report.counts;
     let mut next = Vec::new();
     if counts.unsent > 0 && report.class != Class::InDoubt || report.signal.is_some() {
-        next.push(typed("apply", named, sandbox));
+        next.push(again.to_owned());
     }
     if counts.in_doubt > 0 {
-        next.push(format!("{} --all --delivered|--failed|--resend|--skip", typed("resolve", named, sandbox)));
+        next.push(format!(
+            "{} --all --delivered|--failed|--resend|--skip",
+            typed(workplace, "resolve", named, sandbox)
+        ));
     }
     if counts.failed > 0 && counts.unsent == 0 {
-        next.push(typed("retry", named, sandbox));
+        next.push(typed(workplace, "retry", named, sandbox));
     }
     RunSummary {
         pipeline: pipeline.to_owned(),
@@ -219,9 +234,28 @@ fn summary(
 }
 
 /// How a command is typed again.
-pub fn typed(command: &str, named: &Path, sandbox: bool) -> String {
-    let sandbox = if sandbox { " --sandbox" } else { "" };
-    format!("runner {command} {}{sandbox}", named.display())
+///
+/// With all flags that decide where it goes: without its `--env` it would go to another account.
+pub fn typed(workplace: &Workplace<'_>, command: &str, named: &Path, sandbox: bool) -> String {
+    let Everywhere { directory, environment, vars, env_file, state_dir, .. } = &workplace.cli().everywhere;
+    let mut typed = format!("runner {command} {}", shell_word(&named.display().to_string()));
+    if sandbox {
+        typed.push_str(" --sandbox");
+    }
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let flags = [
+        ("-C", path(directory)),
+        ("--env", environment.clone()),
+        ("--env-file", path(env_file)),
+        ("--state-dir", path(state_dir)),
+    ];
+    let vars = vars.iter().map(|set| ("--var", Some(format!("{}={}", set.name, set.value))));
+    for (flag, value) in flags.into_iter().chain(vars) {
+        if let Some(value) = value {
+            typed.extend([" ", flag, " ", &shell_word(&value)]);
+        }
+    }
+    typed
 }
 
 /// Folders stand for the pipelines in them, by name.
@@ -257,27 +291,55 @@ fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, 
 
 /// Asks before it sends to an environment that is marked `confirm: true`.
 pub(super) fn confirm(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
-    use std::io::{IsTerminal as _, Write as _};
+    let Pipeline { name, connection, environment, .. } = pipeline;
     let question = format!(
-        "send {} to {} (connection {}, environment {})? [y/N] ",
-        pipeline.name, pipeline.connection.base_url, pipeline.connection.name, pipeline.environment
+        "send {name} to {} (connection {}, environment {environment})?",
+        connection.base_url, connection.name
     );
+    let why = format!("the environment `{environment}` is marked `confirm: true`; nothing was sent");
+    ask(workplace, &question, why)
+}
+
+/// Asks before `--fresh` drops a run that is not finished.
+fn confirm_fresh(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
+    let folder = Folder::new(&pipeline.state_dir, &pipeline.environment, &pipeline.name);
+    let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(()) };
+    // A run that is under way is refused by its lock, with a better message.
+    let unfinished = engine::standing(&folder, &checkpoint)?
+        .filter(|old| old.counts.unsent > 0 && old.run.closed_at.is_none() && old.state != "running");
+    drop(checkpoint);
+    let Some(old) = unfinished else { return Ok(()) };
+    let question = format!(
+        "begin {} again to {} (connection {}, environment {})? {} of {} records may have arrived and go out a \
+         second time",
+        pipeline.name,
+        pipeline.connection.base_url,
+        pipeline.connection.name,
+        pipeline.environment,
+        number(old.counts.delivered + old.counts.in_doubt),
+        number(old.counts.total())
+    );
+    ask(
+        workplace,
+        &question,
+        format!("run {} is not finished: {}; nothing was sent", old.run.id, counts_in_words(&old.counts)),
+    )
+}
+
+/// Asks a person, who has to be there unless `--yes` answered.
+fn ask(workplace: &Workplace<'_>, question: &str, why: String) -> Result<(), Failure> {
+    use std::io::{IsTerminal as _, Write as _};
     let refused = |message: &str| {
         Failure::new(
             Class::Usage,
-            Diagnostic::error("not-confirmed", message.to_owned())
-                .note(format!(
-                    "the environment `{}` is marked `confirm: true`; nothing was sent",
-                    pipeline.environment
-                ))
-                .help("`--yes` answers"),
+            Diagnostic::error("not-confirmed", message.to_owned()).note(why).help("`--yes` answers"),
         )
     };
     if workplace.cli().everywhere.no_input || !std::io::stdin().is_terminal() {
         return Err(refused("there is nobody to ask whether to send"));
     }
     let mut stderr = std::io::stderr().lock();
-    let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+    let _ = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
     let mut answer = String::new();
     let _ = std::io::stdin().read_line(&mut answer);
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("the answer was no")) }

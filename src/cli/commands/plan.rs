@@ -92,7 +92,7 @@ fn one(
     reporter: &mut Reporter,
 ) -> Result<Planned, Failure> {
     let prospect = prospect(workplace, named, start, ask, (sandbox, "apply"), reporter)?;
-    let about = About::of(prospect.pipeline(), named, sandbox);
+    let about = About::of(workplace, prospect.pipeline(), named, sandbox);
     let forecast = prospect.forecast(&mut Nobody)?;
     if let Course::Refuse(failure) = &forecast.course {
         for diagnostic in &failure.diagnostics {
@@ -130,7 +130,7 @@ pub fn prospect(
         stand_in::redirect(&mut pipeline.connection, "http://sandbox.localhost");
     }
     let target = if sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
-    let start = Start { target, command: apply::typed(command, named, sandbox), ..start.clone() };
+    let start = Start { target, command: apply::typed(workplace, command, named, sandbox), ..start.clone() };
     let prospect = Prospect::open(pipeline, start)?;
     for warning in prospect.warnings() {
         reporter.diagnostic(warning);
@@ -161,7 +161,7 @@ struct About {
 }
 
 impl About {
-    fn of(pipeline: &Pipeline, named: &Path, sandbox: bool) -> Self {
+    fn of(workplace: &Workplace<'_>, pipeline: &Pipeline, named: &Path, sandbox: bool) -> Self {
         let endpoint = &pipeline.endpoint;
         Self {
             pipeline: pipeline.name.clone(),
@@ -174,7 +174,7 @@ impl About {
             rate: pipeline.delivery.rate,
             unset: pipeline.connection.unset.iter().map(|unset| unset.from.clone()).collect(),
             sandbox,
-            next: apply::typed("apply", named, sandbox),
+            next: apply::typed(workplace, "apply", named, sandbox),
         }
     }
 

@@ -64,8 +64,9 @@ fn settle(
     let left = newest.as_ref().map(|run| checkpoint.counts(run)).transpose()?.unwrap_or_default();
     let is_closed = newest.is_some_and(|run| run.closed_at.is_some());
     drop(lock);
-    let next = next_of(&left, is_closed, &args.pipeline, "", args.sandbox);
-    Ok(answer(&pipeline.name, settlement, &resolved, &next, args))
+    let next = next_of(workplace, &left, is_closed, &args.pipeline, "", args.sandbox);
+    let again = apply::typed(workplace, "apply", &args.pipeline, args.sandbox);
+    Ok(answer(&pipeline.name, settlement, &resolved, &next, &again))
 }
 
 fn answer(
@@ -73,7 +74,7 @@ fn answer(
     settlement: Settlement,
     resolved: &[Resolved],
     next: &[String],
-    args: &Args,
+    apply: &str,
 ) -> (String, Value) {
     let what = match settlement {
         Settlement::Resend => "goes out again",
@@ -107,7 +108,7 @@ fn answer(
             "counts": counts_json(after),
         })).collect::<Vec<_>>(),
         "next": next,
-        "apply": apply::typed("apply", &args.pipeline, args.sandbox),
+        "apply": apply,
     });
     (human, summary)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Ended, Refused, far_side};
 use crate::cli::args::Status as Args;
 use crate::cli::workplace::{Ask, Workplace};
-use crate::config::Pipeline;
+use crate::config::{Durability, Pipeline};
 use crate::engine::{self, Plan, Standing, Wanted, open};
 use crate::model::{Class, Counts, Diagnostic, Failure};
 use crate::outcome::{Checkpoint, Folder, RunRow};
@@ -30,6 +30,8 @@ struct Subject {
     typed: PathBuf,
     state_dir: PathBuf,
     target: String,
+    /// Whether its pipeline says `durability: process`.
+    is_for_process: bool,
 }
 
 fn all(
@@ -99,6 +101,7 @@ fn subjects(workplace: &Workplace<'_>, args: &Args) -> Result<Vec<Subject>, Fail
             target: target(&pipeline.environment),
             name: pipeline.name,
             typed: named.clone(),
+            is_for_process: pipeline.delivery.durability == Durability::Process,
             state_dir: pipeline.state_dir,
         }]);
     }
@@ -107,6 +110,10 @@ fn subjects(workplace: &Workplace<'_>, args: &Args) -> Result<Vec<Subject>, Fail
     let names = engine::names(&project.state_dir, &target)?;
     let subject = |name: String| Subject {
         typed: PathBuf::from(&name),
+        // A run whose pipeline is gone or broken stands where it stands.
+        is_for_process: workplace
+            .pipeline(Path::new(&name), Ask::default())
+            .is_ok_and(|(pipeline, _)| pipeline.delivery.durability == Durability::Process),
         name,
         state_dir: project.state_dir.clone(),
         target: target.clone(),
@@ -158,8 +165,15 @@ pub fn counts_in_words(counts: &Counts) -> String {
 
 /// What a person would type next, by what is left of a run.
 #[must_use]
-pub fn next_of(counts: &Counts, is_closed: bool, named: &Path, input: &str, sandbox: bool) -> Vec<String> {
-    let typed = |command: &str| super::apply::typed(command, named, sandbox);
+pub fn next_of(
+    workplace: &Workplace<'_>,
+    counts: &Counts,
+    is_closed: bool,
+    named: &Path,
+    input: &str,
+    sandbox: bool,
+) -> Vec<String> {
+    let typed = |command: &str| super::apply::typed(workplace, command, named, sandbox);
     let mut next = Vec::new();
     if counts.in_doubt > 0 {
         next.push(format!("{} --all --resend (or --delivered, --failed, --skip)", typed("resolve")));
@@ -185,7 +199,7 @@ fn next(workplace: &Workplace<'_>, standing: &Standing, subject: &Subject, sandb
     };
     let counts = Counts { in_doubt: standing.counts.in_doubt + standing.held_before, ..standing.counts };
     let is_closed = standing.run.closed_at.is_some();
-    next_of(&counts, is_closed, &subject.typed, &input, sandbox)
+    next_of(workplace, &counts, is_closed, &subject.typed, &input, sandbox)
 }
 
 fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, next: &[String]) -> String {
@@ -204,6 +218,9 @@ fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, n
         None => "did not end in order".to_owned(),
     };
     row("last start", &format!("{}, {ended}", local(&standing.since)));
+    if subject.is_for_process {
+        row("durability", "process: a loss of power can lose outcomes");
+    }
     row("files", &workplace.shown(&standing.folder).to_string_lossy());
     for (at, next) in next.iter().enumerate() {
         row(if at == 0 { "next" } else { "" }, next);

@@ -103,14 +103,14 @@ fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
         one: Some(One { key: args.record.clone(), again: args.again }),
         again: args.again,
         show_keys: true,
-        command: typed(args),
+        command: typed(workplace, args),
         ..Start::default()
     };
     let mut watcher = Watcher { reporter, attempt: None, settled: None };
     let report = engine::apply(pipeline, &start, &mut watcher)?;
     let Watcher { attempt, settled, .. } = watcher;
     drop(sandbox);
-    let Some(attempt) = attempt else { return Err(nothing_sent(&report, args)) };
+    let Some(attempt) = attempt else { return Err(nothing_sent(workplace, &report, args)) };
     let drawing = Drawing::new(&connection);
     let mask = workplace.mask();
     let class = settled.as_ref().map_or(report.class, |settled| class_of(settled.outcome.state));
@@ -122,7 +122,7 @@ fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
         let key = settled.key.as_ref().map(|key| format!(", key {key}")).unwrap_or_default();
         format!("{} (position {}{key})", settled.place, attempt.ordinal)
     });
-    let next = apply::typed("apply", &args.pipeline, args.sandbox);
+    let next = apply::typed(workplace, "apply", &args.pipeline, args.sandbox);
     let mut human =
         format!("# {}\n", line(&about.unwrap_or_else(|| format!("position {}", attempt.ordinal))));
     human.push_str(&exchange(&drawing, &attempt.request, &attempt.reply, attempt.took, &mask));
@@ -157,8 +157,8 @@ fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
     Ok(Said { class, human, summary, report: Some(report) })
 }
 
-fn typed(args: &Args) -> String {
-    let mut typed = apply::typed("try", &args.pipeline, args.sandbox);
+fn typed(workplace: &Workplace<'_>, args: &Args) -> String {
+    let mut typed = apply::typed(workplace, "try", &args.pipeline, args.sandbox);
     if let Some(key) = &args.record {
         let _ = write!(typed, " --record '{}'", key.replace('\'', "'\\''"));
     }
@@ -219,14 +219,14 @@ fn look_first(
     ))
 }
 
-fn nothing_sent(report: &Report, args: &Args) -> Failure {
+fn nothing_sent(workplace: &Workplace<'_>, report: &Report, args: &Args) -> Failure {
     let sandbox = args.sandbox;
     let found = if report.nothing_to_do {
         Diagnostic::error("nothing-pending", format!("every record of run {} is settled", report.run))
-            .help(format!("`{} --record KEY --again` sends one of them again", typed(args)))
+            .help(format!("`{} --record KEY --again` sends one of them again", typed(workplace, args)))
     } else {
         Diagnostic::error("nothing-sent", format!("no record of run {} could be sent", report.run))
-            .help(format!("`{}` says why", apply::typed("plan", &args.pipeline, sandbox)))
+            .help(format!("`{}` says why", apply::typed(workplace, "plan", &args.pipeline, sandbox)))
     };
     Failure::new(Class::State, found.note("nothing was sent"))
 }
