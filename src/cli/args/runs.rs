@@ -109,7 +109,7 @@ pub struct Held {
     #[arg(long = "record", value_name = "KEY")]
     pub records: Vec<String>,
     /// The record at this position, from 0; repeatable
-    #[arg(long = "ordinal", value_name = "N")]
+    #[arg(long = "ordinal", value_name = "N", allow_negative_numbers = true)]
     pub ordinals: Vec<u64>,
     /// All records in doubt
     #[arg(long)]
