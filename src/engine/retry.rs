@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::{Class, Diagnostic, Failure, Number, State, Value};
+use crate::model::{Class, Diagnostic, Failure, Number, State, Value, number};
 use crate::outcome::{Checkpoint, RecordRow, RunRow};
 use crate::render::{Leaf, Root};
 
@@ -68,7 +68,10 @@ pub fn nothing_failed(run: &RunRow, unsent: u64) -> Failure {
             "nothing-to-retry",
             format!("no record of run {} failed that could be sent again", run.id),
         )
-        .note(format!("{unsent} records were not sent yet; nothing was sent now"))
+        .note(format!(
+            "{} not sent yet; nothing was sent now",
+            if unsent == 1 { "1 record was".to_owned() } else { format!("{} records were", number(unsent)) }
+        ))
         .help("`runner apply` goes on with them"),
     )
 }
