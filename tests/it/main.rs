@@ -3,6 +3,7 @@
 mod apply;
 mod bad;
 mod docs;
+mod hints;
 mod kill;
 mod look;
 mod oracle;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Refused, far_side, plan};
 use crate::cli::args::{Apply, Retry, Selection};
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::workplace::{Ask, Workplace, shell_word};
 use crate::config::Pipeline;
 use crate::engine::{self, Observer, Report, Signal, Start};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
@@ -133,7 +133,7 @@ fn one(
     if let Some(failures) = job.stop_after {
         pipeline.delivery.stop_when.failures = Some(failures);
     }
-    let typed = typed(command, named, job.sandbox);
+    let typed = workplace.typed(command, named, job.sandbox);
     let sandbox = if job.sandbox {
         // The far side's limits are nobody's here.
         if job.ask.pace.is_none_or(|pace| pace.rate.is_none()) {
@@ -168,7 +168,7 @@ fn one(
     if report.nothing_to_do {
         reporter.say(&format!("{name}: nothing to do, run {} is settled", report.run));
     }
-    reporter.end_run(&summary(workplace, &name, named, &report, job.sandbox));
+    reporter.end_run(&summary(workplace, &name, named, &report, job));
     Ok(report)
 }
 
@@ -178,18 +178,24 @@ fn summary(
     pipeline: &str,
     named: &Path,
     report: &Report,
-    sandbox: bool,
+    job: &Job<'_>,
 ) -> RunSummary {
     let counts = &report.counts;
+    let typed = |command: &str| workplace.typed(command, named, job.sandbox);
+    // Another file than the pipeline's: the run goes on only with the same one.
+    let input = job.ask.selection.and_then(|selection| selection.input.as_deref());
+    let input = input.filter(|input| *input != Path::new("-"));
+    let input =
+        input.map(|input| format!(" --input {}", shell_word(&input.to_string_lossy()))).unwrap_or_default();
     let mut next = Vec::new();
     if counts.unsent > 0 && report.class != Class::InDoubt || report.signal.is_some() {
-        next.push(typed("apply", named, sandbox));
+        next.push(format!("{}{input}", typed("apply")));
     }
     if counts.in_doubt > 0 {
-        next.push(format!("{} --all --delivered|--failed|--resend|--skip", typed("resolve", named, sandbox)));
+        next.push(format!("{} --all --delivered|--failed|--resend|--skip", typed("resolve")));
     }
     if counts.failed > 0 && counts.unsent == 0 {
-        next.push(typed("retry", named, sandbox));
+        next.push(typed("retry"));
     }
     RunSummary {
         pipeline: pipeline.to_owned(),
@@ -218,12 +224,6 @@ fn summary(
     }
 }
 
-/// How a command is typed again.
-pub fn typed(command: &str, named: &Path, sandbox: bool) -> String {
-    let sandbox = if sandbox { " --sandbox" } else { "" };
-    format!("runner {command} {}{sandbox}", named.display())
-}
-
 /// Folders stand for the pipelines in them, by name.
 fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut pipelines = Vec::new();
@@ -239,14 +239,16 @@ fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, 
             .flatten()
             .map(|entry| entry.file_name())
             .filter(|name| {
-                Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
+                name != "runner.yaml"
+                    && Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
             })
             .map(|name| path.join(name))
             .collect();
         if found.is_empty() {
             return Err(Failure::new(
                 Class::Config,
-                Diagnostic::error("pipeline-missing", format!("there is no pipeline in {}", path.display())),
+                Diagnostic::error("pipeline-missing", format!("there is no pipeline in {}", path.display()))
+                    .help("`runner list pipelines` shows what there is"),
             ));
         }
         found.sort();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::status::{as_warnings, counts_in_words, counts_json, next_of, plan_of};
-use super::{Ended, Refused, apply, far_side};
+use super::{Ended, Refused, far_side};
 use crate::cli::args::Resolve as Args;
 use crate::cli::workplace::{Ask, Workplace};
 use crate::engine::{self, Resolved, Select};
@@ -64,8 +64,15 @@ fn settle(
     let left = newest.as_ref().map(|run| checkpoint.counts(run)).transpose()?.unwrap_or_default();
     let is_closed = newest.is_some_and(|run| run.closed_at.is_some());
     drop(lock);
-    let next = next_of(&left, is_closed, &args.pipeline, "", args.sandbox);
-    Ok(answer(&pipeline.name, settlement, &resolved, &next, args))
+    let next =
+        next_of(&left, is_closed, "", &|command| workplace.typed(command, &args.pipeline, args.sandbox));
+    Ok(answer(
+        &pipeline.name,
+        settlement,
+        &resolved,
+        &next,
+        &workplace.typed("apply", &args.pipeline, args.sandbox),
+    ))
 }
 
 fn answer(
@@ -73,7 +80,7 @@ fn answer(
     settlement: Settlement,
     resolved: &[Resolved],
     next: &[String],
-    args: &Args,
+    apply: &str,
 ) -> (String, Value) {
     let what = match settlement {
         Settlement::Resend => "goes out again",
@@ -107,7 +114,7 @@ fn answer(
             "counts": counts_json(after),
         })).collect::<Vec<_>>(),
         "next": next,
-        "apply": apply::typed("apply", &args.pipeline, args.sandbox),
+        "apply": apply,
     });
     (human, summary)
 }

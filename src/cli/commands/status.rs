@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, Refused, far_side};
 use crate::cli::args::Status as Args;
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::workplace::{Ask, Workplace, shell_word};
 use crate::config::Pipeline;
 use crate::engine::{self, Plan, Standing, Wanted, open};
 use crate::model::{Class, Counts, Diagnostic, Failure};
@@ -76,7 +76,9 @@ fn all(
             None => "there are no runs".to_owned(),
         };
         let place = if args.sandbox { " in the sandbox" } else { "" };
-        human = format!("{what}{place} yet; `runner apply PIPELINE` begins one\n");
+        let named = args.pipeline.as_deref().unwrap_or(Path::new("PIPELINE"));
+        let begin = workplace.typed("apply", named, args.sandbox);
+        human = format!("{what}{place} yet; `{begin}` begins one\n");
     }
     let summary = match (&args.pipeline, summaries.pop()) {
         (Some(_), one) => one.unwrap_or(Value::Null),
@@ -158,8 +160,7 @@ pub fn counts_in_words(counts: &Counts) -> String {
 
 /// What a person would type next, by what is left of a run.
 #[must_use]
-pub fn next_of(counts: &Counts, is_closed: bool, named: &Path, input: &str, sandbox: bool) -> Vec<String> {
-    let typed = |command: &str| super::apply::typed(command, named, sandbox);
+pub fn next_of(counts: &Counts, is_closed: bool, input: &str, typed: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut next = Vec::new();
     if counts.in_doubt > 0 {
         next.push(format!("{} --all --resend (or --delivered, --failed, --skip)", typed("resolve")));
@@ -179,13 +180,13 @@ fn next(workplace: &Workplace<'_>, standing: &Standing, subject: &Subject, sandb
     let input = Path::new(&standing.run.input);
     // Pipelines name files of the project: another path came from the command line.
     let input = if input.is_absolute() {
-        format!(" --input {}", workplace.shown(input).display())
+        format!(" --input {}", shell_word(&workplace.shown(input).to_string_lossy()))
     } else {
         String::new()
     };
     let counts = Counts { in_doubt: standing.counts.in_doubt + standing.held_before, ..standing.counts };
     let is_closed = standing.run.closed_at.is_some();
-    next_of(&counts, is_closed, &subject.typed, &input, sandbox)
+    next_of(&counts, is_closed, &input, &|command| workplace.typed(command, &subject.typed, sandbox))
 }
 
 fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, next: &[String]) -> String {
