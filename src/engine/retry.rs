@@ -61,7 +61,7 @@ pub fn reopen(
 }
 
 /// `retry` of a run that has nothing to retry and is not finished: to call that done would be wrong.
-pub fn nothing_failed(run: &RunRow, unsent: u64) -> Failure {
+pub fn nothing_failed(run: &RunRow, unsent: u64, command: &str) -> Failure {
     Failure::new(
         Class::State,
         Diagnostic::error(
@@ -72,7 +72,7 @@ pub fn nothing_failed(run: &RunRow, unsent: u64) -> Failure {
             "{} not sent yet; nothing was sent now",
             if unsent == 1 { "1 record was".to_owned() } else { format!("{} records were", number(unsent)) }
         ))
-        .help("`runner apply` goes on with them"),
+        .help(format!("`{}` goes on with them", command.replacen("runner retry", "runner apply", 1))),
     )
 }
 

@@ -117,3 +117,26 @@ fn a_pipeline_of_another_folder_brings_its_own_project() {
     assert!(run.stderr.contains("2 delivered"), "{}", run.stderr);
     world.run("try deep/pipelines/q.yaml --sample --sandbox").exits(0);
 }
+
+#[test]
+fn failures_of_another_input_are_retried_as_the_hint_says() {
+    let world = World::new()
+        .pipeline(PUT_THINGS, things(2))
+        .file("my things.csv", things(3))
+        .script("PUT /things/t3 -> 422");
+    let mut command = world.command("apply p --input");
+    let output = command.arg("my things.csv").output().expect("a run");
+    let failed = crate::world::Run::of(output, &world).exits(1);
+    assert_eq!(next(&failed.stderr), "retry p --input 'my things.csv'");
+    let status = world.run("status p").exits(0);
+    assert!(
+        status.stdout.contains("next        runner retry p --input 'my things.csv'"),
+        "{}",
+        status.stdout
+    );
+    world.answers("");
+    let mut command = world.command("retry p --input");
+    let output = command.arg("my things.csv").output().expect("a run");
+    let again = crate::world::Run::of(output, &world).exits(0);
+    assert!(again.stderr.contains("3 delivered"), "{}", again.stderr);
+}

@@ -71,7 +71,7 @@ pub fn apply(workplace: &Workplace<'_>, args: &Apply, reporter: Reporter) -> Res
 
 /// `runner retry`
 pub fn retry(workplace: &Workplace<'_>, args: &Retry, reporter: Reporter) -> Result<Ended, Refused> {
-    let selection = Selection::default();
+    let selection = Selection { input: args.input.clone(), ..Selection::default() };
     let job = Job {
         ask: Ask { selection: Some(&selection), pace: Some(&args.pace), sandbox: args.sandbox },
         sandbox: args.sandbox,
@@ -195,7 +195,7 @@ fn summary(
         next.push(format!("{} --all --delivered|--failed|--resend|--skip", typed("resolve")));
     }
     if counts.failed > 0 && counts.unsent == 0 {
-        next.push(typed("retry"));
+        next.push(format!("{}{input}", typed("retry")));
     }
     RunSummary {
         pipeline: pipeline.to_owned(),

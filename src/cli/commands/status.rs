@@ -168,22 +168,28 @@ pub fn next_of(counts: &Counts, is_closed: bool, input: &str, typed: &dyn Fn(&st
     if counts.unsent > 0 && !is_closed {
         next.push(format!("{}{input}", typed("apply")));
     } else if counts.failed > 0 {
-        next.push(typed("retry"));
+        next.push(format!("{}{input}", typed("retry")));
     }
     next
+}
+
+/// The flag that names a run's input where it is not the pipeline's own.
+#[must_use]
+pub fn input_flag(workplace: &Workplace<'_>, run: &RunRow) -> String {
+    let input = Path::new(&run.input);
+    // Pipelines name files of the project: another path came from the command line.
+    if input.is_absolute() {
+        format!(" --input {}", shell_word(&workplace.shown(input).to_string_lossy()))
+    } else {
+        String::new()
+    }
 }
 
 fn next(workplace: &Workplace<'_>, standing: &Standing, subject: &Subject, sandbox: bool) -> Vec<String> {
     if standing.state == "running" {
         return Vec::new();
     }
-    let input = Path::new(&standing.run.input);
-    // Pipelines name files of the project: another path came from the command line.
-    let input = if input.is_absolute() {
-        format!(" --input {}", shell_word(&workplace.shown(input).to_string_lossy()))
-    } else {
-        String::new()
-    };
+    let input = input_flag(workplace, &standing.run);
     let counts = Counts { in_doubt: standing.counts.in_doubt + standing.held_before, ..standing.counts };
     let is_closed = standing.run.closed_at.is_some();
     next_of(&counts, is_closed, &input, &|command| workplace.typed(command, &subject.typed, sandbox))
