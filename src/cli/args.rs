@@ -35,7 +35,7 @@ pub use sending::{Apply, Pace, Plan, Preview, PreviewForm, Selection, Try, Which
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
-    max_term_width = 100,
+    max_term_width = 80,
     after_help = "`runner help TOPIC` explains: exit-codes, environment, formats, doubt"
 )]
 pub struct Cli {

@@ -55,12 +55,16 @@ impl Unread {
     #[must_use]
     pub fn new(error: &clap::Error, args: &[OsString]) -> Self {
         let text = error.render();
+        let settings = guess(args, std::env::var("RUNNER_FORMAT").ok().as_deref());
         let said = match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Said::Answer(text.ansi().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Said::HelpInstead(text.ansi().to_string()),
-            _ => Said::Wrong(Failure::new(Class::Usage, diagnostic(&text.to_string()))),
+            _ => Said::Wrong(Failure::new(
+                Class::Usage,
+                diagnostic(&text.to_string(), &settings.command, args),
+            )),
         };
-        Self { said, settings: guess(args, std::env::var("RUNNER_FORMAT").ok().as_deref()) }
+        Self { said, settings }
     }
 
     /// A line that was read and makes no sense.
@@ -127,17 +131,27 @@ fn guess(args: &[OsString], format: Option<&str>) -> Settings {
     Settings::new(command, format, WhenProgress::None, color, Volume::Normal, &Surroundings::look())
 }
 
+/// Flags whose value may come from a variable.
+const FROM_ENVIRONMENT: [(&str, &str); 4] = [
+    ("--format", "RUNNER_FORMAT"),
+    ("--progress", "RUNNER_PROGRESS"),
+    ("--env", "RUNNER_ENV"),
+    ("--state-dir", "RUNNER_STATE"),
+];
+
 /// A usage error in the shape of all other messages.
 ///
 /// Read from clap's text, because it words some twenty kinds of mistakes well: its first line and
 /// the lines below it are the message, `tip:` the help.
-fn diagnostic(text: &str) -> Diagnostic {
+fn diagnostic(text: &str, command: &str, args: &[OsString]) -> Diagnostic {
     let mut found = Diagnostic::error("usage", "");
     let mut tips = Vec::new();
     let mut arguments = Vec::new();
     for line in text.lines().map(str::trim) {
         if let Some(message) = line.strip_prefix("error: ") {
             found.message = ticked(message.trim_end_matches('.'));
+        } else if line.starts_with("tip: to pass ") {
+            // That a mistyped flag is meant as a name of a file is the least likely of all.
         } else if let Some(tip) = line.strip_prefix("tip: ") {
             tips.push(match tip.split_once(": ") {
                 Some((kind, name)) if kind.contains(" similar ") => format!("did you mean {}?", ticked(name)),
@@ -156,8 +170,16 @@ fn diagnostic(text: &str) -> Diagnostic {
     if !arguments.is_empty() {
         found.message = format!("{} {}", found.message, arguments.join(", "));
     }
-    found.help = Some(if tips.is_empty() {
-        "`--help` behind a command lists its flags".into()
+    for (flag, variable) in FROM_ENVIRONMENT {
+        let is_typed = args.iter().any(|arg| arg.to_string_lossy().starts_with(flag));
+        if found.message.contains(&format!("for `{flag} ")) && !is_typed {
+            found.notes.push(format!("it comes from the variable {variable}"));
+        }
+    }
+    found.help = Some(if tips.is_empty() && command.is_empty() {
+        "`runner help` lists the commands and flags".into()
+    } else if tips.is_empty() {
+        format!("`runner {command} --help` lists its flags")
     } else {
         tips.join("\n")
     });

@@ -4,6 +4,8 @@
 //! about. Nothing is sent and nothing is shown here.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Pace, Selection};
@@ -119,6 +121,17 @@ impl<'a> Workplace<'a> {
         self.with_inputs(Ask::default(), config::load_project)
     }
 
+    /// Loads the project that a pipeline belongs to, wherever the command was started.
+    pub fn project_of(&self, pipeline: &Pipeline) -> Result<Project, Failure> {
+        self.with_inputs(Ask::default(), |inputs| {
+            config::load_project(&Inputs {
+                cwd: &pipeline.root,
+                env_file: inputs.env_file.clone(),
+                ..*inputs
+            })
+        })
+    }
+
     /// Loads a connection by name, with its warnings.
     pub fn connection(
         &self,
@@ -151,8 +164,66 @@ impl<'a> Workplace<'a> {
         path.strip_prefix(&self.cwd).map_or_else(|_| path.to_owned(), Path::to_owned)
     }
 
+    /// A command as it is typed again from here. The flags that decide on which account and on which
+    /// state it works are repeated: without `--env` a hint would lead to another far side.
+    #[must_use]
+    pub fn typed(&self, command: &str, named: &Path, sandbox: bool) -> String {
+        let mut typed = format!("runner {command} {}", shell_word(&named.to_string_lossy()));
+        if sandbox {
+            typed.push_str(" --sandbox");
+        }
+        let everywhere = &self.cli.everywhere;
+        let is_set = |name: &str, value: &OsStr| std::env::var_os(name).is_some_and(|set| set == value);
+        let mut flag = |name: &str, value: &OsStr| {
+            let _ = write!(typed, " {name} {}", shell_word(&value.to_string_lossy()));
+        };
+        if let Some(directory) = &everywhere.directory {
+            flag("-C", directory.as_os_str());
+        }
+        if let Some(name) = &everywhere.environment
+            && !is_set("RUNNER_ENV", name.as_ref())
+        {
+            flag("--env", name.as_ref());
+        }
+        for set in &everywhere.vars {
+            flag("--var", format!("{}={}", set.name, set.value).as_ref());
+        }
+        if let Some(file) = &everywhere.env_file {
+            flag("--env-file", file.as_os_str());
+        }
+        if let Some(folder) = &everywhere.state_dir
+            && !is_set("RUNNER_STATE", folder.as_os_str())
+        {
+            flag("--state-dir", folder.as_os_str());
+        }
+        typed
+    }
+
     fn remember(&self, connection: &config::Connection) {
         self.secrets.borrow_mut().extend(connection.secrets.iter().cloned());
         super::logs::hide(self.mask());
+    }
+}
+
+/// A word as a shell takes it.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(shell_word("a/b-c.d"), "a/b-c.d");
+        assert_eq!(shell_word("a b's"), r"'a b'\''s'");
+        assert_eq!(shell_word(""), "''");
     }
 }

@@ -226,6 +226,14 @@ fn command_line(text: &str) -> std::sync::Arc<SourceText> {
 pub fn find_pipeline(path_or_name: &str, cwd: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let direct = cwd.join(path_or_name);
     if direct.is_file() {
+        if direct.file_name().is_some_and(|name| name == "runner.yaml") {
+            let finding = Diagnostic::error(
+                "pipeline-missing",
+                format!("`{path_or_name}` is the file of the project, not a pipeline"),
+            );
+            let help = "`runner list pipelines` shows what there is";
+            return Err(Failure::new(Class::Config, finding.help(help)));
+        }
         let full = direct.canonicalize().unwrap_or(direct);
         let root = find_root(full.parent().unwrap_or(cwd))?;
         return Ok((root, full));

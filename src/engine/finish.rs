@@ -87,8 +87,10 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         stopped.map_or((None, Vec::new()), |stopped| (stopped.signal, stopped.diagnostics));
     let Some(checkpoint) = Checkpoint::open_to_read(folder)? else {
         return Err(Failure::new(
-            Class::Bug,
-            Diagnostic::error("bug", "the checkpoint of this start is gone"),
+            Class::State,
+            Diagnostic::error("state-gone", "the state of this run was removed while it was under way")
+                .note("what was sent is known to nobody now; a new run would send it a second time")
+                .help("put back a copy of the state folder, or compare with the far side before you start again"),
         ));
     };
     let run = checkpoint.runs()?.into_iter().find(|run| run.id == run_id);
@@ -150,9 +152,11 @@ fn invalid_records(
     let mut diagnostic = Diagnostic::error(
         "record-invalid",
         format!(
-            "{} of {} records are invalid and were not sent",
+            "{} of {} {} {}",
             number(counts.invalid),
-            number(counts.total())
+            number(counts.total()),
+            if counts.total() == 1 { "record" } else { "records" },
+            if counts.invalid == 1 { "is invalid and was not sent" } else { "are invalid and were not sent" },
         ),
     );
     for fault in faults.iter().take(shown) {
@@ -171,16 +175,25 @@ fn invalid_records(
     if faults.len() > shown {
         diagnostic = diagnostic.row(format!("and {} other reasons", faults.len() - shown));
     }
+    let shown =
+        |file: &std::path::Path| file.strip_prefix(&plan.pipeline.root).unwrap_or(file).display().to_string();
+    let rows = folder.join(format!("invalid.{}", plan.shape().ending()));
     let unreadable = folder.join("unreadable.ndjson");
-    let name = format!("invalid.{}", plan.shape().ending());
-    let file = if folder.join(&name).is_file() { folder.join(&name) } else { unreadable };
-    let file =
-        file.strip_prefix(&plan.pipeline.root).map_or_else(|_| file.clone(), std::path::Path::to_owned);
-    Some(
-        diagnostic
-            .note(format!("rows and reasons: {}", file.display()))
-            .help(format!("correct the rows in a copy of that file, then `{command} --input COPY`")),
-    )
+    let has_rows = rows.is_file();
+    if has_rows {
+        diagnostic = diagnostic.note(format!("rows and reasons: {}", shown(&rows)));
+    }
+    if unreadable.is_file() {
+        diagnostic = diagnostic.note(format!("lines that are no record: {}", shown(&unreadable)));
+    }
+    Some(diagnostic.help(if has_rows {
+        format!("correct the rows in a copy of that file, then `{command} --input COPY`")
+    } else {
+        // That file tells what stood there; it is no input.
+        format!(
+            "write the records of these lines anew into a file of their own, then `{command} --input FILE`"
+        )
+    }))
 }
 
 /// Writes the summary that lies beside the outcome files.

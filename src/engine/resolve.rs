@@ -162,9 +162,10 @@ fn not_held(what: &str, state: Option<State>) -> Failure {
 fn refused(rule: &'static str, message: String) -> Failure {
     Failure::new(
         Class::State,
-        Diagnostic::error(rule, message)
-            .note("nothing was changed")
-            .help("in_doubt.* in the run's folder lists the records; `runner status` names it"),
+        Diagnostic::error(rule, message).note("nothing was changed").help(match rule {
+            "nothing-held" => "`runner status` shows where the runs stand",
+            _ => "in_doubt.* in the run's folder lists the records; `runner status` names it",
+        }),
     )
 }
 

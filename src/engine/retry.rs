@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::{Class, Diagnostic, Failure, Number, State, Value};
+use crate::model::{Class, Diagnostic, Failure, Number, State, Value, number};
 use crate::outcome::{Checkpoint, RecordRow, RunRow};
 use crate::render::{Leaf, Root};
 
@@ -61,15 +61,18 @@ pub fn reopen(
 }
 
 /// `retry` of a run that has nothing to retry and is not finished: to call that done would be wrong.
-pub fn nothing_failed(run: &RunRow, unsent: u64) -> Failure {
+pub fn nothing_failed(run: &RunRow, unsent: u64, command: &str) -> Failure {
     Failure::new(
         Class::State,
         Diagnostic::error(
             "nothing-to-retry",
             format!("no record of run {} failed that could be sent again", run.id),
         )
-        .note(format!("{unsent} records were not sent yet; nothing was sent now"))
-        .help("`runner apply` goes on with them"),
+        .note(format!(
+            "{} not sent yet; nothing was sent now",
+            if unsent == 1 { "1 record was".to_owned() } else { format!("{} records were", number(unsent)) }
+        ))
+        .help(format!("`{}` goes on with them", command.replacen("runner retry", "runner apply", 1))),
     )
 }
 

@@ -160,7 +160,7 @@ impl Session<'_> {
                 self.folder.make_run(&run.id)?;
                 let counts = self.checkpoint.counts(&run)?;
                 if only.as_ref().is_some_and(BTreeSet::is_empty) && counts.unsent > 0 {
-                    return Err(retry::nothing_failed(&run, counts.unsent));
+                    return Err(retry::nothing_failed(&run, counts.unsent, &self.start.command));
                 }
                 let nothing_left = counts.unsent == 0 || run.closed_at.is_some() && only.is_none();
                 if nothing_left || only.as_ref().is_some_and(BTreeSet::is_empty) {

@@ -55,7 +55,7 @@ pub fn reopen(
         return Err(Failure::new(
             Class::State,
             Diagnostic::error("try-again", format!("the record is {word} already and {what}"))
-                .note(format!("run {}, record {}; nothing was sent", run.id, row.ordinal + 1))
+                .note(format!("run {}, position {}; nothing was sent", run.id, row.ordinal))
                 .help(format!("`{command} --again` sends it all the same")),
         ));
     }

@@ -279,6 +279,8 @@ impl<'a> Check<'a> {
             ("env", ..) => {
                 Some("expressions cannot read the environment; use a variable: `vars.name`".into())
             }
+            // `rec` is the beginning of `record` rather than a slip of the pen for a field.
+            (text, _, Some(name)) if name.starts_with(text) => Some(format!("did you mean `{name}`?")),
             (_, Some(field), _) => Some(format!("did you mean `record{}`?", field_step(field))),
             (_, None, Some(name)) => Some(format!("did you mean `{name}`?")),
             _ => None,
@@ -408,7 +410,7 @@ fn unknown_field(root: Root, name: &str, fields: &[String]) -> Diagnostic {
         let written = if mark == '\t' { "\\t".to_owned() } else { mark.to_string() };
         return found
             .note(format!("the only column seen is `{}`", only.escape_debug()))
-            .help(format!("source: {{ csv: {{ delimiter: \"{written}\" }} }}"));
+            .help(format!("say it: `source: {{ csv: {{ delimiter: \"{written}\" }} }}`"));
     }
     let default = "`| default(omit)` leaves the key out where it is missing";
     if let Some(near) = nearest(name, fields.iter().map(String::as_str)) {

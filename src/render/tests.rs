@@ -202,6 +202,7 @@ fn mistakes_are_found_before_any_record_and_at_their_place() {
         ("{{ record.x.y }}", "unknown-field", "record.x.y", ""),
         ("{{ vars.sinse }}", "unknown-field", "vars.sinse", "did you mean `vars.since`"),
         ("{{ run.idd }}", "unknown-field", "run.idd", "did you mean `run.id`"),
+        ("{{ rec.email }}", "unknown-name", "rec", "did you mean `record`?"),
         ("{{ recrd.email }}", "unknown-name", "recrd", "did you mean `record`?"),
         ("{{ response.body }}", "unknown-name", "response.body", ""),
         ("{{ env.HOME }}", "unknown-name", "env", "cannot read the environment"),
@@ -263,7 +264,7 @@ fn a_semicolon_file_read_with_comma_names_the_delimiter() {
     let scope = Scope::new().allow(Root::Record, Known::Text(fields(&["id;name;email"])));
     let found = compiled("{{ record.id }}", &scope).unwrap_err();
     assert_eq!(found[0].notes, ["the only column seen is `id;name;email`"]);
-    assert_eq!(found[0].help.as_deref(), Some("source: { csv: { delimiter: \";\" } }"));
+    assert_eq!(found[0].help.as_deref(), Some("say it: `source: { csv: { delimiter: \";\" } }`"));
 }
 
 #[test]

@@ -279,12 +279,12 @@ impl Reporter {
     }
 
     fn stopping(&mut self, in_flight: usize, why: &str) {
+        if in_flight == 0 {
+            self.say(&format!("{why}: stopping"));
+            return;
+        }
         let requests = text::counted(in_flight as u64, "request", "requests");
-        let again = if self.settings.stderr_is_terminal && in_flight > 0 {
-            ", press Ctrl-C again to stop now"
-        } else {
-            ""
-        };
+        let again = if self.settings.stderr_is_terminal { ", press Ctrl-C again to stop now" } else { "" };
         self.say(&format!("{why}: finishing {requests}{again}"));
     }
 

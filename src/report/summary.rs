@@ -159,7 +159,10 @@ impl RunSummary {
 
     fn file_of(&self, state: State, mask: &Mask) -> Option<String> {
         let name = if state == State::Pending { "unsent" } else { state.name() };
-        let (_, path) = self.files.iter().find(|(file, _)| file == name)?;
+        let find = |name: &str| self.files.iter().find(|(file, _)| file == name);
+        // Invalid because they could not even be read: those lie apart.
+        let unread = || find("unreadable").filter(|_| state == State::Invalid);
+        let (_, path) = find(name).or_else(unread)?;
         Some(line(&mask.apply(&path.to_string_lossy())).into_owned())
     }
 

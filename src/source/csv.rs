@@ -297,7 +297,10 @@ fn read_header(rows: &mut Rows, limits: &RecordLimits, quote: u8) -> Result<Vec<
             if rows.window.offset() == 0 { "is empty (0 bytes)" } else { "holds no line that is a header" };
         return Err(fail(
             "empty-file",
-            format!("{file} {what}; a header line was expected"),
+            format!(
+                "{} {what}; a header line was expected",
+                if &*file == "-" { "standard input" } else { &*file }
+            ),
             "write the file again with its header; a file without one declares it: `source: { csv: { header: […] } }`",
         ));
     };
@@ -376,6 +379,7 @@ fn check_dialect(dialect: Dialect) -> Result<(), Failure> {
 }
 
 fn header_failure(rule: &'static str, file: &str, message: String, help: &str) -> Failure {
+    let file = if file == "-" { "standard input" } else { file };
     Failure::new(Class::Input, Diagnostic::error(rule, message).at(format!("{file}, header")).help(help))
 }
 

@@ -175,9 +175,11 @@ fn stamp_of(metadata: &Metadata) -> FileStamp {
 pub(super) fn cannot_open(name: &str, cause: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
     let (rule, what, help) = match cause.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => {
-            ("input-missing", "does not exist", "check `source.file`, which counts from the project's root")
-        }
+        ErrorKind::NotFound | ErrorKind::NotADirectory => (
+            "input-missing",
+            "does not exist",
+            "check `source.file`, which counts from the project's root, or `--input`, which counts from here",
+        ),
         ErrorKind::PermissionDenied => {
             ("input-not-readable", "is not readable by this user", "give the right to read it (`chmod u+r`)")
         }

@@ -346,6 +346,8 @@ fn plain(line: &str, interrupted: bool) -> String {
         // How far it came is a matter of time.
         line.retain(|c| !c.is_ascii_digit() && c != ',');
         line = line.replace("requests", "request").replace("records", "record");
+        // The same when no request was under way just then.
+        line = line.replace("(SIGINT): stopping", "(SIGINT): finishing  request");
     }
     line.trim_end().to_owned()
 }

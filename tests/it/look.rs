@@ -108,7 +108,7 @@ fn plan_says_what_is_done_and_what_is_left() {
       send        1 record
       done before 2 delivered
       left out    2 records by flags, they stay pending
-    nothing was sent; next: runner apply p
+    nothing was sent; next: runner apply p --record t4
     "#);
     assert_eq!(tree(&world.path(".")), before);
     assert_eq!(world.seen().len(), 2);
@@ -270,8 +270,8 @@ fn a_record_that_was_tried_counts() {
     let again = world.run("try p --record t2").exits(5);
     assert_snapshot!(again.stderr, @r#"
     error[try-again]: the record is delivered already and would arrive a second time
-       = run [RUN], record 2; nothing was sent
-    help: `runner try p --record 't2' --again` sends it all the same
+       = run [RUN], position 1; nothing was sent
+    help: `runner try p --record t2 --again` sends it all the same
     "#);
     world.run("try p").exits(5).says("every record of run [RUN] is settled");
     assert_eq!(world.seen().len(), 3);

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod bad;
 mod docs;
+mod hints;
 mod kill;
 mod look;
 mod oracle;

@@ -32,6 +32,9 @@ pub struct Retry {
     /// Pipeline, by file or name
     #[arg(value_name = "PIPELINE")]
     pub pipeline: PathBuf,
+    /// The input of the run, where it is not the pipeline's file
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
     /// Only failures for which this is true, such as `status == 422`
     #[arg(long = "where", value_name = "EXPR", value_parser = values::not_empty)]
     pub filter: Option<String>,
@@ -109,7 +112,7 @@ pub struct Held {
     #[arg(long = "record", value_name = "KEY")]
     pub records: Vec<String>,
     /// The record at this position, from 0; repeatable
-    #[arg(long = "ordinal", value_name = "N")]
+    #[arg(long = "ordinal", value_name = "N", allow_negative_numbers = true)]
     pub ordinals: Vec<u64>,
     /// All records in doubt
     #[arg(long)]

@@ -16,7 +16,7 @@ pub struct Selection {
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// At most N records; the rest stays pending
-    #[arg(long, value_name = "N", value_parser = values::positive)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::positive)]
     pub limit: Option<NonZeroU64>,
     /// Only records for which this is true, such as `record.country == 'DE'`
     #[arg(long = "where", value_name = "EXPR", value_parser = values::not_empty)]
@@ -62,7 +62,7 @@ pub struct Preview {
     #[arg(value_name = "PIPELINE")]
     pub pipeline: PathBuf,
     /// The record at this position, from 0; repeatable
-    #[arg(long = "ordinal", value_name = "N", conflicts_with_all = ["sample", "all"])]
+    #[arg(long = "ordinal", value_name = "N", allow_negative_numbers = true, conflicts_with_all = ["sample", "all"])]
     pub ordinals: Vec<u64>,
     /// All records instead of the first 3
     #[arg(long, conflicts_with_all = ["limit", "sample"])]
@@ -152,7 +152,7 @@ pub struct Apply {
     #[arg(long, value_name = "T", value_parser = values::duration, help_heading = "Pace")]
     pub max_duration: Option<Duration>,
     /// Stop after N records failed
-    #[arg(long, value_name = "N", value_parser = values::positive, help_heading = "Pace")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::positive, help_heading = "Pace")]
     pub stop_after: Option<NonZeroU64>,
 }
 

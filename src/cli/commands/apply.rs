@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::init::shell_word;
 use super::status::counts_in_words;
 use super::{Refused, far_side, plan};
-use crate::cli::args::{Apply, Everywhere, Retry, Selection};
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::args::{Apply, Retry, Selection};
+use crate::cli::workplace::{Ask, Workplace, shell_word};
 use crate::config::Pipeline;
 use crate::engine::{self, Observer, Report, Signal, Start};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
@@ -75,7 +74,7 @@ pub fn apply(workplace: &Workplace<'_>, args: &Apply, reporter: Reporter) -> Res
 
 /// `runner retry`
 pub fn retry(workplace: &Workplace<'_>, args: &Retry, reporter: Reporter) -> Result<Ended, Refused> {
-    let selection = Selection::default();
+    let selection = Selection { input: args.input.clone(), ..Selection::default() };
     let job = Job {
         ask: Ask { selection: Some(&selection), pace: Some(&args.pace), sandbox: args.sandbox },
         sandbox: args.sandbox,
@@ -137,12 +136,7 @@ fn one(
     if let Some(failures) = job.stop_after {
         pipeline.delivery.stop_when.failures = Some(failures);
     }
-    let mut again = typed(workplace, "apply", named, job.sandbox);
-    if let Some(input) = job.ask.selection.and_then(|selection| selection.input.as_ref()) {
-        again.extend([" --input ", &shell_word(&input.display().to_string())]);
-    }
-    let typed =
-        if command == "apply" { again.clone() } else { typed(workplace, command, named, job.sandbox) };
+    let typed = workplace.typed(command, named, job.sandbox);
     let sandbox = if job.sandbox {
         // The far side's limits are nobody's here.
         if job.ask.pace.is_none_or(|pace| pace.rate.is_none()) {
@@ -180,7 +174,7 @@ fn one(
     if report.nothing_to_do {
         reporter.say(&format!("{name}: nothing to do, run {} is settled", report.run));
     }
-    reporter.end_run(&summary(workplace, &name, named, &report, (job.sandbox, &again)));
+    reporter.end_run(&summary(workplace, &name, named, &report, job));
     Ok(report)
 }
 
@@ -190,21 +184,24 @@ fn summary(
     pipeline: &str,
     named: &Path,
     report: &Report,
-    (sandbox, again): (bool, &str),
+    job: &Job<'_>,
 ) -> RunSummary {
     let counts = &report.counts;
+    let typed = |command: &str| workplace.typed(command, named, job.sandbox);
+    // Another file than the pipeline's: the run goes on only with the same one.
+    let input = job.ask.selection.and_then(|selection| selection.input.as_deref());
+    let input = input.filter(|input| *input != Path::new("-"));
+    let input =
+        input.map(|input| format!(" --input {}", shell_word(&input.to_string_lossy()))).unwrap_or_default();
     let mut next = Vec::new();
     if counts.unsent > 0 && report.class != Class::InDoubt || report.signal.is_some() {
-        next.push(again.to_owned());
+        next.push(format!("{}{input}", typed("apply")));
     }
     if counts.in_doubt > 0 {
-        next.push(format!(
-            "{} --all --delivered|--failed|--resend|--skip",
-            typed(workplace, "resolve", named, sandbox)
-        ));
+        next.push(format!("{} --all --delivered|--failed|--resend|--skip", typed("resolve")));
     }
     if counts.failed > 0 && counts.unsent == 0 {
-        next.push(typed(workplace, "retry", named, sandbox));
+        next.push(format!("{}{input}", typed("retry")));
     }
     RunSummary {
         pipeline: pipeline.to_owned(),
@@ -233,31 +230,6 @@ fn summary(
     }
 }
 
-/// How a command is typed again.
-///
-/// With all flags that decide where it goes: without its `--env` it would go to another account.
-pub fn typed(workplace: &Workplace<'_>, command: &str, named: &Path, sandbox: bool) -> String {
-    let Everywhere { directory, environment, vars, env_file, state_dir, .. } = &workplace.cli().everywhere;
-    let mut typed = format!("runner {command} {}", shell_word(&named.display().to_string()));
-    if sandbox {
-        typed.push_str(" --sandbox");
-    }
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-    let flags = [
-        ("-C", path(directory)),
-        ("--env", environment.clone()),
-        ("--env-file", path(env_file)),
-        ("--state-dir", path(state_dir)),
-    ];
-    let vars = vars.iter().map(|set| ("--var", Some(format!("{}={}", set.name, set.value))));
-    for (flag, value) in flags.into_iter().chain(vars) {
-        if let Some(value) = value {
-            typed.extend([" ", flag, " ", &shell_word(&value)]);
-        }
-    }
-    typed
-}
-
 /// Folders stand for the pipelines in them, by name.
 fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut pipelines = Vec::new();
@@ -273,14 +245,16 @@ fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, 
             .flatten()
             .map(|entry| entry.file_name())
             .filter(|name| {
-                Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
+                name != "runner.yaml"
+                    && Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
             })
             .map(|name| path.join(name))
             .collect();
         if found.is_empty() {
             return Err(Failure::new(
                 Class::Config,
-                Diagnostic::error("pipeline-missing", format!("there is no pipeline in {}", path.display())),
+                Diagnostic::error("pipeline-missing", format!("there is no pipeline in {}", path.display()))
+                    .help("`runner list pipelines` shows what there is"),
             ));
         }
         found.sort();

@@ -14,7 +14,7 @@ pub const TARGET: &str = stand_in::SANDBOX;
 /// Starts a stand-in for a pipeline's connection and points the pipeline at it. It stops when the
 /// handle is dropped; its objects are kept, so that an interrupted run goes on.
 pub fn stand_in(workplace: &Workplace<'_>, pipeline: &mut Pipeline) -> Result<Handle, Failure> {
-    let project = workplace.project()?;
+    let project = workplace.project_of(pipeline)?;
     let mut endpoints = match &pipeline.connection.connector {
         Some(connector) => workplace.endpoints(&project, connector)?,
         None => Vec::new(),

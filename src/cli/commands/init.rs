@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{Ended, Refused};
 use crate::cli::args::Init;
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::workplace::{Ask, Workplace, shell_word};
 use crate::config::{self, Inputs};
 use crate::model::{Class, Diagnostic, Failure, did_you_mean};
 use crate::report::{Reporter, text};
@@ -84,8 +84,7 @@ fn make_project(
     for command in &next {
         let _ = writeln!(words, "  {command}");
     }
-    let summary =
-        json!({ "folder": place, "connector": connector.name, "made": made, "kept": kept, "next": next });
+    let summary = json!({ "folder": dir.to_string_lossy(), "connector": connector.name, "made": made, "kept": kept, "next": next });
     Ok((words, summary))
 }
 
@@ -111,12 +110,6 @@ fn listed(paths: &[String]) -> String {
         let _ = writeln!(out, "  {line}");
     }
     out
-}
-
-/// A path as a shell takes it.
-pub(super) fn shell_word(path: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
-    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// Makes a file and its folders; false when something is there under its name.
@@ -202,11 +195,5 @@ mod tests {
         let failure = connector(Some("freshchart")).err().unwrap();
         assert_eq!(failure.diagnostics[0].help.as_deref(), Some("did you mean `freshchat`?"));
         assert!(connector(None).is_ok());
-    }
-
-    #[test]
-    fn folders_are_quoted_where_a_shell_needs_it() {
-        assert_eq!(shell_word("a/b-c.d"), "a/b-c.d");
-        assert_eq!(shell_word("a b's"), r"'a b'\''s'");
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Ended, Refused, apply, far_side};
+use super::{Ended, Refused, far_side};
 use crate::cli::args::Plan as Args;
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::workplace::{Ask, Workplace, shell_word};
 use crate::config::Pipeline;
 use crate::engine::{Course, Forecast, Group, Observer, Prospect, Start, stand_in};
 use crate::model::{Class, Event, Failure, RecordPlace, Reply, Request};
@@ -92,7 +92,7 @@ fn one(
     reporter: &mut Reporter,
 ) -> Result<Planned, Failure> {
     let prospect = prospect(workplace, named, start, ask, (sandbox, "apply"), reporter)?;
-    let about = About::of(workplace, prospect.pipeline(), named, sandbox);
+    let about = About::of(prospect.pipeline(), sandbox, again(workplace, named, ask, sandbox));
     let forecast = prospect.forecast(&mut Nobody)?;
     if let Course::Refuse(failure) = &forecast.course {
         for diagnostic in &failure.diagnostics {
@@ -112,6 +112,25 @@ fn one(
     })
 }
 
+/// The `apply` that does what is shown, for the same records.
+fn again(workplace: &Workplace<'_>, named: &Path, ask: Ask<'_>, sandbox: bool) -> String {
+    let mut typed = workplace.typed("apply", named, sandbox);
+    let Some(selection) = ask.selection else { return typed };
+    if let Some(input) = &selection.input {
+        let _ = write!(typed, " --input {}", shell_word(&input.to_string_lossy()));
+    }
+    if let Some(limit) = selection.limit {
+        let _ = write!(typed, " --limit {limit}");
+    }
+    if let Some(filter) = &selection.filter {
+        let _ = write!(typed, " --where {}", shell_word(filter));
+    }
+    for key in &selection.records {
+        let _ = write!(typed, " --record {}", shell_word(key));
+    }
+    typed
+}
+
 /// Opens a pipeline to look at it; `command` is what would be typed to do it.
 pub fn prospect(
     workplace: &Workplace<'_>,
@@ -128,9 +147,13 @@ pub fn prospect(
     }
     if sandbox {
         stand_in::redirect(&mut pipeline.connection, "http://sandbox.localhost");
+        // As `apply` does it: nobody has to be spared there.
+        if ask.pace.is_none_or(|pace| pace.rate.is_none()) {
+            pipeline.delivery.rate = None;
+        }
     }
     let target = if sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
-    let start = Start { target, command: apply::typed(workplace, command, named, sandbox), ..start.clone() };
+    let start = Start { target, command: workplace.typed(command, named, sandbox), ..start.clone() };
     let prospect = Prospect::open(pipeline, start)?;
     for warning in prospect.warnings() {
         reporter.diagnostic(warning);
@@ -161,7 +184,7 @@ struct About {
 }
 
 impl About {
-    fn of(workplace: &Workplace<'_>, pipeline: &Pipeline, named: &Path, sandbox: bool) -> Self {
+    fn of(pipeline: &Pipeline, sandbox: bool, next: String) -> Self {
         let endpoint = &pipeline.endpoint;
         Self {
             pipeline: pipeline.name.clone(),
@@ -174,7 +197,7 @@ impl About {
             rate: pipeline.delivery.rate,
             unset: pipeline.connection.unset.iter().map(|unset| unset.from.clone()).collect(),
             sandbox,
-            next: apply::typed(workplace, "apply", named, sandbox),
+            next,
         }
     }
 

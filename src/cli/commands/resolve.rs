@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::status::{as_warnings, counts_in_words, counts_json, next_of, plan_of};
-use super::{Ended, Refused, apply, far_side};
+use super::status::{as_warnings, counts_in_words, counts_json, input_flag, next_of, plan_of};
+use super::{Ended, Refused, far_side};
 use crate::cli::args::Resolve as Args;
 use crate::cli::workplace::{Ask, Workplace};
 use crate::engine::{self, Resolved, Select};
@@ -62,11 +62,18 @@ fn settle(
     }
     let newest = checkpoint.latest_run()?;
     let left = newest.as_ref().map(|run| checkpoint.counts(run)).transpose()?.unwrap_or_default();
-    let is_closed = newest.is_some_and(|run| run.closed_at.is_some());
+    let is_closed = newest.as_ref().is_some_and(|run| run.closed_at.is_some());
+    let input = newest.as_ref().map(|run| input_flag(workplace, run)).unwrap_or_default();
     drop(lock);
-    let next = next_of(workplace, &left, is_closed, &args.pipeline, "", args.sandbox);
-    let again = apply::typed(workplace, "apply", &args.pipeline, args.sandbox);
-    Ok(answer(&pipeline.name, settlement, &resolved, &next, &again))
+    let next =
+        next_of(&left, is_closed, &input, &|command| workplace.typed(command, &args.pipeline, args.sandbox));
+    Ok(answer(
+        &pipeline.name,
+        settlement,
+        &resolved,
+        &next,
+        &workplace.typed("apply", &args.pipeline, args.sandbox),
+    ))
 }
 
 fn answer(

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, Refused, far_side};
 use crate::cli::args::Status as Args;
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::workplace::{Ask, Workplace, shell_word};
 use crate::config::{Durability, Pipeline};
 use crate::engine::{self, Plan, Standing, Wanted, open};
 use crate::model::{Class, Counts, Diagnostic, Failure};
@@ -78,7 +78,9 @@ fn all(
             None => "there are no runs".to_owned(),
         };
         let place = if args.sandbox { " in the sandbox" } else { "" };
-        human = format!("{what}{place} yet; `runner apply PIPELINE` begins one\n");
+        let named = args.pipeline.as_deref().unwrap_or(Path::new("PIPELINE"));
+        let begin = workplace.typed("apply", named, args.sandbox);
+        human = format!("{what}{place} yet; `{begin}` begins one\n");
     }
     let summary = match (&args.pipeline, summaries.pop()) {
         (Some(_), one) => one.unwrap_or(Value::Null),
@@ -165,15 +167,7 @@ pub fn counts_in_words(counts: &Counts) -> String {
 
 /// What a person would type next, by what is left of a run.
 #[must_use]
-pub fn next_of(
-    workplace: &Workplace<'_>,
-    counts: &Counts,
-    is_closed: bool,
-    named: &Path,
-    input: &str,
-    sandbox: bool,
-) -> Vec<String> {
-    let typed = |command: &str| super::apply::typed(workplace, command, named, sandbox);
+pub fn next_of(counts: &Counts, is_closed: bool, input: &str, typed: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut next = Vec::new();
     if counts.in_doubt > 0 {
         next.push(format!("{} --all --resend (or --delivered, --failed, --skip)", typed("resolve")));
@@ -181,25 +175,31 @@ pub fn next_of(
     if counts.unsent > 0 && !is_closed {
         next.push(format!("{}{input}", typed("apply")));
     } else if counts.failed > 0 {
-        next.push(typed("retry"));
+        next.push(format!("{}{input}", typed("retry")));
     }
     next
+}
+
+/// The flag that names a run's input where it is not the pipeline's own.
+#[must_use]
+pub fn input_flag(workplace: &Workplace<'_>, run: &RunRow) -> String {
+    let input = Path::new(&run.input);
+    // Pipelines name files of the project: another path came from the command line.
+    if input.is_absolute() {
+        format!(" --input {}", shell_word(&workplace.shown(input).to_string_lossy()))
+    } else {
+        String::new()
+    }
 }
 
 fn next(workplace: &Workplace<'_>, standing: &Standing, subject: &Subject, sandbox: bool) -> Vec<String> {
     if standing.state == "running" {
         return Vec::new();
     }
-    let input = Path::new(&standing.run.input);
-    // Pipelines name files of the project: another path came from the command line.
-    let input = if input.is_absolute() {
-        format!(" --input {}", workplace.shown(input).display())
-    } else {
-        String::new()
-    };
+    let input = input_flag(workplace, &standing.run);
     let counts = Counts { in_doubt: standing.counts.in_doubt + standing.held_before, ..standing.counts };
     let is_closed = standing.run.closed_at.is_some();
-    next_of(workplace, &counts, is_closed, &subject.typed, &input, sandbox)
+    next_of(&counts, is_closed, &input, &|command| workplace.typed(command, &subject.typed, sandbox))
 }
 
 fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, next: &[String]) -> String {

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use super::request::{Drawing, body};
 use super::{Ended, Refused, apply, far_side, plan};
 use crate::cli::args::Try as Args;
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::workplace::{Ask, Workplace, shell_word};
 use crate::config::{Endpoint, Pipeline, RecordLimits};
 use crate::deliver::{Meaning, Verdict};
 use crate::engine::{self, AdHoc, Observer, One, Report, Start, Tried, Which};
@@ -55,7 +55,7 @@ struct Said {
 pub fn own_endpoint(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<Endpoint, Failure> {
     let endpoint = &pipeline.endpoint;
     let Some((connector, _)) = endpoint.name.split_once('/') else { return Ok(endpoint.clone()) };
-    let project = workplace.project()?;
+    let project = workplace.project_of(pipeline)?;
     let endpoints = workplace.endpoints(&project, connector)?;
     let own = endpoints.into_iter().find(|own| own.name == endpoint.name);
     Ok(own.unwrap_or_else(|| endpoint.clone()))
@@ -122,7 +122,7 @@ fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
         let key = settled.key.as_ref().map(|key| format!(", key {key}")).unwrap_or_default();
         format!("{} (position {}{key})", settled.place, attempt.ordinal)
     });
-    let next = apply::typed(workplace, "apply", &args.pipeline, args.sandbox);
+    let next = workplace.typed("apply", &args.pipeline, args.sandbox);
     let mut human =
         format!("# {}\n", line(&about.unwrap_or_else(|| format!("position {}", attempt.ordinal))));
     human.push_str(&exchange(&drawing, &attempt.request, &attempt.reply, attempt.took, &mask));
@@ -158,9 +158,9 @@ fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
 }
 
 fn typed(workplace: &Workplace<'_>, args: &Args) -> String {
-    let mut typed = apply::typed(workplace, "try", &args.pipeline, args.sandbox);
+    let mut typed = workplace.typed("try", &args.pipeline, args.sandbox);
     if let Some(key) = &args.record {
-        let _ = write!(typed, " --record '{}'", key.replace('\'', "'\\''"));
+        let _ = write!(typed, " --record {}", shell_word(key));
     }
     typed
 }
@@ -206,7 +206,8 @@ fn look_first(
                     missing.first().map_or("this key", String::as_str)
                 ),
             )
-            .note("nothing was sent"),
+            .note("nothing was sent")
+            .help("a key is the value of the pipeline's `key:`; `runner preview` shows records with theirs"),
         ));
     };
     let class = if outcome.state == State::Invalid { Class::RecordsFailed } else { Class::State };
@@ -220,13 +221,12 @@ fn look_first(
 }
 
 fn nothing_sent(workplace: &Workplace<'_>, report: &Report, args: &Args) -> Failure {
-    let sandbox = args.sandbox;
     let found = if report.nothing_to_do {
         Diagnostic::error("nothing-pending", format!("every record of run {} is settled", report.run))
             .help(format!("`{} --record KEY --again` sends one of them again", typed(workplace, args)))
     } else {
         Diagnostic::error("nothing-sent", format!("no record of run {} could be sent", report.run))
-            .help(format!("`{}` says why", apply::typed(workplace, "plan", &args.pipeline, sandbox)))
+            .help(format!("`{}` says why", workplace.typed("plan", &args.pipeline, args.sandbox)))
     };
     Failure::new(Class::State, found.note("nothing was sent"))
 }
@@ -246,14 +246,14 @@ fn ad_hoc(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
         }
         Some(path) => {
             let fields = payload(workplace, path)?;
-            let file = path.to_string_lossy().into_owned();
+            let file = said(path);
             (fields, RecordPlace { file: file.as_str().into(), line: 1, byte: 0 }, file)
         }
     };
     let request = call.request(fields, place).map_err(|outcome| {
         Failure::new(
             Class::RecordsFailed,
-            Diagnostic::error("not-sent", format!("{about} makes no request: {}", in_words(&outcome)))
+            Diagnostic::error("not-sent", format!("{about} makes no request: {}", why(&outcome)))
                 .note("nothing was sent")
                 .help("it goes through the endpoint's own body, not the pipeline's"),
         )
@@ -294,6 +294,18 @@ fn ad_hoc(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
     Ok(Said { class, human, summary, report: None })
 }
 
+/// How a payload is called.
+fn said(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".into() } else { path.to_string_lossy().into_owned() }
+}
+
+fn cause(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        kind => kind.to_string(),
+    }
+}
+
 fn payload(workplace: &Workplace<'_>, path: &Path) -> Result<Map, Failure> {
     let limits = RecordLimits::default();
     let mut text = Vec::new();
@@ -308,12 +320,12 @@ fn payload(workplace: &Workplace<'_>, path: &Path) -> Result<Map, Failure> {
         Failure::new(
             Class::Input,
             Diagnostic::error("payload", message)
-                .at(path.display().to_string())
+                .at(said(path))
                 .note("nothing was sent")
                 .help("it is an object shaped like the `sample` of the endpoint's template"),
         )
     };
-    read.map_err(|error| unusable(format!("the payload cannot be read: {}", error.kind())))?;
+    read.map_err(|error| unusable(format!("the payload cannot be read: {}", cause(&error))))?;
     match crate::source::parse_json(&text, &limits) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => Err(unusable(format!("the payload is {}, not an object", other.kind()))),
@@ -400,6 +412,11 @@ fn captures(captures: &Value, mask: &Mask, out: &mut String) {
         let text = value.as_str().map_or_else(|| value.to_json(), str::to_owned);
         let _ = writeln!(out, "captured {} = {}", line(name), line(&mask.apply(&text)));
     }
+}
+
+/// Only the reason: that nothing was sent is said already.
+fn why(outcome: &Outcome) -> &str {
+    if outcome.message.is_empty() { &outcome.class } else { &outcome.message }
 }
 
 fn in_words(outcome: &Outcome) -> String {

@@ -38,7 +38,7 @@ fn what_is_missing_or_wrong_is_named() {
     assert_snapshot!(tell("runner apply").2, @r"
     error[usage]: the following required arguments were not provided: `<PIPELINE>...`
        = usage: runner apply <PIPELINE>...
-    help: `--help` behind a command lists its flags
+    help: `runner apply --help` lists its flags
     ");
     assert_snapshot!(tell("runner aply a").2, @r"
     error[usage]: unrecognized subcommand `aply`
@@ -47,26 +47,26 @@ fn what_is_missing_or_wrong_is_named() {
     ");
     assert_snapshot!(tell("runner apply a --concurrency 0").2, @r"
     error[usage]: invalid value `0` for `--concurrency <N>`: must be a whole number, at least 1
-    help: `--help` behind a command lists its flags
+    help: `runner apply --help` lists its flags
     ");
     assert_snapshot!(tell("runner apply a --rate 20").2, @r"
     error[usage]: invalid value `20` for `--rate <R>`: write a number and its time: 20/s, 300/min, 5000/h
-    help: `--help` behind a command lists its flags
+    help: `runner apply --help` lists its flags
     ");
     assert_snapshot!(tell("runner apply a --fresh --resume").2, @r"
     error[usage]: the argument `--fresh` cannot be used with `--resume`
        = usage: runner apply --fresh <PIPELINE>...
-    help: `--help` behind a command lists its flags
+    help: `runner apply --help` lists its flags
     ");
     assert_snapshot!(tell("runner resolve a --skip").2, @r"
     error[usage]: the following required arguments were not provided: `<--record <KEY>|--ordinal <N>|--all>`
        = usage: runner resolve <--resend|--skip|--delivered|--failed> <--record <KEY>|--ordinal <N>|--all> <PIPELINE>
-    help: `--help` behind a command lists its flags
+    help: `runner resolve --help` lists its flags
     ");
     assert_snapshot!(tell("runner schema knd").2, @r"
     error[usage]: invalid value `knd` for `[KIND]`
        = possible values: runner, connector, endpoint, pipeline
-    help: `--help` behind a command lists its flags
+    help: `runner schema --help` lists its flags
     ");
     assert_snapshot!(tell("runner validate --format jsonl --color never").2, @r"
     error[usage]: `validate` has no events, so there is no `--format jsonl`

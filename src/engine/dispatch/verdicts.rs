@@ -102,7 +102,7 @@ impl Loop<'_> {
         let rule = if class == Class::Halted { "error-budget" } else { "far-side-down" };
         let diagnostic = Diagnostic::error(rule, enough.words())
             .note(format!("the far side is {}", self.with.host))
-            .help("look at the reasons above, then start the same command again; it goes on");
+            .help("look at the reasons below, then start the same command again; it goes on");
         self.stop(Stopped { class, why: enough.words(), diagnostics: vec![diagnostic], signal: None });
     }
 
