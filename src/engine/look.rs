@@ -18,7 +18,7 @@ use super::{Observer, Start, identity, survey};
 
 /// What a start finds.
 pub struct Look {
-    /// The newest run and its counts.
+    /// The run that this input belongs to, or else the newest, and its counts.
     pub last: Option<(RunRow, Counts)>,
     /// What to do, or why not.
     pub decision: Result<Decision, Failure>,
@@ -45,35 +45,46 @@ pub fn look(
     observer: &mut dyn Observer,
 ) -> Result<Look, Failure> {
     let pipeline = &plan.pipeline;
-    let last = checkpoint.map(Checkpoint::latest_run).transpose()?.flatten();
-    let last_counts = match (checkpoint, &last) {
-        (Some(checkpoint), Some(run)) => Some(checkpoint.counts(run)?),
-        _ => None,
+    let runs = checkpoint.map(Checkpoint::runs).transpose()?.unwrap_or_default();
+    let newest_is_open = match (checkpoint, runs.last()) {
+        (Some(checkpoint), Some(run)) => run.closed_at.is_none() && checkpoint.counts(run)?.unsent > 0,
+        _ => false,
     };
+    // What is not finished comes before all else.
+    let candidates: Vec<&RunRow> =
+        runs.iter().rev().take(if newest_is_open { 1 } else { usize::MAX }).collect();
     let stamp = source::stamp(&pipeline.source, &pipeline.root, plan.spool.as_deref())?;
     let stamp = serde_json::to_string(&stamp).unwrap_or_default();
     let input = pipeline.source.file.clone();
 
     // The id and time of a run that goes on are those that it began with.
     let new_values = identity::new_run(&pipeline.name);
-    let untouched = last.as_ref().is_some_and(|run| {
+    let mut digests = identity::meaning_digests(plan);
+    let untouched = candidates.iter().copied().find(|run| {
         !start.fresh
             && run.input == input
             && run.input_stamp == stamp
             && run.duplicates == 0
             && plan.spool.is_none()
+            // Another meaning can name other keys.
+            && run.meaning == digests.meaning
     });
-    // Another meaning can name other keys.
-    let untouched =
-        untouched && last.as_ref().is_some_and(|run| run.meaning == identity::meaning_digests(plan).meaning);
     let survey_values =
-        last.as_ref().map_or_else(|| new_values.clone(), |run| identity::values(run, &pipeline.name));
+        runs.last().map_or_else(|| new_values.clone(), |run| identity::values(run, &pipeline.name));
     let mut survey = None;
-    if !untouched {
-        let digests_at: Vec<u64> = last.iter().flat_map(|run| [run.records, run.lease]).collect();
+    if untouched.is_none() {
+        let digests_at: Vec<u64> = candidates.iter().flat_map(|run| [run.records, run.lease]).collect();
         survey = Some(survey::survey(plan, folder, &digests_at, true, &survey_values, observer)?);
     }
-    let mut digests = identity::meaning_digests(plan);
+    let last = untouched.or_else(|| resume::run_of(&candidates, survey.as_ref())).cloned();
+    let survey_values = match &last {
+        Some(run) => identity::values(run, &pipeline.name),
+        None => survey_values,
+    };
+    let last_counts = match (checkpoint, &last) {
+        (Some(checkpoint), Some(run)) => Some(checkpoint.counts(run)?),
+        _ => None,
+    };
     let mut destination = identity::destination(&pipeline.connection, &start.target);
     if let Some(run) = last.as_ref().filter(|_| !pipeline.connection.unset.is_empty()) {
         // Without its settings it cannot be told whether the destination is the same; only

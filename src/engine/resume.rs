@@ -72,6 +72,19 @@ pub fn compare_input(run: &RunRow, survey: Option<&Survey>) -> Input {
     Input::Other
 }
 
+/// The run that an input belongs to (ruling 5: identity over all kept runs): the newest if it goes
+/// on with it, else the newest that had the very same records, else the newest. `runs` has the
+/// newest first.
+#[must_use]
+pub fn run_of<'r>(runs: &[&'r RunRow], survey: Option<&Survey>) -> Option<&'r RunRow> {
+    let newest = runs.first()?;
+    if compare_input(newest, survey) != Input::Other {
+        return Some(newest);
+    }
+    let same = runs.iter().find(|run| run.records > 0 && compare_input(run, survey) == Input::Same);
+    Some(same.unwrap_or(newest))
+}
+
 /// Decides what a start does. `counts` are those of the last run.
 pub fn decide(
     last: Option<(&RunRow, Counts)>,
@@ -251,6 +264,18 @@ mod tests {
         assert_eq!(check(OPEN, &same, "m", &start), go_on(false));
         assert_eq!(check(OPEN, &survey(12, 120, &[(10, 100)]), "m", &start), go_on(true));
         assert_eq!(check(DONE, &same, "m", &start), go_on(false));
+    }
+
+    #[test]
+    fn an_input_belongs_to_the_run_that_had_its_records() {
+        let old = RunRow { complete: true, ..run() };
+        let newest = RunRow { number: 2, records: 3, input_digest: 30, complete: true, ..run() };
+        let of = |survey: &Survey| run_of(&[&newest, &old], Some(survey)).map(|run| run.number);
+        assert_eq!(of(&survey(3, 30, &[])), Some(2));
+        assert_eq!(of(&survey(10, 100, &[(3, 31)])), Some(1), "the very same records as an older run");
+        assert_eq!(of(&survey(12, 120, &[(10, 100), (3, 31)])), Some(2), "an older run does not grow");
+        assert_eq!(of(&survey(10, 100, &[(3, 30)])), Some(2), "the newest goes on with what was added");
+        assert_eq!(run_of(&[], Some(&survey(3, 30, &[]))), None);
     }
 
     #[test]

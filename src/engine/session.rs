@@ -55,10 +55,24 @@ struct Ready {
     only: Option<BTreeSet<u64>>,
 }
 
+/// What a start is about.
+enum Decided {
+    Ready(Box<Ready>),
+    /// All of this run is settled or closed.
+    NothingToDo(RunRow),
+}
+
+fn bug(message: &str) -> Failure {
+    Failure::new(Class::Bug, Diagnostic::error("bug", message.to_owned()))
+}
+
 impl Session<'_> {
     /// Runs to the end, or finds that there is nothing to do.
     pub(super) fn run(mut self, observer: &mut dyn Observer) -> Result<Report, Failure> {
-        let Some(ready) = self.decide(observer)? else { return self.nothing_to_do() };
+        let ready = match self.decide(observer)? {
+            Decided::Ready(ready) => *ready,
+            Decided::NothingToDo(run) => return self.nothing_to_do(&run),
+        };
         let Ready { run, values, dropped, counts, resumed, only } = ready;
         tracing::info!(
             pipeline = self.plan.pipeline.name,
@@ -101,8 +115,8 @@ impl Session<'_> {
         self.send(&run, values, dropped, counts, recovered, observer)
     }
 
-    /// Finds out which run this start is about; `None` when there is nothing to do.
-    fn decide(&mut self, observer: &mut dyn Observer) -> Result<Option<Ready>, Failure> {
+    /// Finds out which run this start is about, and whether there is anything to do.
+    fn decide(&mut self, observer: &mut dyn Observer) -> Result<Decided, Failure> {
         let found =
             look::look(&self.plan, self.start, Some(&self.checkpoint), &self.folder.temporary(), observer)?;
         let pipeline = Arc::clone(&self.plan.pipeline);
@@ -134,10 +148,13 @@ impl Session<'_> {
                     )));
                 }
                 let counts = Counts { unsent: new.records, ..Counts::default() };
-                Ok(Some(Ready { values: new_values, run, dropped, counts, resumed: false, only: None }))
+                let ready = Ready { values: new_values, run, dropped, counts, resumed: false, only: None };
+                Ok(Decided::Ready(Box::new(ready)))
             }
             Decision::GoOn { input_changed, take_meaning } => {
-                let Some((run, _)) = last else { return Ok(None) };
+                let Some((run, _)) = last else {
+                    return Err(bug("there is no run to go on with"));
+                };
                 if input_changed || (surveyed && run.input_stamp != new.input_stamp) {
                     self.checkpoint.update_input(&run, &new)?;
                 }
@@ -156,7 +173,7 @@ impl Session<'_> {
                     (None, Some(one)) => trial::reopen(&self.checkpoint, &run, one, &self.start.command)?,
                     (None, None) => None,
                 };
-                let run = self.checkpoint.latest_run()?.unwrap_or(run);
+                let run = self.checkpoint.run(run.number)?;
                 self.folder.make_run(&run.id)?;
                 let counts = self.checkpoint.counts(&run)?;
                 if only.as_ref().is_some_and(BTreeSet::is_empty) && counts.unsent > 0 {
@@ -164,10 +181,10 @@ impl Session<'_> {
                 }
                 let nothing_left = counts.unsent == 0 || run.closed_at.is_some() && only.is_none();
                 if nothing_left || only.as_ref().is_some_and(BTreeSet::is_empty) {
-                    return Ok(None);
+                    return Ok(Decided::NothingToDo(run));
                 }
                 let values = identity::values(&run, &pipeline.name);
-                Ok(Some(Ready { run, values, dropped, counts, resumed: true, only }))
+                Ok(Decided::Ready(Box::new(Ready { run, values, dropped, counts, resumed: true, only })))
             }
         }
     }
@@ -330,11 +347,8 @@ impl Session<'_> {
     }
 
     /// Ruling 7: nothing to do exits with the class of the finished run.
-    fn nothing_to_do(self) -> Result<Report, Failure> {
-        let Some(run) = self.checkpoint.latest_run()? else {
-            return Err(Failure::new(Class::Bug, Diagnostic::error("bug", "there is no run to report on")));
-        };
-        let counts = self.checkpoint.counts(&run)?;
+    fn nothing_to_do(self, run: &RunRow) -> Result<Report, Failure> {
+        let counts = self.checkpoint.counts(run)?;
         let ended = dispatch::Ended { counts, attempts: 0, settled: run.settled, stopped: None };
         drop(self.checkpoint);
         let mut report = finish::report(finish::Ending {

@@ -39,6 +39,13 @@ impl Checkpoint {
             .map_err(|error| self.failure(&error))
     }
 
+    /// A run as it stands now.
+    pub fn run(&self, number: i64) -> Result<RunRow, Failure> {
+        self.connection
+            .query_row(&format!("SELECT {RUN_COLUMNS} FROM run WHERE number = ?1"), [number], read_run)
+            .map_err(|error| self.failure(&error))
+    }
+
     /// All kept runs, the oldest first.
     pub fn runs(&self) -> Result<Vec<RunRow>, Failure> {
         let read = || -> rusqlite::Result<Vec<RunRow>> {

@@ -19,7 +19,9 @@ fn a_second_start_sends_only_what_the_first_did_not() {
     world.answers("");
     let before = world.seen().len();
     world.run("apply p --concurrency 1").exits(0).says("3 delivered");
-    assert_eq!(world.asked()[before..], ["PUT /things/t2"]);
+    // Whether t3 went out before the stop is a matter of chance; t1 did, and is not sent again.
+    assert!(!world.asked()[before..].contains(&"PUT /things/t1".to_owned()), "{:?}", world.asked());
+    assert!(world.asked()[before..].contains(&"PUT /things/t2".to_owned()), "{:?}", world.asked());
 }
 
 #[test]

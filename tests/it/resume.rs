@@ -312,3 +312,17 @@ fn a_run_that_is_closed_for_a_new_one_never_stands_alone() {
         .expect("runs");
     assert_eq!(runs, 2);
 }
+
+#[test]
+fn a_corrected_copy_of_the_failures_does_not_make_the_first_input_new() {
+    let world = World::new().pipeline(PUT_THINGS, things(3)).script("PUT /things/t2 #1 -> 422 class=BAD");
+    world.run("apply p").exits(1).says("2 delivered, 1 failed");
+    world.write("fixed.csv", "id,name\nt2,mended\n");
+    world.run("apply p --input fixed.csv").exits(0).says("1 delivered");
+    let before = world.seen().len();
+    // The pipeline's own input belongs to its own run still, which is settled.
+    world.run("apply p").exits(1).says("nothing to do");
+    assert_eq!(world.seen().len(), before);
+    world.run("retry p").exits(0).says("3 delivered");
+    assert_eq!(world.asked().last().map(String::as_str), Some("PUT /things/t2"));
+}
