@@ -11,9 +11,9 @@ mod values;
 pub use values::{Rate, Setting};
 
 mod commands;
+mod invocation;
 mod logs;
 mod table;
-mod workplace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -34,12 +34,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(failure) = logs::start(&settings.logs) {
         return failure::show(&failure, &settings, crate::model::Mask::default());
     }
-    let workplace = match workplace::Workplace::new(&cli) {
-        Ok(workplace) => workplace,
+    let invocation = match invocation::Invocation::new(&cli) {
+        Ok(invocation) => invocation,
         Err(failure) => return failure::show(&failure, &settings, crate::model::Mask::default()),
     };
     let reporter = Reporter::new(&settings, crate::model::Mask::default());
-    match commands::run(&workplace, reporter) {
+    match commands::run(&invocation, reporter) {
         Ok(ended) => {
             if ended.signal == Some(Signal::Interrupt) {
                 // A shell loop around us stops only when it sees that we died of the signal.
@@ -49,7 +49,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(refused) => {
             let (failure, mut reporter) = refused.parts();
-            reporter.hide(workplace.mask());
+            reporter.hide(invocation.mask());
             failure::exit(failure::report(&failure, reporter))
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::status::counts_in_words;
 use super::{Refused, far_side, plan};
 use crate::cli::args::{Apply, Retry, Selection};
-use crate::cli::workplace::{Ask, Workplace, shell_word};
+use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::Pipeline;
 use crate::engine::{self, Observer, Report, Signal, Start};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
@@ -43,8 +43,8 @@ struct Job<'a> {
 }
 
 /// `runner apply`
-pub fn apply(workplace: &Workplace<'_>, args: &Apply, reporter: Reporter) -> Result<Ended, Refused> {
-    let pipelines = match expand(workplace, &args.pipelines) {
+pub fn apply(invocation: &Invocation<'_>, args: &Apply, reporter: Reporter) -> Result<Ended, Refused> {
+    let pipelines = match expand(invocation, &args.pipelines) {
         Ok(pipelines) => pipelines,
         Err(failure) => return Err(Refused::new(failure, reporter)),
     };
@@ -67,13 +67,13 @@ pub fn apply(workplace: &Workplace<'_>, args: &Apply, reporter: Reporter) -> Res
         stop_after: args.stop_after.map(std::num::NonZeroU64::get),
     };
     if args.dry_run {
-        return plan::all(workplace, &pipelines, &job.start, job.ask, (job.sandbox, false), reporter);
+        return plan::all(invocation, &pipelines, &job.start, job.ask, (job.sandbox, false), reporter);
     }
-    all(workplace, &pipelines, &job, args.keep_going, "apply", reporter)
+    all(invocation, &pipelines, &job, args.keep_going, "apply", reporter)
 }
 
 /// `runner retry`
-pub fn retry(workplace: &Workplace<'_>, args: &Retry, reporter: Reporter) -> Result<Ended, Refused> {
+pub fn retry(invocation: &Invocation<'_>, args: &Retry, reporter: Reporter) -> Result<Ended, Refused> {
     let selection = Selection { input: args.input.clone(), ..Selection::default() };
     let job = Job {
         ask: Ask { selection: Some(&selection), pace: Some(&args.pace), sandbox: args.sandbox },
@@ -87,11 +87,11 @@ pub fn retry(workplace: &Workplace<'_>, args: &Retry, reporter: Reporter) -> Res
         },
         stop_after: None,
     };
-    all(workplace, std::slice::from_ref(&args.pipeline), &job, false, "retry", reporter)
+    all(invocation, std::slice::from_ref(&args.pipeline), &job, false, "retry", reporter)
 }
 
 fn all(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     pipelines: &[PathBuf],
     job: &Job<'_>,
     keep_going: bool,
@@ -101,7 +101,7 @@ fn all(
     let mut worst = Class::Ok;
     let mut signal = None;
     for named in pipelines {
-        match one(workplace, named, job, command, &mut reporter) {
+        match one(invocation, named, job, command, &mut reporter) {
             Ok(report) => {
                 worst = worst.worst(report.class);
                 signal = report.signal;
@@ -122,33 +122,33 @@ fn all(
 }
 
 fn one(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     named: &Path,
     job: &Job<'_>,
     command: &str,
     reporter: &mut Reporter,
 ) -> Result<Report, Failure> {
-    let (mut pipeline, warnings) = workplace.pipeline(named, job.ask)?;
-    reporter.hide(workplace.mask());
+    let (mut pipeline, warnings) = invocation.pipeline(named, job.ask)?;
+    reporter.hide(invocation.mask());
     for warning in &warnings {
         reporter.diagnostic(warning);
     }
     if let Some(failures) = job.stop_after {
         pipeline.delivery.stop_when.failures = Some(failures);
     }
-    let typed = workplace.typed(command, named, job.sandbox);
+    let typed = invocation.typed(command, named, job.sandbox);
     let sandbox = if job.sandbox {
         // The far side's limits are nobody's here.
         if job.ask.pace.is_none_or(|pace| pace.rate.is_none()) {
             pipeline.delivery.rate = None;
         }
-        Some(far_side::stand_in(workplace, &mut pipeline)?)
+        Some(far_side::stand_in(invocation, &mut pipeline)?)
     } else {
         if pipeline.confirm && !job.yes {
-            confirm(workplace, &pipeline)?;
+            confirm(invocation, &pipeline)?;
         }
         if job.start.fresh && !job.yes {
-            confirm_fresh(workplace, &pipeline)?;
+            confirm_fresh(invocation, &pipeline)?;
         }
         None
     };
@@ -162,7 +162,7 @@ fn one(
         );
     }
     let target = if job.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
-    let settings = workplace.cli().settings();
+    let settings = invocation.cli().settings();
     let start =
         Start { target, command: typed, show_keys: settings.volume >= Volume::Records, ..job.start.clone() };
     let name = pipeline.name.clone();
@@ -174,20 +174,20 @@ fn one(
     if report.nothing_to_do {
         reporter.say(&format!("{name}: nothing to do, run {} is settled", report.run));
     }
-    reporter.end_run(&summary(workplace, &name, named, &report, job));
+    reporter.end_run(&summary(invocation, &name, named, &report, job));
     Ok(report)
 }
 
 /// The summary of a start, with the commands that come next.
 fn summary(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     pipeline: &str,
     named: &Path,
     report: &Report,
     job: &Job<'_>,
 ) -> RunSummary {
     let counts = &report.counts;
-    let typed = |command: &str| workplace.typed(command, named, job.sandbox);
+    let typed = |command: &str| invocation.typed(command, named, job.sandbox);
     // Another file than the pipeline's: the run goes on only with the same one.
     let input = job.ask.selection.and_then(|selection| selection.input.as_deref());
     let input = input.filter(|input| *input != Path::new("-"));
@@ -224,17 +224,17 @@ fn summary(
                 count: reason.count,
             })
             .collect(),
-        files: report.files.iter().map(|file| (file.name.to_owned(), workplace.shown(&file.path))).collect(),
+        files: report.files.iter().map(|file| (file.name.to_owned(), invocation.shown(&file.path))).collect(),
         next,
-        place: Some(workplace.shown(&report.folder)),
+        place: Some(invocation.shown(&report.folder)),
     }
 }
 
 /// Folders stand for the pipelines in them, by name.
-fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+fn expand(invocation: &Invocation<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut pipelines = Vec::new();
     for path in named {
-        let full = workplace.cwd().join(path);
+        let full = invocation.cwd().join(path);
         if !full.is_dir() {
             pipelines.push(path.clone());
             continue;
@@ -264,18 +264,18 @@ fn expand(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, 
 }
 
 /// Asks before it sends to an environment that is marked `confirm: true`.
-pub(super) fn confirm(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
+pub(super) fn confirm(invocation: &Invocation<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
     let Pipeline { name, connection, environment, .. } = pipeline;
     let question = format!(
         "send {name} to {} (connection {}, environment {environment})?",
         connection.base_url, connection.name
     );
     let why = format!("the environment `{environment}` is marked `confirm: true`; nothing was sent");
-    ask(workplace, &question, why)
+    ask(invocation, &question, why)
 }
 
 /// Asks before `--fresh` drops a run that is not finished.
-fn confirm_fresh(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
+fn confirm_fresh(invocation: &Invocation<'_>, pipeline: &Pipeline) -> Result<(), Failure> {
     let folder = Folder::new(&pipeline.state_dir, &pipeline.environment, &pipeline.name);
     let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(()) };
     // A run that is under way is refused by its lock, with a better message.
@@ -294,14 +294,14 @@ fn confirm_fresh(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<(), F
         number(old.counts.total())
     );
     ask(
-        workplace,
+        invocation,
         &question,
         format!("run {} is not finished: {}; nothing was sent", old.run.id, counts_in_words(&old.counts)),
     )
 }
 
 /// Asks a person, who has to be there unless `--yes` answered.
-fn ask(workplace: &Workplace<'_>, question: &str, why: String) -> Result<(), Failure> {
+fn ask(invocation: &Invocation<'_>, question: &str, why: String) -> Result<(), Failure> {
     use std::io::{IsTerminal as _, Write as _};
     let refused = |message: &str| {
         Failure::new(
@@ -309,7 +309,7 @@ fn ask(workplace: &Workplace<'_>, question: &str, why: String) -> Result<(), Fai
             Diagnostic::error("not-confirmed", message.to_owned()).note(why).help("`--yes` answers"),
         )
     };
-    if workplace.cli().everywhere.no_input || !std::io::stdin().is_terminal() {
+    if invocation.cli().everywhere.no_input || !std::io::stdin().is_terminal() {
         return Err(refused("there is nobody to ask whether to send"));
     }
     let mut stderr = std::io::stderr().lock();

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Ended, Refused};
 use crate::cli::args::CheckConnection;
+use crate::cli::invocation::Invocation;
 use crate::cli::table::{self, Table};
-use crate::cli::workplace::Workplace;
 use crate::config::{Connection, Delivery};
 use crate::deliver::Sender;
 use crate::model::{Class, Diagnostic, Failure, Problems, Reply, Request};
@@ -30,11 +30,11 @@ struct Checked {
 
 /// `runner check-connection`
 pub fn check_connection(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     args: &CheckConnection,
     mut reporter: Reporter,
 ) -> Result<Ended, Refused> {
-    let project = match workplace.project() {
+    let project = match invocation.project() {
         Ok(project) => project,
         Err(failure) => return Err(Refused::new(failure, reporter)),
     };
@@ -46,9 +46,9 @@ pub fn check_connection(
     }
     let mut all = Vec::new();
     for name in &names {
-        let connection = match workplace.connection(&project, name) {
+        let connection = match invocation.connection(&project, name) {
             Ok((connection, warnings)) => {
-                reporter.hide(workplace.mask());
+                reporter.hide(invocation.mask());
                 for warning in &warnings {
                     reporter.diagnostic(warning);
                 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::workplace::Workplace;
+use crate::cli::invocation::Invocation;
 use crate::config::Pipeline;
 use crate::engine::stand_in;
 use crate::model::{Class, Failure};
@@ -13,10 +13,10 @@ pub const TARGET: &str = stand_in::SANDBOX;
 
 /// Starts a stand-in for a pipeline's connection and points the pipeline at it. It stops when the
 /// handle is dropped; its objects are kept, so that an interrupted run goes on.
-pub fn stand_in(workplace: &Workplace<'_>, pipeline: &mut Pipeline) -> Result<Handle, Failure> {
-    let project = workplace.project_of(pipeline)?;
+pub fn stand_in(invocation: &Invocation<'_>, pipeline: &mut Pipeline) -> Result<Handle, Failure> {
+    let project = invocation.project_of(pipeline)?;
     let mut endpoints = match &pipeline.connection.connector {
-        Some(connector) => workplace.endpoints(&project, connector)?,
+        Some(connector) => invocation.endpoints(&project, connector)?,
         None => Vec::new(),
     };
     // The pipeline's own call first: it may override the template's method or path.

@@ -14,19 +14,19 @@ use serde_json::json;
 
 use super::{Ended, Refused};
 use crate::cli::args::Init;
-use crate::cli::workplace::{Ask, Workplace, shell_word};
+use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::{self, Inputs};
 use crate::model::{Class, Diagnostic, Failure, did_you_mean};
 use crate::report::{Reporter, text};
 use files::{CONNECTORS, Connector};
 
 /// `runner init`
-pub fn init(workplace: &Workplace<'_>, args: &Init, mut reporter: Reporter) -> Result<Ended, Refused> {
+pub fn init(invocation: &Invocation<'_>, args: &Init, mut reporter: Reporter) -> Result<Ended, Refused> {
     let done = if args.state {
-        make_state(workplace, &args.dir)
+        make_state(invocation, &args.dir)
     } else {
         connector(args.connector.as_deref())
-            .and_then(|connector| make_project(workplace, &args.dir, connector, &mut reporter))
+            .and_then(|connector| make_project(invocation, &args.dir, connector, &mut reporter))
     };
     match done {
         Ok((words, summary)) => Ok(Ended::of(reporter.answer(Class::Ok, Class::Ok.code(), &words, summary))),
@@ -52,12 +52,12 @@ fn connector(named: Option<&str>) -> Result<&'static Connector, Failure> {
 }
 
 fn make_project(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     dir: &Path,
     connector: &Connector,
     reporter: &mut Reporter,
 ) -> Result<Done, Failure> {
-    let root = workplace.cwd().join(dir);
+    let root = invocation.cwd().join(dir);
     let (mut made, mut kept) = (Vec::new(), Vec::new());
     for (path, content) in files::of(connector) {
         let is_new = write_new(&root.join(&path), &content)?;
@@ -166,13 +166,13 @@ fn left_open(root: &Path, kept: &[String], connector: &Connector) -> Vec<Diagnos
 }
 
 /// `--state`: the folder that `require_state: true` asks for.
-fn make_state(workplace: &Workplace<'_>, dir: &Path) -> Result<Done, Failure> {
-    let cwd = workplace.cwd().join(dir);
-    let project = workplace.with_inputs(Ask::default(), |inputs| {
+fn make_state(invocation: &Invocation<'_>, dir: &Path) -> Result<Done, Failure> {
+    let cwd = invocation.cwd().join(dir);
+    let project = invocation.with_inputs(Ask::default(), |inputs| {
         config::load_project(&Inputs { cwd: &cwd, env_file: inputs.env_file.clone(), ..*inputs })
     })?;
     let folder: PathBuf = project.state_dir;
-    let shown = workplace.shown(&folder);
+    let shown = invocation.shown(&folder);
     let is_new = !folder.is_dir();
     if is_new {
         DirBuilder::new()

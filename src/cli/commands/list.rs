@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Ended, Refused};
 use crate::cli::args::{List, Listing};
+use crate::cli::invocation::{Ask, Invocation};
 use crate::cli::table::{self, Table};
-use crate::cli::workplace::{Ask, Workplace};
 use crate::config::{self, Project};
 use crate::model::{Class, Counts, Failure};
 use crate::outcome::{Checkpoint, Folder, RunRow};
@@ -26,12 +26,12 @@ struct Listed {
 }
 
 /// `runner list`
-pub fn list(workplace: &Workplace<'_>, args: &List, mut reporter: Reporter) -> Result<Ended, Refused> {
-    let lists = match lists(workplace, args) {
+pub fn list(invocation: &Invocation<'_>, args: &List, mut reporter: Reporter) -> Result<Ended, Refused> {
+    let lists = match lists(invocation, args) {
         Ok(lists) => lists,
         Err(failure) => return Err(Refused::new(failure, reporter)),
     };
-    reporter.hide(workplace.mask());
+    reporter.hide(invocation.mask());
     let mut words = String::new();
     let mut summary = Map::new();
     for list in &lists {
@@ -49,30 +49,30 @@ pub fn list(workplace: &Workplace<'_>, args: &List, mut reporter: Reporter) -> R
     Ok(Ended::of(reporter.answer(Class::Ok, Class::Ok.code(), &words, Value::Object(summary))))
 }
 
-fn lists(workplace: &Workplace<'_>, args: &List) -> Result<Vec<Listed>, Failure> {
-    let project = workplace.project()?;
+fn lists(invocation: &Invocation<'_>, args: &List) -> Result<Vec<Listed>, Failure> {
+    let project = invocation.project()?;
     let pipeline = args.pipeline.as_deref();
     Ok(match args.what {
-        Some(Listing::Pipelines) => vec![pipelines(workplace)],
-        Some(Listing::Endpoints) => vec![endpoints(workplace, &project)],
-        Some(Listing::Connections) => vec![connections(workplace, &project)],
-        Some(Listing::Runs) => vec![runs(workplace, &project, pipeline)],
-        Some(Listing::Settings) => settings::settings(workplace, &project, pipeline)?,
+        Some(Listing::Pipelines) => vec![pipelines(invocation)],
+        Some(Listing::Endpoints) => vec![endpoints(invocation, &project)],
+        Some(Listing::Connections) => vec![connections(invocation, &project)],
+        Some(Listing::Runs) => vec![runs(invocation, &project, pipeline)],
+        Some(Listing::Settings) => settings::settings(invocation, &project, pipeline)?,
         None => vec![
-            pipelines(workplace),
-            endpoints(workplace, &project),
-            connections(workplace, &project),
-            runs(workplace, &project, pipeline),
+            pipelines(invocation),
+            endpoints(invocation, &project),
+            connections(invocation, &project),
+            runs(invocation, &project, pipeline),
         ],
     })
 }
 
-fn pipelines(workplace: &Workplace<'_>) -> Listed {
-    let checked = workplace.with_inputs(Ask::default(), |inputs| config::check_all(&[], inputs));
+fn pipelines(invocation: &Invocation<'_>) -> Listed {
+    let checked = invocation.with_inputs(Ask::default(), |inputs| config::check_all(&[], inputs));
     let mut table = Table::new(["pipeline", "endpoint", "connection", "about"]).or_leave_out(20);
     let mut values = Vec::new();
     for (path, problems) in &checked.files {
-        let shown = workplace.shown(path);
+        let shown = invocation.shown(path);
         let Some(pipeline) = checked.pipelines.iter().find(|found| path == &found.root.join(&found.path))
         else {
             let is_pipeline =
@@ -103,11 +103,11 @@ fn pipelines(workplace: &Workplace<'_>) -> Listed {
     Listed { name: "pipelines", table, nothing: "there are no pipelines below pipelines/", values }
 }
 
-fn endpoints(workplace: &Workplace<'_>, project: &Project) -> Listed {
+fn endpoints(invocation: &Invocation<'_>, project: &Project) -> Listed {
     let mut table = Table::new(["endpoint", "call"]);
     let mut values = Vec::new();
     for info in &project.endpoints {
-        let found = workplace
+        let found = invocation
             .with_inputs(Ask::default(), |inputs| config::load_endpoint(project, &info.name, inputs))
             .ok()
             .map(|(endpoint, _)| endpoint);
@@ -132,11 +132,11 @@ fn shortened(path: &str) -> String {
     path.replace("{{ params.", "{").replace("{{", "{").replace(" }}", "}").replace("}}", "}")
 }
 
-fn connections(workplace: &Workplace<'_>, project: &Project) -> Listed {
+fn connections(invocation: &Invocation<'_>, project: &Project) -> Listed {
     let mut table = Table::new(["connection", "connector", "not set", "base URL"]);
     let mut values = Vec::new();
     for name in &project.connections {
-        let Ok((connection, _)) = workplace.connection(project, name) else {
+        let Ok((connection, _)) = invocation.connection(project, name) else {
             table.row([name, "-", "-", "has mistakes: `runner validate` shows them"]);
             values.push(json!({ "name": name, "valid": false }));
             continue;
@@ -158,8 +158,8 @@ fn connections(workplace: &Workplace<'_>, project: &Project) -> Listed {
 
 /// The kept runs of all targets. Their state alone is read, so that runs of a pipeline that was
 /// renamed or has mistakes are listed as well.
-fn runs(workplace: &Workplace<'_>, project: &Project, only: Option<&Path>) -> Listed {
-    let only = only.map(|named| name_of(workplace, named));
+fn runs(invocation: &Invocation<'_>, project: &Project, only: Option<&Path>) -> Listed {
+    let only = only.map(|named| name_of(invocation, named));
     let mut table = Table::new(["pipeline", "target", "run", "ended", "records"]);
     let mut values = Vec::new();
     for target in names_in(&project.state_dir) {
@@ -194,8 +194,8 @@ fn runs_of(folder: &Folder) -> Result<Vec<(RunRow, Counts)>, Failure> {
 }
 
 /// The name of a pipeline that was named by its file or by itself.
-fn name_of(workplace: &Workplace<'_>, named: &Path) -> String {
-    let read = workplace.pipeline(named, Ask::default()).map(|(pipeline, _)| pipeline.name);
+fn name_of(invocation: &Invocation<'_>, named: &Path) -> String {
+    let read = invocation.pipeline(named, Ask::default()).map(|(pipeline, _)| pipeline.name);
     read.unwrap_or_else(|_| named.file_stem().unwrap_or_default().to_string_lossy().into_owned())
 }
 

@@ -21,7 +21,7 @@ use crate::model::Failure;
 use crate::report::Reporter;
 
 use super::args::Command;
-use super::workplace::Workplace;
+use super::invocation::Invocation;
 
 pub use apply::Ended;
 
@@ -40,21 +40,21 @@ impl Refused {
 }
 
 /// Runs the command. The class to exit with comes back with the signal that ended it, if any.
-pub fn run(workplace: &Workplace<'_>, reporter: Reporter) -> Result<Ended, Refused> {
-    match &workplace.cli().command {
-        Command::Apply(args) => apply::apply(workplace, args, reporter),
-        Command::Retry(args) => apply::retry(workplace, args, reporter),
-        Command::Plan(args) => plan::plan(workplace, args, reporter),
-        Command::Preview(args) => preview::preview(workplace, args, reporter),
-        Command::Try(args) => try_one::try_one(workplace, args, reporter),
-        Command::Status(args) => status::status(workplace, args, reporter),
-        Command::Resolve(args) => resolve::resolve(workplace, args, reporter),
-        Command::Sandbox(args) => sandbox::sandbox(workplace, args, reporter),
-        Command::Init(args) => init::init(workplace, args, reporter),
-        Command::Validate(args) => validate::validate(workplace, args, reporter),
-        Command::CheckConnection(args) => check_connection::check_connection(workplace, args, reporter),
-        Command::List(args) => list::list(workplace, args, reporter),
-        Command::Schema(args) => schema::schema(workplace, args, reporter),
+pub fn run(invocation: &Invocation<'_>, reporter: Reporter) -> Result<Ended, Refused> {
+    match &invocation.cli().command {
+        Command::Apply(args) => apply::apply(invocation, args, reporter),
+        Command::Retry(args) => apply::retry(invocation, args, reporter),
+        Command::Plan(args) => plan::plan(invocation, args, reporter),
+        Command::Preview(args) => preview::preview(invocation, args, reporter),
+        Command::Try(args) => try_one::try_one(invocation, args, reporter),
+        Command::Status(args) => status::status(invocation, args, reporter),
+        Command::Resolve(args) => resolve::resolve(invocation, args, reporter),
+        Command::Sandbox(args) => sandbox::sandbox(invocation, args, reporter),
+        Command::Init(args) => init::init(invocation, args, reporter),
+        Command::Validate(args) => validate::validate(invocation, args, reporter),
+        Command::CheckConnection(args) => check_connection::check_connection(invocation, args, reporter),
+        Command::List(args) => list::list(invocation, args, reporter),
+        Command::Schema(args) => schema::schema(invocation, args, reporter),
         Command::Completions(args) => Ok(completions::completions(args, reporter)),
         Command::Help(args) => help::help(args, reporter),
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, Refused, far_side};
 use crate::cli::args::Plan as Args;
-use crate::cli::workplace::{Ask, Workplace, shell_word};
+use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::Pipeline;
 use crate::engine::{Course, Forecast, Group, Observer, Prospect, Start, stand_in};
 use crate::model::{Class, Event, Failure, RecordPlace, Reply, Request};
@@ -21,7 +21,7 @@ const SOMETHING_TO_SEND: u8 = 10;
 const LISTED: usize = 12;
 
 /// `runner plan`
-pub fn plan(workplace: &Workplace<'_>, args: &Args, reporter: Reporter) -> Result<Ended, Refused> {
+pub fn plan(invocation: &Invocation<'_>, args: &Args, reporter: Reporter) -> Result<Ended, Refused> {
     let start = Start {
         limit: args.selection.limit.map(std::num::NonZeroU64::get),
         records: args.selection.records.clone(),
@@ -30,12 +30,12 @@ pub fn plan(workplace: &Workplace<'_>, args: &Args, reporter: Reporter) -> Resul
     };
     let ask = Ask { selection: Some(&args.selection), pace: None, sandbox: args.sandbox };
     let pipelines = std::slice::from_ref(&args.pipeline);
-    all(workplace, pipelines, &start, ask, (args.sandbox, args.detailed_exitcode), reporter)
+    all(invocation, pipelines, &start, ask, (args.sandbox, args.detailed_exitcode), reporter)
 }
 
 /// Looks at pipelines, one after another.
 pub fn all(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     pipelines: &[PathBuf],
     start: &Start,
     ask: Ask<'_>,
@@ -47,7 +47,7 @@ pub fn all(
     let mut worst = Class::Ok;
     let mut to_send = 0;
     for named in pipelines {
-        match one(workplace, named, start, ask, sandbox, &mut reporter) {
+        match one(invocation, named, start, ask, sandbox, &mut reporter) {
             Ok(planned) => {
                 if !human.is_empty() {
                     human.push('\n');
@@ -84,15 +84,15 @@ struct Planned {
 }
 
 fn one(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     named: &Path,
     start: &Start,
     ask: Ask<'_>,
     sandbox: bool,
     reporter: &mut Reporter,
 ) -> Result<Planned, Failure> {
-    let prospect = prospect(workplace, named, start, ask, (sandbox, "apply"), reporter)?;
-    let about = About::of(prospect.pipeline(), sandbox, again(workplace, named, ask, sandbox));
+    let prospect = prospect(invocation, named, start, ask, (sandbox, "apply"), reporter)?;
+    let about = About::of(prospect.pipeline(), sandbox, again(invocation, named, ask, sandbox));
     let forecast = prospect.forecast(&mut Nobody)?;
     if let Course::Refuse(failure) = &forecast.course {
         for diagnostic in &failure.diagnostics {
@@ -113,8 +113,8 @@ fn one(
 }
 
 /// The `apply` that does what is shown, for the same records.
-fn again(workplace: &Workplace<'_>, named: &Path, ask: Ask<'_>, sandbox: bool) -> String {
-    let mut typed = workplace.typed("apply", named, sandbox);
+fn again(invocation: &Invocation<'_>, named: &Path, ask: Ask<'_>, sandbox: bool) -> String {
+    let mut typed = invocation.typed("apply", named, sandbox);
     let Some(selection) = ask.selection else { return typed };
     if let Some(input) = &selection.input {
         let _ = write!(typed, " --input {}", shell_word(&input.to_string_lossy()));
@@ -133,15 +133,15 @@ fn again(workplace: &Workplace<'_>, named: &Path, ask: Ask<'_>, sandbox: bool) -
 
 /// Opens a pipeline to look at it; `command` is what would be typed to do it.
 pub fn prospect(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     named: &Path,
     start: &Start,
     ask: Ask<'_>,
     (sandbox, command): (bool, &str),
     reporter: &mut Reporter,
 ) -> Result<Prospect, Failure> {
-    let (mut pipeline, warnings) = workplace.pipeline(named, ask)?;
-    reporter.hide(workplace.mask());
+    let (mut pipeline, warnings) = invocation.pipeline(named, ask)?;
+    reporter.hide(invocation.mask());
     for warning in &warnings {
         reporter.diagnostic(warning);
     }
@@ -153,7 +153,7 @@ pub fn prospect(
         }
     }
     let target = if sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
-    let start = Start { target, command: workplace.typed(command, named, sandbox), ..start.clone() };
+    let start = Start { target, command: invocation.typed(command, named, sandbox), ..start.clone() };
     let prospect = Prospect::open(pipeline, start)?;
     for warning in prospect.warnings() {
         reporter.diagnostic(warning);

@@ -6,7 +6,7 @@ use super::request::{Drawing, json_safe};
 use super::try_one::own_endpoint;
 use super::{Ended, Refused, far_side, plan};
 use crate::cli::args::{Preview as Args, PreviewForm};
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::invocation::{Ask, Invocation};
 use crate::engine::{AdHoc, Shown, Start, Which, stand_in};
 use crate::model::{Class, Diagnostic, Failure, Map, Number, Outcome, State, Value};
 use crate::report::text::line;
@@ -16,18 +16,18 @@ use crate::report::{Format, Reporter};
 const FIRST: u64 = 3;
 
 /// `runner preview`
-pub fn preview(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
+pub fn preview(invocation: &Invocation<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
     let mut out = Out {
         form: args.form,
-        as_object: workplace.cli().everywhere.format != Format::Human,
+        as_object: invocation.cli().everywhere.format != Format::Human,
         shown: 0,
         unsent: 0,
         requests: Vec::new(),
     };
     let looked = if args.sample {
-        sample(workplace, args, &mut reporter, &mut out)
+        sample(invocation, args, &mut reporter, &mut out)
     } else {
-        records(workplace, args, &mut reporter, &mut out)
+        records(invocation, args, &mut reporter, &mut out)
     };
     if let Err(failure) = looked {
         return Err(Refused::new(failure, reporter));
@@ -38,7 +38,7 @@ pub fn preview(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -
 }
 
 fn records(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     args: &Args,
     reporter: &mut Reporter,
     out: &mut Out,
@@ -51,7 +51,7 @@ fn records(
     };
     let ask = Ask { selection: Some(&args.selection), pace: None, sandbox: args.sandbox };
     let prospect =
-        plan::prospect(workplace, &args.pipeline, &start, ask, (args.sandbox, "preview"), reporter)?;
+        plan::prospect(invocation, &args.pipeline, &start, ask, (args.sandbox, "preview"), reporter)?;
     let connection = prospect.pipeline().connection.clone();
     let drawing = Drawing::new(&connection);
     let limit = args.selection.limit.map(std::num::NonZeroU64::get);
@@ -87,20 +87,20 @@ fn records(
 
 /// The endpoint's own sample, as a record of the endpoint's own shape.
 fn sample(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     args: &Args,
     reporter: &mut Reporter,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    let (mut pipeline, warnings) = workplace.pipeline(&args.pipeline, Ask::default())?;
-    reporter.hide(workplace.mask());
+    let (mut pipeline, warnings) = invocation.pipeline(&args.pipeline, Ask::default())?;
+    reporter.hide(invocation.mask());
     for warning in &warnings {
         reporter.diagnostic(warning);
     }
     if args.sandbox {
         stand_in::redirect(&mut pipeline.connection, "http://sandbox.localhost");
     }
-    let endpoint = own_endpoint(workplace, &pipeline)?;
+    let endpoint = own_endpoint(invocation, &pipeline)?;
     let connection = pipeline.connection.clone();
     let target = if args.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
     let call = AdHoc::open(pipeline, endpoint, &target)?;

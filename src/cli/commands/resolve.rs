@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::status::{as_warnings, counts_in_words, counts_json, input_flag, next_of, plan_of};
 use super::{Ended, Refused, far_side};
 use crate::cli::args::Resolve as Args;
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::invocation::{Ask, Invocation};
 use crate::engine::{self, Resolved, Select};
 use crate::model::{Class, Counts, Diagnostic, Failure};
 use crate::outcome::{Checkpoint, Folder, Settlement};
@@ -15,19 +15,19 @@ use crate::report::Reporter;
 use crate::report::text::counted;
 
 /// `runner resolve`
-pub fn resolve(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
-    match settle(workplace, args, &mut reporter) {
+pub fn resolve(invocation: &Invocation<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
+    match settle(invocation, args, &mut reporter) {
         Ok((human, summary)) => Ok(Ended::of(reporter.answer(Class::Ok, 0, &human, summary))),
         Err(failure) => Err(Refused::new(failure, reporter)),
     }
 }
 
 fn settle(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     args: &Args,
     reporter: &mut Reporter,
 ) -> Result<(String, Value), Failure> {
-    let (pipeline, _) = workplace.pipeline(&args.pipeline, Ask::default())?;
+    let (pipeline, _) = invocation.pipeline(&args.pipeline, Ask::default())?;
     let target = if args.sandbox { far_side::TARGET } else { &pipeline.environment };
     let folder = Folder::new(&pipeline.state_dir, target, &pipeline.name);
     if !folder.database().exists() {
@@ -63,16 +63,16 @@ fn settle(
     let newest = checkpoint.latest_run()?;
     let left = newest.as_ref().map(|run| checkpoint.counts(run)).transpose()?.unwrap_or_default();
     let is_closed = newest.as_ref().is_some_and(|run| run.closed_at.is_some());
-    let input = newest.as_ref().map(|run| input_flag(workplace, run)).unwrap_or_default();
+    let input = newest.as_ref().map(|run| input_flag(invocation, run)).unwrap_or_default();
     drop(lock);
     let next =
-        next_of(&left, is_closed, &input, &|command| workplace.typed(command, &args.pipeline, args.sandbox));
+        next_of(&left, is_closed, &input, &|command| invocation.typed(command, &args.pipeline, args.sandbox));
     Ok(answer(
         &pipeline.name,
         settlement,
         &resolved,
         &next,
-        &workplace.typed("apply", &args.pipeline, args.sandbox),
+        &invocation.typed("apply", &args.pipeline, args.sandbox),
     ))
 }
 

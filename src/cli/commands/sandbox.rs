@@ -2,15 +2,15 @@
 
 use super::{Ended, Refused};
 use crate::cli::args::Sandbox as Args;
-use crate::cli::workplace::Workplace;
+use crate::cli::invocation::Invocation;
 use crate::engine::stand_in;
 use crate::model::{Class, Diagnostic, Failure, did_you_mean};
 use crate::report::Reporter;
 use crate::sandbox::{Bodies, Options, Sandbox, Script};
 
 /// Serves until it is interrupted.
-pub fn sandbox(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
-    let handle = match start(workplace, args) {
+pub fn sandbox(invocation: &Invocation<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
+    let handle = match start(invocation, args) {
         Ok(handle) => handle,
         Err(failure) => return Err(Refused::new(failure, reporter)),
     };
@@ -25,17 +25,17 @@ pub fn sandbox(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -
     }
 }
 
-fn start(workplace: &Workplace<'_>, args: &Args) -> Result<crate::sandbox::Handle, Failure> {
-    let project = workplace.project()?;
+fn start(invocation: &Invocation<'_>, args: &Args) -> Result<crate::sandbox::Handle, Failure> {
+    let project = invocation.project()?;
     let mut rules: Option<crate::sandbox::Rules> = None;
     let mut known = Vec::new();
     for named in &project.connections {
-        let (connection, _) = workplace.connection(&project, named)?;
+        let (connection, _) = invocation.connection(&project, named)?;
         let Some(connector) = connection.connector.clone() else { continue };
         known.push(connector.clone());
         let wanted = args.connector.as_ref().is_none_or(|wanted| *wanted == connector || wanted == named);
         if wanted && rules.is_none() {
-            let endpoints = workplace.endpoints(&project, &connector)?;
+            let endpoints = invocation.endpoints(&project, &connector)?;
             rules = Some(stand_in::rules(&connection, &endpoints, &project.root)?);
         }
     }
@@ -49,7 +49,7 @@ fn start(workplace: &Workplace<'_>, args: &Args) -> Result<crate::sandbox::Handl
     let script = match &args.script {
         None => Script::default(),
         Some(path) => {
-            let full = workplace.cwd().join(path);
+            let full = invocation.cwd().join(path);
             let text = std::fs::read_to_string(&full)
                 .map_err(|error| Failure::io("read the script", path, &error))?;
             Script::parse(&path.to_string_lossy(), &text).map_err(Failure::config)?
@@ -57,8 +57,8 @@ fn start(workplace: &Workplace<'_>, args: &Args) -> Result<crate::sandbox::Handl
     };
     let options = Options {
         listen: args.listen,
-        store: args.store.as_ref().map(|store| workplace.cwd().join(store)),
-        journal: args.journal.as_ref().map(|journal| workplace.cwd().join(journal)),
+        store: args.store.as_ref().map(|store| invocation.cwd().join(store)),
+        journal: args.journal.as_ref().map(|journal| invocation.cwd().join(journal)),
         script,
         remember: 0,
         bodies: if args.ids_only { Bodies::Drop } else { Bodies::Keep },

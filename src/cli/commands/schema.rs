@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::{Ended, Refused};
 use crate::cli::args::{Schema, SchemaKind};
-use crate::cli::workplace::Workplace;
+use crate::cli::invocation::Invocation;
 use crate::config;
 use crate::model::{Class, Failure};
 use crate::report::Reporter;
 
 /// `runner schema`
-pub fn schema(workplace: &Workplace<'_>, args: &Schema, mut reporter: Reporter) -> Result<Ended, Refused> {
+pub fn schema(invocation: &Invocation<'_>, args: &Schema, mut reporter: Reporter) -> Result<Ended, Refused> {
     if let Some(kind) = args.kind {
         let (text, value) = (text(kind.name()), config::published_schema(kind.name()));
         let summary = value.unwrap_or_default();
@@ -23,7 +23,7 @@ pub fn schema(workplace: &Workplace<'_>, args: &Schema, mut reporter: Reporter) 
     let mut files = Vec::new();
     for kind in config::KINDS {
         let name = folder.join(file_name(kind));
-        if let Err(failure) = write(&workplace.cwd().join(&name), &text(kind)) {
+        if let Err(failure) = write(&invocation.cwd().join(&name), &text(kind)) {
             return Err(Refused::new(failure, reporter));
         }
         reporter.say(&format!("wrote {}", name.display()));

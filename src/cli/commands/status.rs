@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, Refused, far_side};
 use crate::cli::args::Status as Args;
-use crate::cli::workplace::{Ask, Workplace, shell_word};
+use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::{Durability, Pipeline};
 use crate::engine::{self, Plan, Standing, Wanted, open};
 use crate::model::{Class, Counts, Diagnostic, Failure};
@@ -16,8 +16,8 @@ use crate::report::Reporter;
 use crate::report::text::{line, number};
 
 /// `runner status`
-pub fn status(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
-    match all(workplace, args, &mut reporter) {
+pub fn status(invocation: &Invocation<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
+    match all(invocation, args, &mut reporter) {
         Ok((class, human, summary)) => Ok(Ended::of(reporter.answer(class, class.code(), &human, summary))),
         Err(failure) => Err(Refused::new(failure, reporter)),
     }
@@ -35,11 +35,11 @@ struct Subject {
 }
 
 fn all(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     args: &Args,
     reporter: &mut Reporter,
 ) -> Result<(Class, String, Value), Failure> {
-    let subjects = subjects(workplace, args)?;
+    let subjects = subjects(invocation, args)?;
     let mut human = String::new();
     let mut summaries = Vec::new();
     let mut class = Class::Ok;
@@ -58,19 +58,19 @@ fn all(
         }
         let Some(standing) = engine::standing(&folder, &checkpoint)? else { continue };
         drop(checkpoint);
-        let files = if args.files { write_files(workplace, subject, &folder)? } else { Vec::new() };
-        let next = next(workplace, &standing, subject, args.sandbox);
+        let files = if args.files { write_files(invocation, subject, &folder)? } else { Vec::new() };
+        let next = next(invocation, &standing, subject, args.sandbox);
         if !human.is_empty() {
             human.push('\n');
         }
-        human.push_str(&in_words(workplace, subject, &standing, &next));
+        human.push_str(&in_words(invocation, subject, &standing, &next));
         if args.verify {
             human.push_str("  verified    checkpoint and outcome files are sound\n");
         }
         for path in &files {
             let _ = writeln!(human, "  written     {}", line(&path.to_string_lossy()));
         }
-        summaries.push(summary(workplace, subject, &standing, &next, &files));
+        summaries.push(summary(invocation, subject, &standing, &next, &files));
     }
     if summaries.is_empty() && class == Class::Ok {
         let what = match &args.pipeline {
@@ -79,7 +79,7 @@ fn all(
         };
         let place = if args.sandbox { " in the sandbox" } else { "" };
         let named = args.pipeline.as_deref().unwrap_or(Path::new("PIPELINE"));
-        let begin = workplace.typed("apply", named, args.sandbox);
+        let begin = invocation.typed("apply", named, args.sandbox);
         human = format!("{what}{place} yet; `{begin}` begins one\n");
     }
     let summary = match (&args.pipeline, summaries.pop()) {
@@ -93,12 +93,12 @@ fn all(
     Ok((class, human, summary))
 }
 
-fn subjects(workplace: &Workplace<'_>, args: &Args) -> Result<Vec<Subject>, Failure> {
+fn subjects(invocation: &Invocation<'_>, args: &Args) -> Result<Vec<Subject>, Failure> {
     let target = |environment: &str| {
         if args.sandbox { far_side::TARGET.to_owned() } else { environment.to_owned() }
     };
     if let Some(named) = &args.pipeline {
-        let (pipeline, _) = workplace.pipeline(named, Ask::default())?;
+        let (pipeline, _) = invocation.pipeline(named, Ask::default())?;
         return Ok(vec![Subject {
             target: target(&pipeline.environment),
             name: pipeline.name,
@@ -107,13 +107,13 @@ fn subjects(workplace: &Workplace<'_>, args: &Args) -> Result<Vec<Subject>, Fail
             state_dir: pipeline.state_dir,
         }]);
     }
-    let project = workplace.project()?;
+    let project = invocation.project()?;
     let target = target(&project.environment);
     let names = engine::names(&project.state_dir, &target)?;
     let subject = |name: String| Subject {
         typed: PathBuf::from(&name),
         // A run whose pipeline is gone or broken stands where it stands.
-        is_for_process: workplace
+        is_for_process: invocation
             .pipeline(Path::new(&name), Ask::default())
             .is_ok_and(|(pipeline, _)| pipeline.delivery.durability == Durability::Process),
         name,
@@ -125,17 +125,17 @@ fn subjects(workplace: &Workplace<'_>, args: &Args) -> Result<Vec<Subject>, Fail
 
 /// Makes the outcome files of the newest run anew.
 fn write_files(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     subject: &Subject,
     folder: &Folder,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let (pipeline, _) = workplace.pipeline(&subject.typed, Ask::default())?;
+    let (pipeline, _) = invocation.pipeline(&subject.typed, Ask::default())?;
     let _lock = folder.lock()?;
     let checkpoint = Checkpoint::open(folder)?;
     let Some(run) = checkpoint.latest_run()? else { return Ok(Vec::new()) };
     let plan = plan_of(pipeline, folder, &run)?;
     let files = engine::rewrite(&plan, folder, &checkpoint, &run)?;
-    Ok(files.written.iter().map(|file| workplace.shown(&file.path)).collect())
+    Ok(files.written.iter().map(|file| invocation.shown(&file.path)).collect())
 }
 
 /// Opens a pipeline over the input of a run.
@@ -182,27 +182,27 @@ pub fn next_of(counts: &Counts, is_closed: bool, input: &str, typed: &dyn Fn(&st
 
 /// The flag that names a run's input where it is not the pipeline's own.
 #[must_use]
-pub fn input_flag(workplace: &Workplace<'_>, run: &RunRow) -> String {
+pub fn input_flag(invocation: &Invocation<'_>, run: &RunRow) -> String {
     let input = Path::new(&run.input);
     // Pipelines name files of the project: another path came from the command line.
     if input.is_absolute() {
-        format!(" --input {}", shell_word(&workplace.shown(input).to_string_lossy()))
+        format!(" --input {}", shell_word(&invocation.shown(input).to_string_lossy()))
     } else {
         String::new()
     }
 }
 
-fn next(workplace: &Workplace<'_>, standing: &Standing, subject: &Subject, sandbox: bool) -> Vec<String> {
+fn next(invocation: &Invocation<'_>, standing: &Standing, subject: &Subject, sandbox: bool) -> Vec<String> {
     if standing.state == "running" {
         return Vec::new();
     }
-    let input = input_flag(workplace, &standing.run);
+    let input = input_flag(invocation, &standing.run);
     let counts = Counts { in_doubt: standing.counts.in_doubt + standing.held_before, ..standing.counts };
     let is_closed = standing.run.closed_at.is_some();
-    next_of(&counts, is_closed, &input, &|command| workplace.typed(command, &subject.typed, sandbox))
+    next_of(&counts, is_closed, &input, &|command| invocation.typed(command, &subject.typed, sandbox))
 }
 
-fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, next: &[String]) -> String {
+fn in_words(invocation: &Invocation<'_>, subject: &Subject, standing: &Standing, next: &[String]) -> String {
     let mut out = format!("{}: {}, run {}\n", subject.name, standing.state, standing.run.id);
     let mut row = |name: &str, text: &str| {
         let _ = writeln!(out, "  {name:<12}{}", line(text));
@@ -211,7 +211,7 @@ fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, n
     if standing.held_before > 0 {
         row("", &format!("{} in doubt in older runs", number(standing.held_before)));
     }
-    row("input", &workplace.shown(Path::new(&standing.run.input)).to_string_lossy());
+    row("input", &invocation.shown(Path::new(&standing.run.input)).to_string_lossy());
     let ended = match standing.class {
         _ if standing.state == "running" => "under way".to_owned(),
         Some(class) => format!("ended {class}"),
@@ -221,7 +221,7 @@ fn in_words(workplace: &Workplace<'_>, subject: &Subject, standing: &Standing, n
     if subject.is_for_process {
         row("durability", "process: a loss of power can lose outcomes");
     }
-    row("files", &workplace.shown(&standing.folder).to_string_lossy());
+    row("files", &invocation.shown(&standing.folder).to_string_lossy());
     for (at, next) in next.iter().enumerate() {
         row(if at == 0 { "next" } else { "" }, next);
     }
@@ -237,7 +237,7 @@ fn local(stamp: &str) -> String {
 }
 
 fn summary(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     subject: &Subject,
     standing: &Standing,
     next: &[String],
@@ -264,7 +264,7 @@ fn summary(
             "count": reason.count,
         })).collect::<Vec<_>>(),
         "next": next,
-        "place": workplace.shown(&standing.folder).to_string_lossy(),
+        "place": invocation.shown(&standing.folder).to_string_lossy(),
         "written": files.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>(),
     })
 }

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use super::request::{Drawing, body};
 use super::{Ended, Refused, apply, far_side, plan};
 use crate::cli::args::Try as Args;
-use crate::cli::workplace::{Ask, Workplace, shell_word};
+use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::{Endpoint, Pipeline, RecordLimits};
 use crate::deliver::{Meaning, Verdict};
 use crate::engine::{self, AdHoc, Observer, One, Report, Start, Tried, Which};
@@ -25,11 +25,11 @@ use crate::report::text::{counted, duration, line};
 const HIDDEN: [&str; 2] = ["set-cookie", "authorization"];
 
 /// `runner try`
-pub fn try_one(workplace: &Workplace<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
+pub fn try_one(invocation: &Invocation<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
     let tried = if args.sample || args.payload.is_some() {
-        ad_hoc(workplace, args, &mut reporter)
+        ad_hoc(invocation, args, &mut reporter)
     } else {
-        record(workplace, args, &mut reporter)
+        record(invocation, args, &mut reporter)
     };
     match tried {
         Ok(Said { class, human, summary, report }) => {
@@ -52,18 +52,18 @@ struct Said {
 }
 
 /// The endpoint as its template has it, without what the pipeline says instead.
-pub fn own_endpoint(workplace: &Workplace<'_>, pipeline: &Pipeline) -> Result<Endpoint, Failure> {
+pub fn own_endpoint(invocation: &Invocation<'_>, pipeline: &Pipeline) -> Result<Endpoint, Failure> {
     let endpoint = &pipeline.endpoint;
     let Some((connector, _)) = endpoint.name.split_once('/') else { return Ok(endpoint.clone()) };
-    let project = workplace.project_of(pipeline)?;
-    let endpoints = workplace.endpoints(&project, connector)?;
+    let project = invocation.project_of(pipeline)?;
+    let endpoints = invocation.endpoints(&project, connector)?;
     let own = endpoints.into_iter().find(|own| own.name == endpoint.name);
     Ok(own.unwrap_or_else(|| endpoint.clone()))
 }
 
-fn load(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Result<Pipeline, Failure> {
-    let (pipeline, warnings) = workplace.pipeline(&args.pipeline, Ask::default())?;
-    reporter.hide(workplace.mask());
+fn load(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> Result<Pipeline, Failure> {
+    let (pipeline, warnings) = invocation.pipeline(&args.pipeline, Ask::default())?;
+    reporter.hide(invocation.mask());
     for warning in &warnings {
         reporter.diagnostic(warning);
     }
@@ -72,29 +72,29 @@ fn load(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Resu
 
 /// Points the pipeline at the stand-in, or asks whether it may send.
 fn far_side(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     args: &Args,
     pipeline: &mut Pipeline,
 ) -> Result<(Option<crate::sandbox::Handle>, String), Failure> {
     if args.sandbox {
-        let handle = far_side::stand_in(workplace, pipeline)?;
+        let handle = far_side::stand_in(invocation, pipeline)?;
         return Ok((Some(handle), far_side::TARGET.to_owned()));
     }
     if pipeline.confirm && !args.yes {
-        apply::confirm(workplace, pipeline)?;
+        apply::confirm(invocation, pipeline)?;
     }
     Ok((None, pipeline.environment.clone()))
 }
 
 /// A record of the input, as part of its run.
-fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Result<Said, Failure> {
+fn record(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> Result<Said, Failure> {
     if let Some(key) = &args.record {
-        look_first(workplace, args, key, reporter)?;
+        look_first(invocation, args, key, reporter)?;
     }
-    let mut pipeline = load(workplace, args, reporter)?;
+    let mut pipeline = load(invocation, args, reporter)?;
     // One request is one request.
     pipeline.delivery.retry.attempts = NonZeroU32::MIN;
-    let (sandbox, target) = far_side(workplace, args, &mut pipeline)?;
+    let (sandbox, target) = far_side(invocation, args, &mut pipeline)?;
     let connection = pipeline.connection.clone();
     let start = Start {
         target,
@@ -103,16 +103,16 @@ fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
         one: Some(One { key: args.record.clone(), again: args.again }),
         again: args.again,
         show_keys: true,
-        command: typed(workplace, args),
+        command: typed(invocation, args),
         ..Start::default()
     };
     let mut watcher = Watcher { reporter, attempt: None, settled: None };
     let report = engine::apply(pipeline, &start, &mut watcher)?;
     let Watcher { attempt, settled, .. } = watcher;
     drop(sandbox);
-    let Some(attempt) = attempt else { return Err(nothing_sent(workplace, &report, args)) };
+    let Some(attempt) = attempt else { return Err(nothing_sent(invocation, &report, args)) };
     let drawing = Drawing::new(&connection);
-    let mask = workplace.mask();
+    let mask = invocation.mask();
     let class = settled.as_ref().map_or(report.class, |settled| class_of(settled.outcome.state));
     let verdict = settled.as_ref().map_or_else(
         || "not settled: the record stays pending".to_owned(),
@@ -122,7 +122,7 @@ fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
         let key = settled.key.as_ref().map(|key| format!(", key {key}")).unwrap_or_default();
         format!("{} (position {}{key})", settled.place, attempt.ordinal)
     });
-    let next = workplace.typed("apply", &args.pipeline, args.sandbox);
+    let next = invocation.typed("apply", &args.pipeline, args.sandbox);
     let mut human =
         format!("# {}\n", line(&about.unwrap_or_else(|| format!("position {}", attempt.ordinal))));
     human.push_str(&exchange(&drawing, &attempt.request, &attempt.reply, attempt.took, &mask));
@@ -157,8 +157,8 @@ fn record(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
     Ok(Said { class, human, summary, report: Some(report) })
 }
 
-fn typed(workplace: &Workplace<'_>, args: &Args) -> String {
-    let mut typed = workplace.typed("try", &args.pipeline, args.sandbox);
+fn typed(invocation: &Invocation<'_>, args: &Args) -> String {
+    let mut typed = invocation.typed("try", &args.pipeline, args.sandbox);
     if let Some(key) = &args.record {
         let _ = write!(typed, " --record {}", shell_word(key));
     }
@@ -167,7 +167,7 @@ fn typed(workplace: &Workplace<'_>, args: &Args) -> String {
 
 /// A record that is named has to be there and to have a request, before a run is begun for it.
 fn look_first(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     args: &Args,
     key: &str,
     reporter: &mut Reporter,
@@ -175,7 +175,7 @@ fn look_first(
     let start =
         Start { records: vec![key.to_owned()], again: args.again, show_keys: true, ..Start::default() };
     let prospect =
-        plan::prospect(workplace, &args.pipeline, &start, Ask::default(), (args.sandbox, "try"), reporter)?;
+        plan::prospect(invocation, &args.pipeline, &start, Ask::default(), (args.sandbox, "try"), reporter)?;
     if prospect.pipeline().source.file == "-" {
         return Err(Failure::new(
             Class::Usage,
@@ -220,22 +220,22 @@ fn look_first(
     ))
 }
 
-fn nothing_sent(workplace: &Workplace<'_>, report: &Report, args: &Args) -> Failure {
+fn nothing_sent(invocation: &Invocation<'_>, report: &Report, args: &Args) -> Failure {
     let found = if report.nothing_to_do {
         Diagnostic::error("nothing-pending", format!("every record of run {} is settled", report.run))
-            .help(format!("`{} --record KEY --again` sends one of them again", typed(workplace, args)))
+            .help(format!("`{} --record KEY --again` sends one of them again", typed(invocation, args)))
     } else {
         Diagnostic::error("nothing-sent", format!("no record of run {} could be sent", report.run))
-            .help(format!("`{}` says why", workplace.typed("plan", &args.pipeline, args.sandbox)))
+            .help(format!("`{}` says why", invocation.typed("plan", &args.pipeline, args.sandbox)))
     };
     Failure::new(Class::State, found.note("nothing was sent"))
 }
 
 /// The sample of the endpoint, or a file: no record, and so not entered.
-fn ad_hoc(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Result<Said, Failure> {
-    let mut pipeline = load(workplace, args, reporter)?;
-    let endpoint = own_endpoint(workplace, &pipeline)?;
-    let (sandbox, target) = far_side(workplace, args, &mut pipeline)?;
+fn ad_hoc(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> Result<Said, Failure> {
+    let mut pipeline = load(invocation, args, reporter)?;
+    let endpoint = own_endpoint(invocation, &pipeline)?;
+    let (sandbox, target) = far_side(invocation, args, &mut pipeline)?;
     let connection = pipeline.connection.clone();
     let call = AdHoc::open(pipeline, endpoint, &target)?;
     let (fields, place, about) = match &args.payload {
@@ -245,7 +245,7 @@ fn ad_hoc(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
             (fields, place, about)
         }
         Some(path) => {
-            let fields = payload(workplace, path)?;
+            let fields = payload(invocation, path)?;
             let file = said(path);
             (fields, RecordPlace { file: file.as_str().into(), line: 1, byte: 0 }, file)
         }
@@ -270,7 +270,7 @@ fn ad_hoc(workplace: &Workplace<'_>, args: &Args, reporter: &mut Reporter) -> Re
         Verdict::GaveUp | Verdict::Again { .. } | Verdict::TooLong { .. } => ("not now", Class::Stopped),
     };
     let drawing = Drawing::new(&connection);
-    let mask = workplace.mask();
+    let mask = invocation.mask();
     let mut human = format!("# {}\n", line(&about));
     human.push_str(&exchange(&drawing, &request, &reply, took, &mask));
     let verdict = with_reason(state, &reading.class, &reading.message);
@@ -306,14 +306,14 @@ fn cause(error: &std::io::Error) -> String {
     }
 }
 
-fn payload(workplace: &Workplace<'_>, path: &Path) -> Result<Map, Failure> {
+fn payload(invocation: &Invocation<'_>, path: &Path) -> Result<Map, Failure> {
     let limits = RecordLimits::default();
     let mut text = Vec::new();
     let most = limits.record as u64 + 1;
     let read = if path == Path::new("-") {
         std::io::stdin().lock().take(most).read_to_end(&mut text)
     } else {
-        let full = workplace.cwd().join(path);
+        let full = invocation.cwd().join(path);
         std::fs::File::open(&full).and_then(|file| file.take(most).read_to_end(&mut text))
     };
     let unusable = |message: String| {

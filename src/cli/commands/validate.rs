@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, Refused};
 use crate::cli::args::Validate;
-use crate::cli::workplace::{Ask, Workplace};
+use crate::cli::invocation::{Ask, Invocation};
 use crate::config::{self, CheckedEndpoint, Connection, FileCounts, Pipeline, Reconcile};
 use crate::deliver::Reader;
 use crate::engine::{self, Plan, Wanted, stand_in};
@@ -54,15 +54,15 @@ impl Findings {
 
 /// `runner validate`
 pub fn validate(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     args: &Validate,
     mut reporter: Reporter,
 ) -> Result<Ended, Refused> {
-    let paths = match paths(workplace, &args.paths) {
+    let paths = match paths(invocation, &args.paths) {
         Ok(paths) => paths,
         Err(failure) => return Err(Refused::new(failure, reporter)),
     };
-    let checked = workplace.with_inputs(Ask::default(), |inputs| config::check_all(&paths, inputs));
+    let checked = invocation.with_inputs(Ask::default(), |inputs| config::check_all(&paths, inputs));
     let counts = checked.counts;
     let mut findings = Findings::default();
     for (_, problems) in checked.files {
@@ -171,13 +171,13 @@ fn sorted(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
 
 /// What was named on the command line, as files and folders: a pipeline may be named without
 /// folder and ending.
-fn paths(workplace: &Workplace<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+fn paths(invocation: &Invocation<'_>, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let find = |path: &PathBuf| {
-        let full = workplace.cwd().join(path);
+        let full = invocation.cwd().join(path);
         if full.exists() {
             return Ok(full);
         }
-        config::find_pipeline(&path.to_string_lossy(), workplace.cwd()).map(|(_, file)| file)
+        config::find_pipeline(&path.to_string_lossy(), invocation.cwd()).map(|(_, file)| file)
     };
     named.iter().map(find).collect()
 }

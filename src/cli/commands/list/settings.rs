@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::Listed;
 use crate::cli::args::{Cli, Everywhere};
+use crate::cli::invocation::{Ask, Invocation};
 use crate::cli::table::Table;
-use crate::cli::workplace::{Ask, Workplace};
 use crate::config::{self, Delivery, InDoubt, Mode, Pipeline, Project};
 use crate::model::{Failure, Place};
 
@@ -18,18 +18,18 @@ type Setting = (String, String, String);
 
 /// The settings of the project, and of a pipeline's delivery when one is named.
 pub fn settings(
-    workplace: &Workplace<'_>,
+    invocation: &Invocation<'_>,
     project: &Project,
     pipeline: Option<&Path>,
 ) -> Result<Vec<Listed>, Failure> {
-    let mut all = of_command_line(workplace, project);
+    let mut all = of_command_line(invocation, project);
     for name in &project.connections {
-        all.extend(of_connection(workplace, project, name));
+        all.extend(of_connection(invocation, project, name));
     }
     let mut lists = vec![listed("settings", "setting", &all)];
     if let Some(named) = pipeline {
-        let (pipeline, _) = workplace.pipeline(named, Ask::default())?;
-        let places = workplace.with_inputs(Ask::default(), |inputs| {
+        let (pipeline, _) = invocation.pipeline(named, Ask::default())?;
+        let places = invocation.with_inputs(Ask::default(), |inputs| {
             config::delivery_places(&named.to_string_lossy(), inputs)
         })?;
         lists.push(listed("delivery", "delivery", &of_delivery(&pipeline, &places)));
@@ -47,7 +47,7 @@ fn listed(name: &'static str, heading: &str, all: &[Setting]) -> Listed {
     Listed { name, table, nothing: "there are no settings", values }
 }
 
-fn of_command_line(workplace: &Workplace<'_>, project: &Project) -> Vec<Setting> {
+fn of_command_line(invocation: &Invocation<'_>, project: &Project) -> Vec<Setting> {
     // Read once more, because only clap's own form knows where a value came from.
     let matches = Cli::command().try_get_matches_from(std::env::args_os()).ok();
     let origin = |id: &str, flag: &str, variable: &str, otherwise: &str| match matches
@@ -58,7 +58,7 @@ fn of_command_line(workplace: &Workplace<'_>, project: &Project) -> Vec<Setting>
         Some(ValueSource::EnvVariable) => variable.to_owned(),
         _ => otherwise.to_owned(),
     };
-    let Everywhere { format, progress, color, no_input, env_file, .. } = &workplace.cli().everywhere;
+    let Everywhere { format, progress, color, no_input, env_file, .. } = &invocation.cli().everywhere;
     let lower = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
     let state_is_default = project.state_dir == project.root.join(".runner");
     let state_from = if state_is_default { "built in" } else { "runner.yaml" };
@@ -80,7 +80,7 @@ fn of_command_line(workplace: &Workplace<'_>, project: &Project) -> Vec<Setting>
         ),
         (
             "state",
-            workplace.shown(&project.state_dir).display().to_string(),
+            invocation.shown(&project.state_dir).display().to_string(),
             origin("state_dir", "--state-dir", "RUNNER_STATE", state_from),
         ),
         ("env_file", env_file, origin("env_file", "--env-file", "", "built in")),
@@ -105,9 +105,9 @@ fn source(matches: &ArgMatches, id: &str) -> Option<ValueSource> {
     inner.filter(|source| *source != ValueSource::DefaultValue).or_else(|| matches.value_source(id))
 }
 
-fn of_connection(workplace: &Workplace<'_>, project: &Project, name: &str) -> Vec<Setting> {
+fn of_connection(invocation: &Invocation<'_>, project: &Project, name: &str) -> Vec<Setting> {
     let named = |key: &str| format!("connections.{name}.{key}");
-    let Ok((connection, _)) = workplace.connection(project, name) else {
+    let Ok((connection, _)) = invocation.connection(project, name) else {
         return vec![(named("-"), "has mistakes".into(), "runner.yaml".into())];
     };
     let mut all = vec![(named("base_url"), connection.base_url.clone(), "runner.yaml".into())];

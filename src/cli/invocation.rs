@@ -13,7 +13,7 @@ use crate::config::{self, DeliveryOverrides, EnvFile, Inputs, Pipeline, Project}
 use crate::model::{Class, Diagnostic, Failure, Mask, Secret};
 
 /// The folder, environment and common flags of a command.
-pub struct Workplace<'a> {
+pub struct Invocation<'a> {
     cli: &'a Cli,
     cwd: PathBuf,
     vars: Vec<(String, String)>,
@@ -31,7 +31,7 @@ pub struct Ask<'a> {
     pub sandbox: bool,
 }
 
-impl<'a> Workplace<'a> {
+impl<'a> Invocation<'a> {
     /// Looks where the command was started.
     pub fn new(cli: &'a Cli) -> Result<Self, Failure> {
         let here = std::env::current_dir().map_err(|error| Failure::io("find", Path::new("."), &error))?;
