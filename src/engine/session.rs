@@ -59,7 +59,7 @@ struct Ready {
 enum Decided {
     Ready(Box<Ready>),
     /// All of this run is settled or closed.
-    NothingToDo(RunRow),
+    NothingToDo(Box<RunRow>),
 }
 
 fn bug(message: &str) -> Failure {
@@ -181,7 +181,7 @@ impl Session<'_> {
                 }
                 let nothing_left = counts.unsent == 0 || run.closed_at.is_some() && only.is_none();
                 if nothing_left || only.as_ref().is_some_and(BTreeSet::is_empty) {
-                    return Ok(Decided::NothingToDo(run));
+                    return Ok(Decided::NothingToDo(Box::new(run)));
                 }
                 let values = identity::values(&run, &pipeline.name);
                 Ok(Decided::Ready(Box::new(Ready { run, values, dropped, counts, resumed: true, only })))
