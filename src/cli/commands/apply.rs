@@ -198,7 +198,7 @@ fn summary(
         next.push(format!("{}{input}", typed("apply")));
     }
     if counts.in_doubt > 0 {
-        next.push(format!("{} --all --delivered|--failed|--resend|--skip", typed("resolve")));
+        next.push(format!("{} --all --resend (or --delivered, --failed, --skip)", typed("resolve")));
     }
     if counts.failed > 0 && counts.unsent == 0 {
         next.push(format!("{}{input}", typed("retry")));
