@@ -87,8 +87,14 @@ fn ctrl_c_ends_by_its_signal_so_that_a_loop_around_it_stops() {
         "for p in a b; do '{}' apply $p --concurrency 2; done; echo went on",
         env!("CARGO_BIN_EXE_runner")
     );
-    let mut shell_of = std::process::Command::new("/bin/sh");
-    shell_of.args(["-c", &script]).current_dir(world.path("")).env_clear().process_group(0);
+    // A shell that was started in the background ignores the signal, and so do its children: a test
+    // run in the background would wait for ever.
+    let mut shell_of = std::process::Command::new("/usr/bin/env");
+    shell_of
+        .args(["--default-signal=INT", "/bin/sh", "-c", &script])
+        .current_dir(world.path(""))
+        .env_clear()
+        .process_group(0);
     shell_of.stdin(std::process::Stdio::null());
     let before = world.far_side().tally().requests;
     let mut running = Running::of(&mut shell_of);
