@@ -218,15 +218,7 @@ pub(super) fn write_summary(
         "run_id": run,
         "state": state,
         "class": class.name(),
-        "counts": {
-            "total": counts.total(),
-            "delivered": counts.delivered,
-            "failed": counts.failed,
-            "invalid": counts.invalid,
-            "skipped": counts.skipped,
-            "in_doubt": counts.in_doubt,
-            "unsent": counts.unsent,
-        },
+        "counts": counts,
         "attempts": attempts,
         "files": files,
     });

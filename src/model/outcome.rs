@@ -97,6 +97,22 @@ pub struct Counts {
     pub unsent: u64,
 }
 
+/// For programs: every counter with the total in front.
+impl serde::Serialize for Counts {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut fields = serializer.serialize_struct("Counts", 7)?;
+        fields.serialize_field("total", &self.total())?;
+        fields.serialize_field("delivered", &self.delivered)?;
+        fields.serialize_field("failed", &self.failed)?;
+        fields.serialize_field("invalid", &self.invalid)?;
+        fields.serialize_field("skipped", &self.skipped)?;
+        fields.serialize_field("in_doubt", &self.in_doubt)?;
+        fields.serialize_field("unsent", &self.unsent)?;
+        fields.end()
+    }
+}
+
 impl Counts {
     /// All records.
     #[must_use]

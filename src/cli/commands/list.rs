@@ -212,15 +212,7 @@ fn run_json(pipeline: &str, target: &str, run: &RunRow, counts: &Counts) -> Valu
         "closed_at": run.closed_at,
         "class": (!run.class.is_empty()).then_some(&run.class),
         "input": run.input,
-        "counts": {
-            "total": counts.total(),
-            "delivered": counts.delivered,
-            "failed": counts.failed,
-            "invalid": counts.invalid,
-            "skipped": counts.skipped,
-            "in_doubt": counts.in_doubt,
-            "unsent": counts.unsent,
-        },
+        "counts": counts,
     })
 }
 

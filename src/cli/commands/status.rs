@@ -272,15 +272,7 @@ fn summary(
 /// Counts with their total, for programs.
 #[must_use]
 pub fn counts_json(counts: &Counts) -> Value {
-    json!({
-        "total": counts.total(),
-        "delivered": counts.delivered,
-        "failed": counts.failed,
-        "invalid": counts.invalid,
-        "skipped": counts.skipped,
-        "in_doubt": counts.in_doubt,
-        "unsent": counts.unsent,
-    })
+    json!(counts)
 }
 
 /// A failure to make files, as something that is said beside.
