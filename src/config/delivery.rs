@@ -22,6 +22,8 @@ raw! {
         mode: Option<Placed<Mode>>,
         /// What happens to a record in doubt; `auto` goes by the endpoint.
         in_doubt: Option<Placed<Doubt>>,
+        /// With `in_doubt: resend` on an endpoint where a repeat could act twice: that this is meant.
+        accept_duplicates: Option<bool>,
         /// Requests in flight at once, 1 to 1024.
         concurrency: Option<Placed<Lanes>>,
         /// Requests in a time, such as `20/s`.
@@ -187,7 +189,7 @@ pub(super) fn resolve(
     }
     Delivery {
         mode,
-        in_doubt: in_doubt(raw.and_then(|raw| raw.in_doubt.as_ref()), mode, endpoint, problems),
+        in_doubt: in_doubt(raw, mode, endpoint, problems),
         concurrency: lanes(raw, limits, overrides, forced, at, problems),
         rate: rate(raw, limits, overrides, forced, at, problems),
         timeout: span(|r| r.timeout, Duration::from_mins(1)),
@@ -234,30 +236,41 @@ fn durability(written: Option<&Placed<Durability>>, problems: &mut Problems) -> 
 
 /// What happens to a record in doubt (guarantees, section 4).
 fn in_doubt(
-    written: Option<&Placed<Doubt>>,
+    raw: Option<&RawDelivery>,
     mode: Mode,
     endpoint: Option<&Endpoint>,
     problems: &mut Problems,
 ) -> InDoubt {
     let repeatable = endpoint.is_some_and(|endpoint| endpoint.idempotency != Idempotency::None);
-    let Some(Placed { value: Doubt::Is(said), place }) = written else {
-        return if mode == Mode::AtLeastOnce && repeatable { InDoubt::Resend } else { InDoubt::Hold };
+    let can_look = endpoint.is_some_and(|endpoint| endpoint.reconcile.is_some());
+    let accepted = raw.is_some_and(|raw| raw.accept_duplicates == Some(true));
+    let Some(Placed { value: Doubt::Is(said), place }) = raw.and_then(|raw| raw.in_doubt.as_ref()) else {
+        return match mode {
+            Mode::AtLeastOnce if repeatable => InDoubt::Resend,
+            Mode::AtLeastOnce if can_look => InDoubt::Probe,
+            Mode::AtLeastOnce | Mode::AtMostOnce => InDoubt::Hold,
+        };
     };
     match said {
-        InDoubt::Probe => problems.push(
-            Diagnostic::error("probe-unavailable", "`in_doubt: probe` is not available yet")
+        InDoubt::Probe if !can_look && endpoint.is_some() => problems.push(
+            Diagnostic::error("probe-without-look", "`in_doubt: probe` asks the far side, and the endpoint does not say how")
                 .place(place)
-                .help("use `hold`, and settle held records with `runner resolve`"),
+                .help("describe the look in the endpoint (`reconcile:`), or use `hold` and settle held records with `runner resolve`"),
         ),
         InDoubt::Resend if mode == Mode::AtMostOnce => problems.push(
             Diagnostic::error("resend-at-most-once", "`at_most_once` never sends a record in doubt again")
                 .place(place)
                 .help("use `in_doubt: hold`, or `mode: at_least_once`"),
         ),
-        InDoubt::Resend if !repeatable && endpoint.is_some() => problems.push(
-            Diagnostic::warning("duplicates-accepted", "records in doubt are sent again, and the far side may act twice")
-                .place(place)
-                .help("`idempotency:` in the endpoint says that a repeat is harmless; `in_doubt: hold` waits for a person"),
+        InDoubt::Resend if !repeatable && !accepted && endpoint.is_some() => problems.push(
+            Diagnostic::error(
+                "resend-could-duplicate",
+                "records in doubt would be sent again, and the far side could act twice",
+            )
+            .place(place)
+            .help(
+                "`idempotency:` in the endpoint says that a repeat is harmless, `in_doubt: hold` waits for a person, `accept_duplicates: true` beside it says that duplicates are accepted",
+            ),
         ),
         _ => {}
     }

@@ -117,7 +117,8 @@ impl Feed {
             .items
             .iter()
             .filter_map(|item| match item {
-                Prepared::Send(job) if job.has_row => {
+                // What is in doubt stays so on disk until the far side has told.
+                Prepared::Send(job) if job.has_row && job.doubt.is_none() => {
                     Some(RecordRow { granted: true, ..job.row(State::Pending) })
                 }
                 _ => None,

@@ -73,7 +73,7 @@ pub fn write_files(
 /// Writes what outlives the start and says how it ended.
 pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
     let Ending { plan, folder, run_id, ended, before, begun, is_narrow, lock, command } = ending;
-    let Ended { counts, attempts, stopped, .. } = ended;
+    let Ended { counts, attempts, stopped, asked, .. } = ended;
     let nothing_done = attempts == 0 && before == counts && stopped.is_none();
     let class = stopped.as_ref().map_or_else(|| class_of(&counts), |stopped| stopped.class);
     let state = match (&stopped, counts.unsent) {
@@ -125,6 +125,7 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         counts,
         before,
         attempts,
+        asked,
         took: begun.elapsed(),
         reasons,
         files: written,

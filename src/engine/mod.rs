@@ -6,6 +6,7 @@
 
 pub mod block;
 mod dispatch;
+mod explain;
 mod feed;
 mod finish;
 mod identity;
@@ -14,6 +15,7 @@ mod narrow;
 pub mod open;
 mod plan;
 pub mod prepare;
+mod reconcile;
 mod recover;
 mod resolve;
 mod resume;
@@ -35,7 +37,8 @@ use crate::model::{Class, Counts, Diagnostic, Event, Failure, Reply, Request};
 use crate::outcome::{Checkpoint, Folder, Reason, Use};
 use crate::source::{self};
 
-pub use dispatch::Stopped;
+pub use dispatch::{Asked, Stopped};
+pub use explain::{Explained, InRun, Named, consequence, explain};
 pub use finish::{Files, write_files};
 pub use identity::{destination, meaning_digests};
 pub use narrow::Narrow;
@@ -89,6 +92,8 @@ pub struct Start {
     pub max_duration: Option<Duration>,
     /// Send failed records again: all, or those for which the expression is true.
     pub retry: Option<Option<String>>,
+    /// Only ask the far side about these records in doubt; nothing is sent.
+    pub reconcile: Option<Select>,
     /// `try`: this one record.
     pub one: Option<One>,
     /// Whether keys of single records are shown.
@@ -112,6 +117,8 @@ pub struct Report {
     pub before: Counts,
     /// Attempts begun in this start.
     pub attempts: u64,
+    /// What the far side told about records in doubt.
+    pub asked: Asked,
     /// How long it took.
     pub took: Duration,
     /// Why records were not delivered.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Pipeline;
+use crate::config::{InDoubt, Pipeline};
 use crate::model::{Counts, Diagnostic, Failure, Outcome, RecordPlace, Request, State, Str};
 use crate::outcome::{Checkpoint, Folder, InputMark, RunRow};
 use crate::render::RunValues;
@@ -77,6 +77,10 @@ pub struct Forecast {
     pub again: u64,
     /// Records that wait behind one in doubt.
     pub behind: u64,
+    /// Records in doubt about which the far side is asked first.
+    pub asked_about: u64,
+    /// Records that may have arrived and are held, as they would go out with other bytes.
+    pub held_back: u64,
     /// Records that flags of the command line leave pending.
     pub left_out: u64,
     /// Records that would be skipped, by reason.
@@ -199,6 +203,8 @@ impl Prospect {
             send: 0,
             again: 0,
             behind: 0,
+            asked_about: 0,
+            held_back: 0,
             left_out: 0,
             skipped: Vec::new(),
             invalid: Vec::new(),
@@ -227,6 +233,10 @@ impl Prospect {
                     match sieve.take(record?) {
                         Sieved::Before => {}
                         Sieved::LeftOut => forecast.left_out += 1,
+                        Sieved::Ready(Prepared::Held(..)) => forecast.held_back += 1,
+                        Sieved::Ready(Prepared::Send(job)) if job.doubt.is_some() => {
+                            forecast.asked_about += 1;
+                        }
                         Sieved::Ready(Prepared::Send(job)) => {
                             if held.contains(&job.identity.order_hash) {
                                 forecast.behind += 1;
@@ -290,7 +300,8 @@ impl Prospect {
         while limit.is_none_or(|limit| sieve.sent < limit) {
             let Some(record) = source.next() else { break };
             let shown = match sieve.take(record?) {
-                Sieved::Before | Sieved::LeftOut => continue,
+                Sieved::Before | Sieved::LeftOut | Sieved::Ready(Prepared::Held(..)) => continue,
+                Sieved::Ready(Prepared::Send(job)) if job.doubt.is_some() => continue,
                 Sieved::Ready(Prepared::Send(job)) => shown(job.identity, Ok(job.request)),
                 Sieved::Ready(Prepared::Settled(_)) if only_sent => continue,
                 Sieved::Ready(Prepared::Settled(settled)) => shown(settled.identity, Err(settled.outcome)),
@@ -434,7 +445,11 @@ impl Prospect {
                 outlook.before = counts;
                 outlook.before.unsent = outlook.records.saturating_sub(counts.settled());
                 outlook.delivered_before = 0;
-                let is_over = outlook.before.unsent == 0 || run.closed_at.is_some() && !input_changed;
+                let asks = plan.pipeline.delivery.in_doubt == InDoubt::Probe
+                    && (run.closed_at.is_none() || outlook.before.unsent == 0)
+                    && checkpoint.has_doubt_not_asked_about(&run)?;
+                let is_over =
+                    !asks && (outlook.before.unsent == 0 || run.closed_at.is_some() && !input_changed);
                 outlook.values = identity::values(&run, &plan.pipeline.name);
                 if is_over {
                     outlook.course = Course::Settled(run.id);
@@ -453,7 +468,7 @@ impl Prospect {
     fn recovered(&self, checkpoint: &Checkpoint, run: &RunRow, outlook: &mut Outlook) -> Result<(), Failure> {
         let has_held = outlook.before.in_doubt > 0;
         let (recovered, rows) =
-            recover::look(&self.plan, checkpoint, run, &outlook.values, &outlook.dropped, has_held)?;
+            recover::look(&self.plan, checkpoint, run, &outlook.values, &outlook.dropped, has_held, false)?;
         for row in rows {
             if row.state == State::Pending {
                 outlook.resent.insert(row.ordinal);
@@ -462,10 +477,12 @@ impl Prospect {
                 outlook.before.unsent = outlook.before.unsent.saturating_sub(1);
             }
         }
+        let recovered_asks = recovered.to_ask;
         outlook.held = recovered.held.into_iter().map(|(hash, _)| hash).collect();
         outlook.known = recovered.known;
         let is_counted = self.plan.pipeline.select.limit.is_some();
-        outlook.from = if is_counted { InputMark::default() } else { run.settled };
+        let asks = recovered_asks > 0;
+        outlook.from = if is_counted || asks { InputMark::default() } else { run.settled };
         Ok(())
     }
 }

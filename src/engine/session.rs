@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::config::InDoubt;
+use crate::config::{Idempotency, InDoubt};
 use crate::deliver::Sender;
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask};
 use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Lock, Responses, RunRow};
@@ -19,7 +19,7 @@ use super::open::Plan;
 use super::resume::Decision;
 use super::sieve::Sieve;
 use super::stop::StopLine;
-use super::{Observer, Report, Start, dispatch, feed, finish, identity, recover, retry, trial};
+use super::{Observer, Report, Start, dispatch, feed, finish, identity, reconcile, recover, retry, trial};
 
 pub(super) fn narrowing(plan: &Plan, start: &Start) -> Result<Narrow, Failure> {
     if !start.records.is_empty() && plan.preparer.key.is_none() {
@@ -91,7 +91,11 @@ impl Session<'_> {
             &values,
             &dropped,
             counts.in_doubt + counts.failed > 0,
+            self.start.reconcile.is_some(),
         )?;
+        if let Some(select) = &self.start.reconcile {
+            self.narrow.only = Some(reconcile::chosen(&self.checkpoint, &run, &recovered.known, select)?);
+        }
         let counts = self.checkpoint.counts(&run)?;
         observer.event(&Event::RunStarted {
             pipeline: self.plan.pipeline.name.clone(),
@@ -130,6 +134,9 @@ impl Session<'_> {
                 .note("nothing was sent")
                 .help("`runner status` shows the runs that are kept"),
             ));
+        }
+        if self.start.reconcile.is_some() && matches!(found.decision, Ok(Decision::Begin { .. })) {
+            return Err(reconcile::nothing_held("no run of this input is kept"));
         }
         if matches!(found.decision, Ok(Decision::Begin { .. })) {
             found.refuse_repeats(&self.plan, self.start)?;
@@ -173,6 +180,7 @@ impl Session<'_> {
                     (None, Some(one)) => trial::reopen(&self.checkpoint, &run, one, &self.start.command)?,
                     (None, None) => None,
                 };
+                let asks = self.asks_about_doubt(&run)?;
                 let run = self.checkpoint.run(run.number)?;
                 self.folder.make_run(&run.id)?;
                 let counts = self.checkpoint.counts(&run)?;
@@ -180,13 +188,35 @@ impl Session<'_> {
                     return Err(retry::nothing_failed(&run, counts.unsent, &self.start.command));
                 }
                 let nothing_left = counts.unsent == 0 || run.closed_at.is_some() && only.is_none();
-                if nothing_left || only.as_ref().is_some_and(BTreeSet::is_empty) {
+                if nothing_left && !asks || only.as_ref().is_some_and(BTreeSet::is_empty) {
                     return Ok(Decided::NothingToDo(Box::new(run)));
                 }
                 let values = identity::values(&run, &pipeline.name);
                 Ok(Decided::Ready(Box::new(Ready { run, values, dropped, counts, resumed: true, only })))
             }
         }
+    }
+
+    /// Whether this start asks the far side about records that an earlier one left in doubt; then
+    /// the input is read again from its beginning, as they may stand anywhere in it.
+    fn asks_about_doubt(&self, run: &RunRow) -> Result<bool, Failure> {
+        if self.plan.pipeline.delivery.in_doubt != InDoubt::Probe || self.plan.prober.is_none() {
+            return Ok(false);
+        }
+        let wanted = self.start.reconcile.is_some();
+        let counts = self.checkpoint.counts(run)?;
+        let has_any = if wanted { true } else { self.checkpoint.has_doubt_not_asked_about(run)? };
+        // Of a run that was closed over unsent records nothing is sent any more.
+        let was_closed = run.closed_at.is_some() && counts.unsent > 0;
+        if !has_any || was_closed && !wanted {
+            return Ok(false);
+        }
+        if was_closed {
+            self.checkpoint.rewind(run)?;
+        } else {
+            self.checkpoint.reopen(run)?;
+        }
+        Ok(true)
     }
 
     /// Ruling 28: finished runs without doubt are removed once they are neither among the newest
@@ -245,7 +275,7 @@ impl Session<'_> {
         let host = plan.host();
         let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
         let lanes = pipeline.delivery.concurrency.get();
-        let Plan { preparer, reader, columns, warnings, schema_files, spool, .. } = plan;
+        let Plan { preparer, reader, prober, columns, warnings, schema_files, spool, .. } = plan;
         let preparer = Arc::new(preparer);
         let feed = feed::Feed {
             sieve: Sieve {
@@ -285,6 +315,8 @@ impl Session<'_> {
             let with = dispatch::Dispatch {
                 sender,
                 reader: &reader,
+                prober: prober.as_ref().filter(|_| pipeline.delivery.in_doubt == InDoubt::Probe),
+                only_asks: start.reconcile.is_some(),
                 delivery: &pipeline.delivery,
                 writer: &writer,
                 observer,
@@ -298,6 +330,10 @@ impl Session<'_> {
                 keys_are_public: preparer.key_is_public,
                 keeps_responses: pipeline.responses_file,
                 mask: Mask::new(&pipeline.connection.secrets),
+                remembered: match &pipeline.endpoint.idempotency {
+                    Idempotency::Header { remembered, .. } => *remembered,
+                    Idempotency::None | Idempotency::Natural => None,
+                },
                 path_is_fixed,
             };
             dispatch::dispatch(with, inbox, credit, StopLine::listen()?, run.settled).await
@@ -322,7 +358,7 @@ impl Session<'_> {
                 Diagnostic::error("bug", "the reading thread did not let go"),
             ));
         };
-        let plan = Plan { pipeline, preparer, reader, columns, warnings, schema_files, spool };
+        let plan = Plan { pipeline, preparer, reader, prober, columns, warnings, schema_files, spool };
         let nothing_found = wants_keys && ended.attempts == 0 && ended.stopped.is_none();
         let mut report = finish::report(finish::Ending {
             plan: &plan,
@@ -349,7 +385,13 @@ impl Session<'_> {
     /// Ruling 7: nothing to do exits with the class of the finished run.
     fn nothing_to_do(self, run: &RunRow) -> Result<Report, Failure> {
         let counts = self.checkpoint.counts(run)?;
-        let ended = dispatch::Ended { counts, attempts: 0, settled: run.settled, stopped: None };
+        let ended = dispatch::Ended {
+            counts,
+            attempts: 0,
+            settled: run.settled,
+            stopped: None,
+            asked: dispatch::Asked::default(),
+        };
         drop(self.checkpoint);
         let mut report = finish::report(finish::Ending {
             plan: &self.plan,

@@ -65,6 +65,8 @@ pub fn reopen(
         granted: false,
         unknown: row.unknown && row.state == State::InDoubt,
         generation: row.generation + u32::from(is_certain),
+        first_at: 0,
+        request: 0,
         ..row
     };
     checkpoint.write_rows(run, std::slice::from_ref(&opened), "try")?;

@@ -277,7 +277,7 @@ impl Checkpoint {
     pub fn write_rows(&self, run: &RunRow, rows: &[RecordRow], why: &str) -> Result<(), Failure> {
         self.durably(|connection| {
             for row in rows {
-                database::write_record(connection, run.number, row)?;
+                database::write_record(connection, run.number, &RecordRow { at: 0, ..row.clone() })?;
                 add_note(connection, run.number, Some(row.ordinal), why, row.state.name())?;
             }
             Ok(())
@@ -290,6 +290,18 @@ impl Checkpoint {
             connection.execute(
                 "UPDATE run SET settled = 0, settled_file = 0, settled_byte = 0, settled_line = 0, settled_digest = 0, \
                  closed_at = NULL, complete = 0 WHERE number = ?1",
+                params![run.number],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The same for a run that stays closed, or open, as it is.
+    pub fn rewind(&self, run: &RunRow) -> Result<(), Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "UPDATE run SET settled = 0, settled_file = 0, settled_byte = 0, settled_line = 0, settled_digest = 0 \
+                 WHERE number = ?1",
                 params![run.number],
             )?;
             Ok(())

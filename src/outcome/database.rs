@@ -11,7 +11,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 1;
+pub const FORMAT: i32 = 2;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -66,6 +66,8 @@ CREATE TABLE record (
   digest INTEGER NOT NULL,
   request INTEGER,
   captures TEXT,
+  at INTEGER NOT NULL,
+  first_at INTEGER,
   crc INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE delivered_key (
@@ -78,6 +80,7 @@ CREATE TABLE attempt (
   at TEXT NOT NULL,
   status INTEGER NOT NULL,
   class TEXT NOT NULL,
+  message TEXT,
   wait_ms INTEGER,
   PRIMARY KEY (record, number, at)
 ) STRICT, WITHOUT ROWID;
@@ -100,6 +103,7 @@ FROM record;
 
 pub const UNKNOWN: u32 = 1;
 const GRANTED: u32 = 2;
+pub const LOOKED: u32 = 4;
 const GENERATION_SHIFT: u32 = 8;
 
 /// The id of a record's row.
@@ -114,11 +118,11 @@ pub struct Damaged {
 }
 
 const INSERT: &str = "INSERT OR REPLACE INTO record
-  (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, crc)
-  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+  (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, at, first_at, crc)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
 
 /// The columns that [`read_record`] wants, in its order.
-pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, crc";
+pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, at, first_at, crc";
 
 /// Writes one record row, over an older one of the same record.
 pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<()> {
@@ -126,8 +130,10 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
     let id = record_id(run, row.ordinal);
     let flags = (u32::from(row.unknown) * UNKNOWN)
         | (u32::from(row.granted) * GRANTED)
+        | (u32::from(row.looked) * LOOKED)
         | row.generation << GENERATION_SHIFT;
-    let crc = checksum(id, row, flags);
+    let at = if row.at == 0 { jiff::Timestamp::now().as_millisecond() } else { row.at };
+    let crc = checksum(id, row, flags, at);
     statement.execute(params![
         id,
         row.state as u8,
@@ -141,6 +147,8 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
         row.digest.cast_signed(),
         some_hash(row.request),
         some_text(&row.captures),
+        at,
+        (row.first_at != 0).then_some(row.first_at),
         crc,
     ])?;
     Ok(())
@@ -158,6 +166,7 @@ pub fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<RecordRow, Damaged>
         attempts: row.get(2)?,
         unknown: flags & UNKNOWN != 0,
         granted: flags & GRANTED != 0,
+        looked: flags & LOOKED != 0,
         generation: flags >> GENERATION_SHIFT,
         status: row.get(4)?,
         class: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
@@ -167,9 +176,11 @@ pub fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<RecordRow, Damaged>
         digest: row.get::<_, i64>(9)?.cast_unsigned(),
         request: hash_of(row.get(10)?),
         captures: row.get::<_, Option<String>>(11)?.unwrap_or_default(),
+        at: row.get(12)?,
+        first_at: row.get::<_, Option<i64>>(13)?.unwrap_or_default(),
     };
-    let crc: u32 = row.get(12)?;
-    Ok(if crc == checksum(id, &record, flags) { Ok(record) } else { Err(Damaged { id }) })
+    let crc: u32 = row.get(14)?;
+    Ok(if crc == checksum(id, &record, flags, record.at) { Ok(record) } else { Err(Damaged { id }) })
 }
 
 fn some_text(text: &str) -> Option<&str> {
@@ -184,7 +195,7 @@ fn hash_of(stored: Option<i64>) -> u64 {
     stored.unwrap_or(0).cast_unsigned()
 }
 
-fn checksum(id: i64, row: &RecordRow, flags: u32) -> u32 {
+fn checksum(id: i64, row: &RecordRow, flags: u32, at: i64) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&id.to_le_bytes());
     crc.update(&[row.state as u8]);
@@ -198,6 +209,8 @@ fn checksum(id: i64, row: &RecordRow, flags: u32) -> u32 {
     for hash in [row.key_hash, row.order_hash, row.digest, row.request] {
         crc.update(&hash.to_le_bytes());
     }
+    crc.update(&at.to_le_bytes());
+    crc.update(&row.first_at.to_le_bytes());
     crc.finalize()
 }
 
@@ -218,13 +231,15 @@ mod tests {
         row.message = "email is not valid".into();
         row.key_hash = u64::MAX;
         row.digest = 7;
+        row.at = 1_795_000_000_000;
+        row.first_at = 1_794_999_999_000;
         row.captures = r#"{"id":12345678901234567890}"#.into();
         write_record(&connection, 5, &row).unwrap();
         let read = |connection: &Connection| {
             connection.query_row(&format!("SELECT {COLUMNS} FROM record"), [], read_record).unwrap()
         };
         assert_eq!(read(&connection).unwrap(), row);
-        for column in ["state", "attempts", "flags", "status", "digest", "key_hash"] {
+        for column in ["state", "attempts", "flags", "status", "digest", "key_hash", "at", "first_at"] {
             connection.execute(&format!("UPDATE record SET {column} = {column} + 1"), []).unwrap();
             assert!(read(&connection).is_err(), "{column}");
             connection.execute(&format!("UPDATE record SET {column} = {column} - 1"), []).unwrap();

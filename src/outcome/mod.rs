@@ -17,5 +17,5 @@ pub use checkpoint::{Checkpoint, Finished, NewRun};
 pub use folder::{Folder, Lock, Use};
 pub use queries::Reason;
 pub use responses::{Exchange, Responses};
-pub use rows::{Grants, InputMark, RecordRow, RunRow, Settlement, StartRow};
+pub use rows::{AttemptRow, Grants, InputMark, NoteRow, RecordRow, RunRow, Settlement, StartRow};
 pub use writer::{Ack, Writer};

@@ -382,7 +382,8 @@ fn endpoint() -> Endpoint {
     }
 }
 
-fn connection(base_url: &str) -> Connection {
+/// A connection with nothing but its address.
+pub fn connection(base_url: &str) -> Connection {
     Connection {
         name: "c".into(),
         place: template("c").place,

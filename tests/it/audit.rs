@@ -440,6 +440,9 @@ fn policies_of_doubt_that_a_pipeline_chooses() {
     world.run("apply p").exits(3).says("at_most_once");
     let world =
         World::new().pipeline(&with(POST_THINGS, "in_doubt: resend"), things(1)).script("* * #1 -> 500");
+    world.run("apply p").exits(3).says("accept_duplicates: true");
+    assert!(world.seen().is_empty());
+    world.write("pipelines/p.yaml", with(POST_THINGS, "in_doubt: resend, accept_duplicates: true"));
     world.run("apply p").exits(0);
     assert_eq!(world.seen().len(), 2);
     let world = World::new().pipeline(&with(POST_THINGS, "in_doubt: skip"), things(1)).script("* * -> 500");
