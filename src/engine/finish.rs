@@ -13,8 +13,8 @@ use super::open::Plan;
 
 /// What is left when the loop has ended.
 pub struct Ending<'a> {
-    /// The pipeline.
-    pub plan: &'a Plan,
+    /// The pipeline over the run's own input; or why that cannot be read any more.
+    pub plan: Result<&'a Plan, &'a Failure>,
     /// Where state lies.
     pub folder: &'a Folder,
     /// The run.
@@ -104,13 +104,25 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
             // What lies there is of the same outcomes; making it again would read the whole input.
             written = if nothing_done { files::existing(&path) } else { Vec::new() };
             if written.is_empty() {
-                match write_files(plan, folder, &checkpoint, run) {
-                    Ok(files) => {
+                let made = plan
+                    .map_err(Clone::clone)
+                    .and_then(|plan| Ok((plan, write_files(plan, folder, &checkpoint, run)?)));
+                match made {
+                    Ok((plan, files)) => {
                         written = files.written;
                         diagnostics.extend(invalid_records(plan, &counts, &files.faults, &path, command));
                     }
                     // What was sent is safe in the checkpoint; the cause stopped the start before.
                     Err(failure) if class == Class::Input => diagnostics.extend(failure.diagnostics),
+                    // They can be made later, by `status --files`, once the run's input is back.
+                    Err(failure) if plan.is_err() => {
+                        diagnostics.extend(
+                            failure.diagnostics.into_iter().map(|found| Diagnostic {
+                                severity: crate::model::Severity::Warning,
+                                ..found
+                            }),
+                        );
+                    }
                     Err(failure) => return Err(failure),
                 }
             }

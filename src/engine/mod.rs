@@ -5,6 +5,7 @@
 //! work until all is settled or something stops them.
 
 pub mod block;
+mod copies;
 mod dispatch;
 mod explain;
 mod feed;

@@ -14,6 +14,7 @@ use crate::render::RunValues;
 use crate::source::{self, Mark, Source};
 
 use super::block::{Identity, Prepared};
+use super::copies::Renumbered;
 use super::look::{Look, look};
 use super::narrow::Narrow;
 use super::open::{self, Plan};
@@ -161,6 +162,8 @@ struct Outlook {
     values: RunValues,
     dropped: Arc<[(u64, u64)]>,
     delivered_before: u64,
+    /// The input is an outcome file of the run: copies of its records.
+    is_apart: bool,
 }
 
 impl Prospect {
@@ -195,7 +198,8 @@ impl Prospect {
     pub fn forecast(self, observer: &mut dyn Observer) -> Result<Forecast, Failure> {
         let narrow = super::narrowing(&self.plan, &self.start)?;
         let outlook = self.outlook(observer)?;
-        let Outlook { course, known, held, resent, from, before, records, values, dropped, .. } = outlook;
+        let Outlook { course, known, held, resent, from, before, records, values, dropped, is_apart, .. } =
+            outlook;
         let mut forecast = Forecast {
             input: self.plan.pipeline.source.file.clone(),
             records: Some(records),
@@ -219,7 +223,7 @@ impl Prospect {
             Course::Refuse(_) => forecast.records = None,
             Course::Settled(_) => {}
             Course::Begin { .. } | Course::GoOn(_) => {
-                let mut source = self.source(from)?;
+                let mut source = self.source(from, is_apart)?;
                 let run_ids = self.run_ids()?;
                 let mut sieve = self.sieve(values, known, dropped, narrow, run_ids).1;
                 let mut skipped = Reasons::default();
@@ -293,7 +297,7 @@ impl Prospect {
         // Once all is settled, or where a start would refuse, the requests of a new run are shown.
         let (known, from) =
             if goes_on { (outlook.known, outlook.from) } else { (Known::default(), InputMark::default()) };
-        let mut source = self.source(from)?;
+        let mut source = self.source(from, outlook.is_apart)?;
         let limit = narrow.limit;
         let run_ids = self.run_ids()?;
         let mut sieve = self.sieve(outlook.values, known, outlook.dropped, narrow, run_ids).1;
@@ -326,7 +330,7 @@ impl Prospect {
         let mut hashes: BTreeMap<u64, (&String, bool)> =
             keys.iter().map(|key| (hash(key), (key, false))).collect();
         let mut missing = ordinals.clone();
-        let mut source = self.source(InputMark::default())?;
+        let mut source = self.source(InputMark::default(), false)?;
         let run_ids = self.run_ids()?;
         let (preparer, _) =
             self.sieve(values.clone(), Known::default(), dropped.clone(), Narrow::default(), run_ids.clone());
@@ -381,8 +385,11 @@ impl Prospect {
         self.checkpoint.as_ref().map_or_else(|| Ok(RunIds::new()), Checkpoint::run_ids)
     }
 
-    fn source(&self, from: InputMark) -> Result<Box<dyn Source>, Failure> {
+    fn source(&self, from: InputMark, is_apart: bool) -> Result<Box<dyn Source>, Failure> {
         let mut source = self.plan.source()?;
+        if is_apart {
+            return Ok(Box::new(Renumbered(source)));
+        }
         if from.ordinal > 0 {
             source.seek(Mark { ordinal: from.ordinal, file: from.file, byte: from.byte, line: from.line })?;
         }
@@ -421,7 +428,7 @@ impl Prospect {
             Ok(Decision::Begin { .. }) => found.refuse_repeats(plan, start).err(),
             _ => None,
         };
-        let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, .. } = found;
+        let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, copies, .. } = found;
         let mut outlook = Outlook {
             course: Course::Begin { closes: None },
             known: Known::default(),
@@ -433,6 +440,7 @@ impl Prospect {
             values: new_values,
             dropped,
             delivered_before,
+            is_apart: false,
         };
         match (decision, refused, last, checkpoint) {
             (Err(failure), ..) | (_, Some(failure), ..) => outlook.course = Course::Refuse(failure),
@@ -451,7 +459,14 @@ impl Prospect {
                 let is_over =
                     !asks && (outlook.before.unsent == 0 || run.closed_at.is_some() && !input_changed);
                 outlook.values = identity::values(&run, &plan.pipeline.name);
-                if is_over {
+                if let Some(copies) = &copies {
+                    outlook.is_apart = true;
+                    outlook.known = copies.known(checkpoint, &run)?;
+                    outlook.course = match copies.to_send(checkpoint, &run)? {
+                        0 => Course::Settled(run.id),
+                        _ => Course::GoOn(run.id),
+                    };
+                } else if is_over {
                     outlook.course = Course::Settled(run.id);
                 } else {
                     self.recovered(checkpoint, &run, &mut outlook)?;

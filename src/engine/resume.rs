@@ -24,6 +24,8 @@ pub struct Now<'a> {
     pub input: &'a str,
     /// Whether a request of the run may have arrived without an outcome.
     pub may_have_arrived: bool,
+    /// Whether the input is an outcome file of the run.
+    pub copies: bool,
 }
 
 /// What to do.
@@ -125,7 +127,9 @@ pub fn decide(
     }
     let meaning_is_same = run.meaning == now.meaning && run.destination == now.destination;
     let nothing_done = counts.delivered == 0 && counts.in_doubt == 0 && !now.may_have_arrived;
-    let over = !open && input == Input::Same;
+    // Of a run that is over nothing is sent, whatever the files say now; unless this start does.
+    let sends = start.retry.is_some() || start.one.is_some() || now.copies;
+    let over = !open && input == Input::Same && !sends;
     if meaning_is_same || over || nothing_done || start.accept_changes {
         return Ok(Decision::GoOn {
             input_changed: input == Input::Extended,
@@ -246,6 +250,7 @@ mod tests {
             survey: Some(survey),
             input: "users.csv",
             may_have_arrived: false,
+            copies: false,
         };
         decide(Some((&run(), counts)), &now, start, "runner apply p")
             .map_err(|failure| failure.diagnostics[0].rule)

@@ -122,7 +122,8 @@ pub fn rewrite(
 
 /// The files join the rows of the checkpoint with the records of the input, so both must belong
 /// together.
-fn same_input(plan: &Plan, run: &RunRow) -> Result<(), Failure> {
+/// Whether the input is still the one that the run was about.
+pub(super) fn same_input(plan: &Plan, run: &RunRow) -> Result<(), Failure> {
     let mut source = plan.source()?;
     let mut digest = 0;
     let mut records = 0;

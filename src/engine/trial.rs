@@ -130,7 +130,7 @@ impl AdHoc {
     /// The request for these fields, or why there is none.
     pub fn request(&self, fields: Map, place: RecordPlace) -> Result<Request, Outcome> {
         let run = identity::new_run(&self.plan.pipeline.name);
-        let record = Record { ordinal: 0, place, digest: 0, fields: Ok(fields) };
+        let record = Record { ordinal: 0, place, digest: 0, copy_of: None, fields: Ok(fields) };
         let preparer = &self.plan.preparer;
         let mut shaped = preparer.shape(record, &run).map_err(|settled| settled.outcome)?;
         preparer

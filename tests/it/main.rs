@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod bad;
+mod copies;
 mod docs;
 mod explain;
 mod hints;
