@@ -7,6 +7,7 @@ mod docs;
 mod hints;
 mod kill;
 mod look;
+mod manifest;
 mod oracle;
 mod order;
 mod outcomes;

@@ -10,7 +10,7 @@ use crate::cli::args::Status as Args;
 use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::{Durability, Pipeline};
 use crate::engine::{self, Plan, Standing, Wanted, open};
-use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::model::{Class, Counts, Diagnostic, Failure, Severity};
 use crate::outcome::{Checkpoint, Folder, RunRow};
 use crate::report::Reporter;
 use crate::report::text::{line, number};
@@ -28,6 +28,8 @@ struct Subject {
     name: String,
     /// How it is typed.
     typed: PathBuf,
+    /// The project's root.
+    root: PathBuf,
     state_dir: PathBuf,
     target: String,
     /// Whether its pipeline says `durability: process`.
@@ -47,12 +49,12 @@ fn all(
         let folder = Folder::new(&subject.state_dir, &subject.target, &subject.name);
         let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { continue };
         if args.verify {
-            let found = engine::verify(&folder, &checkpoint)?;
+            let found = engine::verify(&subject.root, &folder, &checkpoint)?;
             for diagnostic in &found {
                 reporter.diagnostic(diagnostic);
-                class = class.worst(Class::State);
             }
-            if !found.is_empty() {
+            if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+                class = class.worst(Class::State);
                 continue;
             }
         }
@@ -104,6 +106,7 @@ fn subjects(invocation: &Invocation<'_>, args: &Args) -> Result<Vec<Subject>, Fa
             name: pipeline.name,
             typed: named.clone(),
             is_for_process: pipeline.delivery.durability == Durability::Process,
+            root: pipeline.root,
             state_dir: pipeline.state_dir,
         }]);
     }
@@ -117,6 +120,7 @@ fn subjects(invocation: &Invocation<'_>, args: &Args) -> Result<Vec<Subject>, Fa
             .pipeline(Path::new(&name), Ask::default())
             .is_ok_and(|(pipeline, _)| pipeline.delivery.durability == Durability::Process),
         name,
+        root: project.root.clone(),
         state_dir: project.state_dir.clone(),
         target: target.clone(),
     };
@@ -278,6 +282,6 @@ pub fn counts_json(counts: &Counts) -> Value {
 /// A failure to make files, as something that is said beside.
 #[must_use]
 pub fn as_warnings(failure: Failure) -> Vec<Diagnostic> {
-    let warning = |found| Diagnostic { severity: crate::model::Severity::Warning, ..found };
+    let warning = |found| Diagnostic { severity: Severity::Warning, ..found };
     failure.diagnostics.into_iter().map(warning).collect()
 }
