@@ -12,6 +12,7 @@ pub mod config;
 pub mod dedupe;
 pub mod deliver;
 pub mod engine;
+mod git;
 pub mod model;
 pub mod outcome;
 pub mod render;

@@ -9,6 +9,7 @@ use crate::outcome::{Checkpoint, Folder, Lock, RunRow};
 
 use super::Report;
 use super::dispatch::Ended;
+use super::manifest::{self, About, After};
 use super::open::Plan;
 
 /// What is left when the loop has ended.
@@ -103,7 +104,8 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         if signal.is_none() {
             // What lies there is of the same outcomes; making it again would read the whole input.
             written = if nothing_done { files::existing(&path) } else { Vec::new() };
-            if written.is_empty() {
+            let made_anew = written.is_empty();
+            if made_anew {
                 let made = plan
                     .map_err(Clone::clone)
                     .and_then(|plan| Ok((plan, write_files(plan, folder, &checkpoint, run)?)));
@@ -126,7 +128,25 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
                     Err(failure) => return Err(failure),
                 }
             }
-            write_summary(&path, run_id, class, state, &counts, attempts, &written)?;
+            if let Ok(plan) = plan {
+                write_summary(&path, run_id, class, state, &counts, attempts, &written)?;
+                let after = match (nothing_done, made_anew) {
+                    (false, _) => After::Start,
+                    (true, true) => After::Rewrite,
+                    (true, false) => After::Nothing,
+                };
+                manifest::write(&About {
+                    plan,
+                    folder,
+                    checkpoint: &checkpoint,
+                    run,
+                    class,
+                    state,
+                    counts: &counts,
+                    written: &written,
+                    after,
+                })?;
+            }
         }
     }
     drop(lock);

@@ -12,6 +12,7 @@ mod feed;
 mod finish;
 mod identity;
 mod look;
+mod manifest;
 mod narrow;
 pub mod open;
 mod plan;
@@ -28,6 +29,7 @@ mod status;
 mod stop;
 pub mod survey;
 mod trial;
+mod verify;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,9 +48,10 @@ pub use narrow::Narrow;
 pub use open::{Plan, Wanted};
 pub use plan::{Course, Forecast, Group, Prospect, Shown, Which};
 pub use resolve::{Resolved, Select, resolve};
-pub use status::{Standing, names, rewrite, standing, verify};
+pub use status::{Standing, names, rewrite, standing};
 pub use stop::Signal;
 pub use trial::{AdHoc, One, Tried};
+pub use verify::verify;
 
 use session::{Session, narrowing};
 

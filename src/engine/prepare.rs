@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Outcome, Record, Request, State, Str, Value};
+use crate::model::{Outcome, Record, Request, State, Str, Value, hex};
 use crate::render::{Context, Leaf, RenderError, RequestTemplate, Root, RunValues};
 use crate::schema::{Schema, Violation};
 use crate::select::Selection;
@@ -209,16 +209,6 @@ pub fn hidden(key: &str) -> String {
 #[must_use]
 pub fn hash(text: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes()).max(1)
-}
-
-/// Lowercase hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Why a record has no request.

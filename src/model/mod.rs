@@ -24,5 +24,5 @@ pub use record::{BadRecord, CopyOf, Record, RecordPlace};
 pub use reply::{Arrived, Lost, Reply};
 pub use request::Request;
 pub use secret::{Mask, Secret};
-pub use text::number;
+pub use text::{hex, number};
 pub use value::{Map, Number, Str, Value};

@@ -35,6 +35,18 @@ impl Folder {
         Self { top: top.to_owned(), target: top.join(target), pipeline: pipeline.to_owned() }
     }
 
+    /// The name of the target.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.target.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The name of the pipeline.
+    #[must_use]
+    pub fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
     /// The checkpoint file.
     #[must_use]
     pub fn database(&self) -> PathBuf {

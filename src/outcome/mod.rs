@@ -8,6 +8,7 @@ mod checkpoint;
 mod database;
 pub mod files;
 mod folder;
+pub mod manifest;
 mod queries;
 mod responses;
 mod rows;

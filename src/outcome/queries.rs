@@ -87,6 +87,26 @@ impl Checkpoint {
             .map_err(|error| self.failure(&error))
     }
 
+    /// How many starts a run had.
+    pub fn starts(&self, run: &RunRow) -> Result<u64, Failure> {
+        self.connection
+            .query_row("SELECT count(*) FROM start WHERE run = ?1", [run.number], |row| row.get::<_, i64>(0))
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// When a run took over another meaning, and which; the oldest first.
+    pub fn meaning_changes(&self, run: &RunRow) -> Result<Vec<(String, String)>, Failure> {
+        let read = || -> rusqlite::Result<Vec<(String, String)>> {
+            let mut statement = self.connection.prepare(
+                "SELECT at, detail FROM note WHERE run = ?1 AND what = 'accept-changes' ORDER BY number",
+            )?;
+            let rows = statement.query_map([run.number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
     /// Calls `each` for every row of a run from `from` on, by ordinal; every row is checked.
     pub fn each_row(
         &self,

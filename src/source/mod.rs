@@ -27,7 +27,7 @@ use crate::config::SourceSpec;
 use crate::model::{BadRecord, CopyOf, Diagnostic, Failure, Map, Record};
 
 pub use json::{JsonFault, parse_json};
-pub use locate::{FileStamp, spool, stamp};
+pub use locate::{FileStamp, files, spool, stamp};
 
 /// An opened source: its records in order.
 pub trait Source: Send {

@@ -387,6 +387,7 @@ fn status_finds_files_that_are_not_those_of_the_checkpoint_and_makes_them_anew()
     error[files-differ]: the outcome files of run [RUN] are not those of its checkpoint
       --> [ROOT]/.runner/default/runs/p/[RUN]
        | delivered: 2 in the files, 4 in the checkpoint
+       | delivered.csv: its content changed: 178 bytes, 258 when it was written
     help: the checkpoint is what counts; `runner status PIPELINE --files` makes the files anew
     "#);
     world.run("status p --files").exits(0);

@@ -9,6 +9,7 @@ mod explain;
 mod hints;
 mod kill;
 mod look;
+mod manifest;
 mod oracle;
 mod order;
 mod outcomes;

@@ -10,7 +10,7 @@ use crate::cli::args::Status as Args;
 use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::{Durability, Pipeline};
 use crate::engine::{self, Plan, Standing, Wanted, open};
-use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::model::{Class, Counts, Diagnostic, Failure, Severity};
 use crate::outcome::{Checkpoint, Folder, RunRow};
 use crate::report::Reporter;
 use crate::report::text::{line, number};
@@ -28,6 +28,8 @@ struct Subject {
     name: String,
     /// How it is typed.
     typed: PathBuf,
+    /// The project's root.
+    root: PathBuf,
     state_dir: PathBuf,
     target: String,
     /// Whether its pipeline says `durability: process`.
@@ -49,12 +51,12 @@ fn all(
         let folder = Folder::new(&subject.state_dir, &subject.target, &subject.name);
         let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { continue };
         if args.verify {
-            let found = engine::verify(&folder, &checkpoint)?;
+            let found = engine::verify(&subject.root, &folder, &checkpoint)?;
             for diagnostic in &found {
                 reporter.diagnostic(diagnostic);
-                class = class.worst(Class::State);
             }
-            if !found.is_empty() {
+            if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+                class = class.worst(Class::State);
                 continue;
             }
         }
@@ -107,6 +109,7 @@ fn subjects(invocation: &Invocation<'_>, args: &Args) -> Result<Vec<Subject>, Fa
             typed: named.clone(),
             is_for_process: pipeline.delivery.durability == Durability::Process,
             can_ask: pipeline.endpoint.reconcile.is_some(),
+            root: pipeline.root,
             state_dir: pipeline.state_dir,
         }]);
     }
@@ -123,6 +126,7 @@ fn subjects(invocation: &Invocation<'_>, args: &Args) -> Result<Vec<Subject>, Fa
                 .is_some_and(|pipeline| pipeline.delivery.durability == Durability::Process),
             can_ask: pipeline.is_some_and(|pipeline| pipeline.endpoint.reconcile.is_some()),
             name,
+            root: project.root.clone(),
             state_dir: project.state_dir.clone(),
             target: target.clone(),
         }
@@ -295,6 +299,6 @@ pub fn counts_json(counts: &Counts) -> Value {
 /// A failure to make files, as something that is said beside.
 #[must_use]
 pub fn as_warnings(failure: Failure) -> Vec<Diagnostic> {
-    let warning = |found| Diagnostic { severity: crate::model::Severity::Warning, ..found };
+    let warning = |found| Diagnostic { severity: Severity::Warning, ..found };
     failure.diagnostics.into_iter().map(warning).collect()
 }
