@@ -14,5 +14,6 @@ mod project;
 mod resolve;
 mod resume;
 mod signals;
+mod table;
 mod validate;
 mod world;
