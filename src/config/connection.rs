@@ -153,6 +153,14 @@ pub(super) fn resolve(
             );
             return None;
         }
+        if base_url::moves_host(&url.value, &out.text) {
+            problems.push(
+                Diagnostic::error("base-url-moved", "a setting's value changes the host of the base URL")
+                    .place(&url.place)
+                    .help("a setting within the host may hold no `/` and no `\\`"),
+            );
+            return None;
+        }
         base_url::check(&Placed::new(out.text, url.place), sends, problems)
     });
     let tls = tls(own.tls.as_ref(), files, problems);

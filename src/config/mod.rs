@@ -28,6 +28,7 @@ mod typed;
 mod types;
 mod values;
 
+pub use base_url::is_refused_address;
 pub use credential::{Carrier, Credential, CredentialPart};
 pub use delivery::DeliveryOverrides;
 pub use env::EnvFile;

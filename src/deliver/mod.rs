@@ -17,4 +17,4 @@ pub use judge::{Meaning, Tries, Verdict, backoff, judge};
 pub use order::{Order, Turn};
 pub use rate::Rate;
 pub use reading::{Expected, Reader, Reading};
-pub use send::{Sender, is_link_local};
+pub use send::Sender;
