@@ -185,7 +185,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Whether the host is a literal link-local or metadata address, in whatever spelling: the URL
 /// parser has turned decimal, hex and octal forms into the address by now.
-fn is_refused(url: &Url) -> bool {
+pub(super) fn is_refused(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
