@@ -13,6 +13,7 @@ mod outcomes;
 mod project;
 mod resolve;
 mod resume;
+mod security;
 mod signals;
 mod table;
 mod validate;
