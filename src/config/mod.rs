@@ -29,6 +29,7 @@ mod types;
 mod values;
 
 pub use base_url::is_refused_address;
+pub use connector::is_framing;
 pub use credential::{Carrier, Credential, CredentialPart};
 pub use delivery::DeliveryOverrides;
 pub use env::EnvFile;
