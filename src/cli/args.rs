@@ -24,6 +24,9 @@ pub use project::{
 pub use runs::{Explain, Held, Reconcile, Resolve, Retry, SettlementFlags, Status};
 pub use sending::{Apply, Pace, Plan, Preview, PreviewForm, Selection, Try, WhichRun};
 
+/// The version, and what it was made of as far as the build could tell.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("RUNNER_MADE_OF"));
+
 /// Send records as HTTP requests, one known outcome for each
 ///
 /// Reads records from CSV or JSON, makes one request of each by the templates of a project, and
@@ -31,7 +34,7 @@ pub use sending::{Apply, Pace, Plan, Preview, PreviewForm, Selection, Try, Which
 #[derive(Debug, Parser)]
 #[command(
     name = "runner",
-    version,
+    version = VERSION,
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,

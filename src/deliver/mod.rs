@@ -20,4 +20,4 @@ pub use order::{Order, Turn};
 pub use probe::{Found, Prober};
 pub use rate::Rate;
 pub use reading::{Expected, Reader, Reading};
-pub use send::{Sender, is_link_local};
+pub use send::Sender;

@@ -147,14 +147,20 @@ impl Reader {
     #[must_use]
     pub fn read(&self, reply: &Reply, request: &Request) -> Reading {
         match reply {
-            Reply::Lost(lost) => read_lost(lost),
-            Reply::Arrived(arrived) => {
-                let mut reading = self.read_arrived(arrived, request);
-                self.hide(&mut reading.class);
-                self.hide(&mut reading.message);
-                reading
-            }
+            Reply::Lost(lost) => self.hidden(read_lost(lost)),
+            Reply::Arrived(arrived) => self.hidden(self.read_arrived(arrived, request)),
         }
+    }
+
+    fn hidden(&self, mut reading: Reading) -> Reading {
+        self.hide(&mut reading.class);
+        self.hide(&mut reading.message);
+        reading
+    }
+
+    /// Text of the far side to be kept, masked before it is cut: half of a secret is not known again.
+    fn shortened(&self, text: &str) -> String {
+        shortened(&self.mask.apply(text))
     }
 
     fn hide(&self, text: &mut String) {
@@ -230,7 +236,7 @@ impl Reader {
             None => self.word(context, arrived),
         };
         let message = match &rule.message {
-            Some(message) => shortened(&message.lenient_text(context)),
+            Some(message) => self.shortened(&message.lenient_text(context)),
             None if acted => String::new(),
             None => self.words(context, arrived),
         };
@@ -285,7 +291,8 @@ impl Reader {
     /// The far side's own word for a refusal, or the status.
     fn word(&self, context: &Context, arrived: &Arrived) -> String {
         let word = self.class.as_ref().map(|class| class.lenient_text(context)).unwrap_or_default();
-        let word: String = word.chars().filter(|char| !char.is_control()).take(80).collect();
+        let word: String = word.chars().filter(|char| !char.is_control()).collect();
+        let word: String = self.mask.apply(&word).chars().take(80).collect();
         if !word.is_empty() {
             return word;
         }
@@ -306,19 +313,19 @@ impl Reader {
             return format!(
                 "answered {} to {}; redirects are not followed",
                 arrived.status.as_u16(),
-                target.unwrap_or_default()
+                self.shortened(&target.unwrap_or_default())
             );
         }
         let text = self.message.as_ref().map(|message| message.lenient_text(context)).unwrap_or_default();
         if !text.is_empty() {
-            return shortened(&text);
+            return self.shortened(&text);
         }
         let body = String::from_utf8_lossy(&arrived.body);
         let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
         if first.is_empty() {
             arrived.status.canonical_reason().unwrap_or("no reason given").to_lowercase()
         } else {
-            shortened(first)
+            self.shortened(first)
         }
     }
 }

@@ -51,6 +51,7 @@ pub fn verify(root: &Path, folder: &Folder, checkpoint: &Checkpoint) -> Result<V
             );
         }
         if !(running && newest == Some(run.number)) {
+            folder.guard_run(&run.id)?;
             let path = folder.run(&run.id);
             let mut rows = files_differ(&path, &counts)?;
             let is_of_checkpoint = rows.is_empty();

@@ -84,7 +84,7 @@ impl Checkpoint {
     /// is none yet.
     pub fn open_to_read(folder: &Folder) -> Result<Option<Self>, Failure> {
         let path = folder.database();
-        folder::refuse_links(&path)?;
+        folder.guard()?;
         if !path.exists() {
             return Ok(None);
         }
@@ -416,7 +416,9 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Failure> {
 fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
     let Ok(runs) = std::fs::read_dir(folder.runs()) else { return Ok(()) };
     for run in runs.flatten() {
-        let summary = std::fs::read_to_string(run.path().join("summary.json")).unwrap_or_default();
+        let summary = run.path().join("summary.json");
+        folder::refuse_links(&summary)?;
+        let summary = std::fs::read_to_string(summary).unwrap_or_default();
         let complete = serde_json::from_str::<serde_json::Value>(&summary)
             .ok()
             .and_then(|summary| {

@@ -17,6 +17,8 @@ mod project;
 mod reconcile;
 mod resolve;
 mod resume;
+mod security;
 mod signals;
+mod table;
 mod validate;
 mod world;
