@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod bad;
+mod budget;
 mod docs;
 mod hints;
 mod kill;
