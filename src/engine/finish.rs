@@ -106,7 +106,9 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         // A person or a supervisor waits for the process to end: the files can be made later.
         if signal.is_none() {
             // What lies there is of the same outcomes; making it again would read the whole input.
-            written = if nothing_done { files::existing(&path) } else { Vec::new() };
+            if nothing_done && manifest::is_current(&path, &checkpoint, run, &counts)? {
+                written = files::existing(&path);
+            }
             let made_anew = written.is_empty();
             if made_anew {
                 match write_files(plan, folder, &checkpoint, run) {
