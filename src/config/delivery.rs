@@ -6,7 +6,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::raw::{FromNode, raw, words};
+use super::raw::{Entries, FromNode, raw, words};
 use super::read::Node;
 use super::values::{Count, Lanes, Percent, Rate, Size, Span, Tries, Window};
 use super::{
@@ -84,10 +84,14 @@ raw! {
     RawStopWhen, "`stop_when`" {
         /// Failed and invalid records in all.
         failures: Option<Count>,
+        /// Failed and invalid records by class, such as `{ EMAIL_TAKEN: 10, schema: 5 }`.
+        classes: Entries<Count>,
         /// Share of failures among the last `window` outcomes, such as `5%`.
         failure_rate: Option<Percent>,
         /// Outcomes that the rate looks at; 200 unless said.
         window: Option<Window>,
+        /// Outcomes that have to be there before the rate is judged; the whole `window` unless said.
+        min_sample: Option<Placed<Window>>,
         /// The first so many go one at a time; more than half refused halts the run.
         canary: Option<Count>,
         /// Attempts in a row without a usable answer; 50 unless said.
@@ -206,15 +210,34 @@ pub(super) fn resolve(
         },
         order_by: raw.and_then(|raw| raw.order_by.clone()),
         on_failure: raw.and_then(|raw| raw.on_failure).unwrap_or_default(),
-        stop_when: StopWhen {
-            failures: stop.and_then(|stop| stop.failures).map(|count| count.0),
-            failure_rate: stop.and_then(|stop| stop.failure_rate).map(|share| share.0),
-            window: stop.and_then(|stop| stop.window).map_or(200, |window| window.0),
-            canary: stop.and_then(|stop| stop.canary).map(|count| count.0),
-            consecutive: stop.and_then(|stop| stop.consecutive).map_or(50, |count| count.0),
-        },
+        stop_when: stop_when(stop, problems),
         max_reply: raw.and_then(|raw| raw.max_reply).map_or(1 << 20, |size| size.0),
         max_body: raw.and_then(|raw| raw.max_body).map_or(8 << 20, |size| size.0),
+    }
+}
+
+/// The error budget.
+fn stop_when(raw: Option<&RawStopWhen>, problems: &mut Problems) -> StopWhen {
+    let window = raw.and_then(|stop| stop.window).map_or(200, |window| window.0);
+    let min_sample = raw.and_then(|stop| stop.min_sample.as_ref());
+    if let Some(Placed { value, place }) = min_sample.filter(|sample| sample.value.0 > window) {
+        let message = format!("`min_sample` is {}, more than the `window` of {window}", value.0);
+        problems.push(
+            Diagnostic::error("bad-value", message)
+                .place(place)
+                .help("the rate looks at the last `window` outcomes, so that it would never be judged"),
+        );
+    }
+    StopWhen {
+        failures: raw.and_then(|stop| stop.failures).map(|count| count.0),
+        classes: raw.map_or_else(Vec::new, |stop| {
+            stop.classes.0.iter().map(|(class, count)| (class.value.clone(), count.0)).collect()
+        }),
+        failure_rate: raw.and_then(|stop| stop.failure_rate).map(|share| share.0),
+        window,
+        min_sample: min_sample.map_or(window, |sample| sample.value.0),
+        canary: raw.and_then(|stop| stop.canary).map(|count| count.0),
+        consecutive: raw.and_then(|stop| stop.consecutive).map_or(50, |count| count.0),
     }
 }
 

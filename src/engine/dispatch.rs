@@ -360,7 +360,7 @@ impl Loop<'_> {
         let Settled { identity, outcome } = settled;
         let written = self.with.writer.row(identity.outcome_row(&outcome));
         if outcome.state == State::Invalid
-            && let Some(enough) = self.budget.record_was_invalid()
+            && let Some(enough) = self.budget.record_was_invalid(&outcome.class)
         {
             self.enough(&enough);
         }

@@ -86,6 +86,9 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
     };
     let (signal, mut diagnostics) =
         stopped.map_or((None, Vec::new()), |stopped| (stopped.signal, stopped.diagnostics));
+    if let Some(cause) = diagnostics.first_mut().filter(|_| counts.unsent > 0) {
+        cause.notes.push(not_sent(counts.unsent));
+    }
     let Some(checkpoint) = Checkpoint::open_to_read(folder)? else {
         return Err(Failure::new(
             Class::State,
@@ -103,7 +106,9 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         // A person or a supervisor waits for the process to end: the files can be made later.
         if signal.is_none() {
             // What lies there is of the same outcomes; making it again would read the whole input.
-            written = if nothing_done { files::existing(&path) } else { Vec::new() };
+            if nothing_done && manifest::is_current(&path, &checkpoint, run, &counts)? {
+                written = files::existing(&path);
+            }
             let made_anew = written.is_empty();
             if made_anew {
                 let made = plan
@@ -166,6 +171,14 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         signal,
         nothing_to_do: false,
     })
+}
+
+/// What a start that was stopped leaves, in words.
+fn not_sent(records: u64) -> String {
+    if records == 1 {
+        return "1 record was not sent; the same command goes on with it".to_owned();
+    }
+    format!("{} records were not sent; the same command goes on with them", number(records))
 }
 
 /// What to say about invalid records: the reasons with their first places.

@@ -51,8 +51,7 @@ pub(super) fn write(about: &About<'_>) -> Result<(), Failure> {
         .ok()
         .flatten()
         .filter(|earlier| *after != After::Start && earlier.run_id == run.id)
-        .filter(|earlier| earlier.meaning == run.meaning)
-        .filter(|earlier| *after == After::Nothing || earlier.starts == starts);
+        .filter(|earlier| earlier.meaning == run.meaning && earlier.starts == starts);
     let output = output(&path, about.written, earlier.as_ref().filter(|_| *after == After::Nothing));
     let (config, input, git, ended_at) = if let Some(earlier) = earlier {
         (earlier.config, earlier.input, earlier.git, earlier.ended_at)
@@ -83,6 +82,19 @@ pub(super) fn write(about: &About<'_>) -> Result<(), Failure> {
         git,
     }
     .write(&path)
+}
+
+/// Whether the files in the folder of a run are those of its last start and of these counts. They
+/// are not after a start that ended by a signal, or that was killed while it wrote them.
+pub(super) fn is_current(
+    folder: &Path,
+    checkpoint: &Checkpoint,
+    run: &RunRow,
+    counts: &Counts,
+) -> Result<bool, Failure> {
+    let starts = checkpoint.starts(run)?;
+    let manifest = Manifest::read(folder).ok().flatten();
+    Ok(manifest.is_some_and(|it| it.starts == starts && it.counts == serde_json::json!(counts)))
 }
 
 /// The parts of a destination as the checkpoint has it.

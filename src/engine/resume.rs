@@ -185,22 +185,34 @@ fn meaning_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -
     } else {
         format!("the destination ({}) is", now.destination)
     };
-    let mut diagnostic = Diagnostic::error("meaning-changed", format!("{what} not as it was when run {} began", run.id))
-        .note(format!(
-            "{} of {} records are settled under the old meaning; nothing was sent",
-            number(counts.settled()),
-            number(run.records)
-        ))
-        .help(format!(
-            "put it back and `{command}`,\nor `{command} --accept-changes` to send the other {} under the new meaning,\nor `{command} \
-             --fresh` to begin again (the {} delivered are sent a second time)",
-            number(counts.unsent),
-                number(counts.delivered)
-        ));
+    let mut diagnostic =
+        Diagnostic::error("meaning-changed", format!("{what} not as it was when run {} began", run.id))
+            .note(format!(
+                "{} of {} records are settled under the old meaning; nothing was sent",
+                number(counts.settled()),
+                number(run.records)
+            ))
+            .help(meaning_choices(counts, command));
     if run.destination != now.destination {
         diagnostic = diagnostic.note(format!("the run began with {}", run.destination));
     }
     Failure::new(Class::State, diagnostic)
+}
+
+/// What can be done about a changed meaning, in commands that exist.
+fn meaning_choices(counts: Counts, command: &str) -> String {
+    let is_apply = command.starts_with("runner apply");
+    let what = if is_apply { format!("the other {}", number(counts.unsent)) } else { "it".to_owned() };
+    let mut help = format!(
+        "put it back and `{command}`,\nor `{command} --accept-changes` to send {what} under the new meaning"
+    );
+    if is_apply {
+        help.push_str(&format!(
+            ",\nor `{command} --fresh` to begin again (the {} delivered are sent a second time)",
+            number(counts.delivered)
+        ));
+    }
+    help
 }
 
 #[cfg(test)]

@@ -128,3 +128,18 @@ fn a_mended_template_needs_accept_changes_before_failures_go_under_it() {
     world.run("retry p --accept-changes").exits(0).says("6 delivered");
     assert!(world.seen()[6..].iter().all(|seen| seen.body.ends_with(b"\"mended\":true}")));
 }
+
+#[test]
+fn a_single_try_goes_under_a_changed_pipeline_only_when_that_is_said() {
+    let world = two_refused();
+    let mended = format!("{POST_THINGS}body: {{ id: '{{{{ record.id }}}}', mended: true }}\n");
+    world.write("pipelines/p.yaml", mended);
+    world
+        .run("try p --record t2")
+        .exits(5)
+        .says("meaning-changed")
+        .says("runner try p --record t2 --accept-changes");
+    assert_eq!(world.seen().len(), 6);
+    world.run("try p --record t2 --accept-changes").exits(0);
+    assert_eq!(world.seen().len(), 7);
+}

@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod bad;
+mod budget;
 mod copies;
 mod docs;
 mod explain;

@@ -285,6 +285,22 @@ fn a_start_without_anything_to_do_hides_no_damage() {
 }
 
 #[test]
+fn files_of_an_earlier_start_are_made_anew_also_when_there_is_nothing_to_do() {
+    let world = World::new().pipeline(PUT_THINGS, things(3));
+    world.run("apply p").exits(0);
+    // As after a start that was killed before it wrote its manifest.
+    let path = folder(&world).join("manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"starts\": 1", "\"starts\": 0")).unwrap();
+    let delivered = folder(&world).join("delivered.csv");
+    let whole = std::fs::read_to_string(&delivered).unwrap();
+    std::fs::write(&delivered, "id,name\n").unwrap();
+    world.run("apply p").exits(0).says("nothing to do");
+    assert_eq!(std::fs::read_to_string(&delivered).unwrap(), whole);
+    assert_eq!(world.run("status p --verify").exits(0).stderr, "");
+}
+
+#[test]
 fn a_changed_meaning_stays_on_record() {
     let world = World::new().pipeline(PUT_THINGS, things(3)).script("PUT /things/t2 -> 401\n");
     world.run("apply p --concurrency 1").exits(9);

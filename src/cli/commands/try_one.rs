@@ -102,6 +102,7 @@ fn record(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
         records: args.record.iter().cloned().collect(),
         one: Some(One { key: args.record.clone(), again: args.again }),
         again: args.again,
+        accept_changes: args.accept_changes,
         show_keys: true,
         command: typed(invocation, args),
         ..Start::default()

@@ -109,7 +109,7 @@ impl Loop<'_> {
         let rule = if class == Class::Halted { "error-budget" } else { "far-side-down" };
         let diagnostic = Diagnostic::error(rule, enough.words())
             .note(format!("the far side is {}", self.with.host))
-            .help("look at the reasons below, then start the same command again; it goes on");
+            .help("look at the reasons below and mend their cause, then start the same command again");
         self.stop(Stopped { class, why: enough.words(), diagnostics: vec![diagnostic], signal: None });
     }
 
@@ -191,7 +191,8 @@ impl Loop<'_> {
             self.release(hash);
         }
         if matches!(state, State::Delivered | State::Failed | State::Skipped)
-            && let Some(enough) = self.budget.record_settled(state == State::Failed)
+            && let Some(enough) =
+                self.budget.record_settled((state == State::Failed).then_some(&*outcome.class))
         {
             self.enough(&enough);
         }
