@@ -203,16 +203,14 @@ fn meaning_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -
 fn meaning_choices(counts: Counts, command: &str) -> String {
     let is_apply = command.starts_with("runner apply");
     let what = if is_apply { format!("the other {}", number(counts.unsent)) } else { "it".to_owned() };
-    let mut help = format!(
-        "put it back and `{command}`,\nor `{command} --accept-changes` to send {what} under the new meaning"
+    let fresh = format!(
+        ",\nor `{command} --fresh` to begin again (the {} delivered are sent a second time)",
+        number(counts.delivered)
     );
-    if is_apply {
-        help.push_str(&format!(
-            ",\nor `{command} --fresh` to begin again (the {} delivered are sent a second time)",
-            number(counts.delivered)
-        ));
-    }
-    help
+    format!(
+        "put it back and `{command}`,\nor `{command} --accept-changes` to send {what} under the new meaning{}",
+        if is_apply { &fresh } else { "" }
+    )
 }
 
 #[cfg(test)]
