@@ -177,6 +177,29 @@ impl World {
         rusqlite::Connection::open(path).expect("the checkpoint")
     }
 
+    /// A copy of the checkpoint of a pipeline with its log, as it lies there now; none when there is
+    /// none.
+    pub fn copy_of_checkpoint(&self, pipeline: &str) -> Option<(TempDir, rusqlite::Connection)> {
+        let from = self.path(&format!(".runner/default/state/{pipeline}.db"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let to = folder.path().join("copy.db");
+        // An empty one says nothing yet.
+        if !from.metadata().is_ok_and(|found| found.len() > 0) {
+            return None;
+        }
+        std::fs::copy(&from, &to).expect("a copy");
+        let log = PathBuf::from(format!("{}-wal", from.display()));
+        if log.exists() {
+            std::fs::copy(log, folder.path().join("copy.db-wal")).expect("a copy");
+        }
+        let journal = PathBuf::from(format!("{}-journal", from.display()));
+        if journal.exists() {
+            std::fs::copy(journal, folder.path().join("copy.db-journal")).expect("a copy");
+        }
+        let connection = rusqlite::Connection::open(to).expect("the copy");
+        Some((folder, connection))
+    }
+
     /// Runs a command to its end.
     pub fn run(&self, arguments: &str) -> Run {
         Run::of(self.command(arguments).output().expect("the binary runs"), self)
