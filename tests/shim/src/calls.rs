@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 
-use crate::control::{Kind, Short, clock_offset, done, errno, number, orders, set_errno, step};
+use crate::control::{Kind, Short, clock_offset, done, errno, number, orders, pass_gate, set_errno, step};
 use crate::files::{What, closed, is, watched, what};
 use crate::log::{CUT, Entry, FAILED, MADE, note};
 
@@ -201,6 +201,7 @@ unsafe fn written(fd: c_int, path: &[u8], from: *const c_void, length: usize, at
 }
 
 unsafe fn sent(call: impl FnOnce() -> isize, parts: &[Part]) -> isize {
+    pass_gate();
     let mut data = Vec::new();
     for part in parts {
         data.extend_from_slice(unsafe { bytes(part.base, part.length) });

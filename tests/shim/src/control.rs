@@ -3,7 +3,9 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
+use std::time::Duration;
 
 /// Kinds of calls, as they stand in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +45,10 @@ impl Kind {
 
     const fn is_of_files(self) -> bool {
         !matches!(self, Self::Connect | Self::Send | Self::Receive)
+    }
+
+    const fn is_of_writers(self) -> bool {
+        matches!(self, Self::Write | Self::Sync | Self::Truncate | Self::Rename)
     }
 }
 
@@ -158,7 +164,55 @@ pub fn number(kind: Kind) -> (u64, Option<i32>) {
         };
         (count == fail.at || fail.lasting && count > fail.at).then_some(fail.errno)
     });
+    if fail.is_some_and(|errno| errno != INTERRUPTED) && kind.is_of_writers() {
+        close_gate();
+    }
     (number, fail)
+}
+
+/// `EINTR`: not a failure, the call is made again.
+const INTERRUPTED: i32 = 4;
+/// Longer than any thread needs to come to its end, if it ends.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The thread in which a write failed, until it ends. What others send meanwhile waits: they cannot
+/// know yet, and how soon that thread gets a processor must not decide a test.
+static GATE: Mutex<Option<ThreadId>> = Mutex::new(None);
+static OPENED: Condvar = Condvar::new();
+
+struct OpensGate;
+
+impl Drop for OpensGate {
+    fn drop(&mut self) {
+        *gate() = None;
+        OPENED.notify_all();
+    }
+}
+
+thread_local! {
+    static ENDS: OpensGate = const { OpensGate };
+}
+
+fn gate() -> MutexGuard<'static, Option<ThreadId>> {
+    GATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn close_gate() {
+    // The first thread lives until the end, and is the one that sends.
+    let is_first = unsafe { gettid() == getpid() };
+    if !is_first && ENDS.try_with(|_| ()).is_ok() {
+        *gate() = Some(std::thread::current().id());
+    }
+}
+
+/// Waits before something is sent until a thread whose write failed has ended; not for long, as one
+/// that goes on has to be found out.
+pub fn pass_gate() {
+    let held = gate();
+    if held.is_some_and(|thread| thread != std::thread::current().id()) {
+        let waited = OPENED.wait_timeout_while(held, PATIENCE, |held| held.is_some());
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = None;
+    }
 }
 
 /// Says that a call is done; kills the process where that is ordered.
@@ -176,6 +230,7 @@ pub fn clock_offset() -> i64 {
 unsafe extern "C" {
     fn kill(pid: i32, signal: i32) -> i32;
     fn getpid() -> i32;
+    fn gettid() -> i32;
     fn __errno_location() -> *mut i32;
 }
 

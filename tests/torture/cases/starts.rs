@@ -14,7 +14,11 @@ use crate::world::Running;
 pub fn stopped(plan: &Plan) -> Figures {
     let items = plan.amount(8, 300);
     each(plan, "T11", items, |item, chance, figures| {
-        let bench = Bench::with(SETUPS[item % 4], 120, "stop_grace: 30ms, ");
+        let bench = Bench::with(
+            SETUPS[item % 4],
+            120,
+            "stop_grace: 30ms, timeout: 300ms, stop_when: { consecutive: 100000 }, ",
+        );
         let slow = ["delay 20ms", "late 100ms", "hang", "delay 200ms"][chance.usize(0..4)];
         bench.world.answers(&format!("* * 30% seed={} -> {slow}", chance.u32(0..1000)));
         let mut running = Running::of(&mut bench.command(None));
