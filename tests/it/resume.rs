@@ -326,3 +326,23 @@ fn a_corrected_copy_of_the_failures_does_not_make_the_first_input_new() {
     world.run("retry p").exits(0).says("3 delivered");
     assert_eq!(world.asked().last().map(String::as_str), Some("PUT /things/t2"));
 }
+
+/// As if the machine had been started anew since.
+fn boots_anew(world: &World) {
+    world.checkpoint("p").execute("UPDATE start SET boot = 'another'", []).expect("a start");
+}
+
+#[test]
+fn after_a_loss_of_power_a_resend_that_may_have_left_is_counted() {
+    let world = World::new().pipeline(PUT_THINGS, things(4)).script("* * -> hang");
+    for sent in [2, 4] {
+        let running = world.start("apply p --concurrency 2");
+        assert!(world.until(&running, sent));
+        running.kill(&world);
+    }
+    boots_anew(&world);
+    world.answers("");
+    world.run("apply p --concurrency 2").exits(0);
+    let said = Said::of(&world, "p");
+    assert_eq!((said.rows[&0].attempts, said.rows[&1].attempts), (3, 3));
+}
