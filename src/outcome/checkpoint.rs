@@ -305,6 +305,17 @@ impl Checkpoint {
         })
     }
 
+    /// Notes how many bytes of `responses.ndjson` belong to outcomes, once the file was mended.
+    pub fn update_responses(&self, run: &RunRow, length: u64) -> Result<(), Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "UPDATE run SET responses = ?2 WHERE number = ?1",
+                params![run.number, length.cast_signed()],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Forgets the point before which all is settled, because rows before it were reopened.
     pub fn reopen(&self, run: &RunRow) -> Result<(), Failure> {
         self.durably(|connection| {
