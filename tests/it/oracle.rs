@@ -118,7 +118,7 @@ impl Said {
 }
 
 /// Where a request may name its record: the last segment of the path, and a field of the body.
-fn keys_in(seen: &Seen) -> [String; 2] {
+pub fn keys_in(seen: &Seen) -> [String; 2] {
     let last = seen.path.rsplit('/').next().unwrap_or_default();
     let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap_or_default();
     let named = ["id", "reference_id"].iter().find_map(|name| body.get(name)?.as_str());
@@ -126,12 +126,6 @@ fn keys_in(seen: &Seen) -> [String; 2] {
 }
 
 impl Case<'_> {
-    /// The key of the record that a request is about.
-    pub fn key_of(&self, seen: &Seen) -> String {
-        let [last, named] = keys_in(seen);
-        if self.keys.contains(&last) { last } else { named }
-    }
-
     /// Requests by record. The key of a record is the last segment of the path, or a field of the
     /// body that is one of the keys.
     fn by_record<'s>(&self, seen: &'s [Seen]) -> BTreeMap<u64, Vec<&'s Seen>> {

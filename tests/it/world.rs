@@ -143,7 +143,12 @@ impl World {
 
     /// A command that is ready to start: `arguments` are split at blanks.
     pub fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        // Another build of it can be tested: `RUNNER_TEST_BINARY=target/release/runner`.
+        let binary = std::env::var_os("RUNNER_TEST_BINARY").map_or_else(
+            || env!("CARGO_BIN_EXE_runner").into(),
+            |other| Path::new(env!("CARGO_MANIFEST_DIR")).join(other),
+        );
+        let mut command = Command::new(binary);
         command
             .args(arguments.split_whitespace())
             .current_dir(self.folder.path())

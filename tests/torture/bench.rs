@@ -5,8 +5,10 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use runner::sandbox::Seen;
+
 use crate::figures::Figures;
-use crate::oracle::Case;
+use crate::oracle::{Case, keys_in};
 use crate::shim::Orders;
 use crate::world::{Run, Running, World};
 
@@ -99,6 +101,12 @@ impl Bench {
 
     pub fn case(&self) -> Case<'_> {
         Case { world: &self.world, pipeline: "p", keys: &self.keys, resends: self.setup.resends(), seed: 0 }
+    }
+
+    /// The key of the record that a request is about.
+    pub fn key_of(&self, seen: &Seen) -> String {
+        let [last, named] = keys_in(seen);
+        if self.keys.contains(&last) { last } else { named }
     }
 
     pub fn command(&self, orders: Option<&Orders>) -> Command {

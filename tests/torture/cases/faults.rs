@@ -9,6 +9,8 @@ use crate::shim::{Call, FALLIBLE, Kind, Orders, calls};
 
 const ERRORS: [(&str, i32); 4] = [("EIO", 5), ("ENOSPC", 28), ("EINTR", 4), ("EACCES", 13)];
 const RECORDS: usize = 60;
+/// Where syncs stand in [`FALLIBLE`].
+const SYNC: usize = 3;
 
 /// How many calls of each kind an undisturbed run makes, with each setup.
 fn known() -> Vec<Vec<u64>> {
@@ -28,29 +30,36 @@ fn known() -> Vec<Vec<u64>> {
 /// after it, and without the fault the run goes on to its usual end.
 pub fn each_call_fails(plan: &Plan) -> Figures {
     let known = known();
-    let items = plan.amount(60, 3200);
+    let items = plan.amount(70, 1200);
     each(plan, "T05", items, |item, chance, figures| {
-        let setup = item % 4;
-        let (error, errno) = ERRORS[item / 4 % ERRORS.len()];
-        // An interrupted call is made again by whoever knows what EINTR means: it never ends.
-        let lasting = error != "EINTR" && chance.bool();
-        let all: u64 = known[setup].iter().sum();
-        let mut at = chance.u64(0..all);
-        let kind = known[setup].iter().position(|count| {
-            let here = at < *count;
-            if !here {
-                at -= count;
-            }
-            here
-        });
-        let (_, name) = FALLIBLE[kind.expect("a kind")];
-        let how = if lasting { "lasting" } else { "once" };
-        let order = format!("{name}:{}:{how}:{errno}", at + 1);
+        let (setup, error, order) = fault(&known, item, chance);
         let bench = Bench::new(SETUPS[setup], RECORDS);
         fails(&bench, &order, error == "EINTR", figures);
         let run = bench.apply(None, figures);
         judge::complete(&bench, &run, &bench.world.seen(), 1, figures);
     })
+}
+
+/// What fails in an item: first each sync of a run once, then any call.
+fn fault(known: &[Vec<u64>], item: usize, chance: &mut fastrand::Rng) -> (usize, &'static str, String) {
+    if (item as u64) < known[0][SYNC] {
+        return (0, "EIO", format!("sync:{}:once:5", item + 1));
+    }
+    let setup = item % 4;
+    let (error, errno) = ERRORS[item / 4 % ERRORS.len()];
+    // An interrupted call is made again by whoever knows what EINTR means: it never ends.
+    let how = if error != "EINTR" && chance.bool() { "lasting" } else { "once" };
+    let all: u64 = known[setup].iter().sum();
+    let mut at = chance.u64(0..all);
+    let kind = known[setup].iter().position(|count| {
+        let is_here = at < *count;
+        if !is_here {
+            at -= count;
+        }
+        is_here
+    });
+    let (_, name) = FALLIBLE[kind.expect("a kind")];
+    (setup, error, format!("{name}:{}:{how}:{errno}", at + 1))
 }
 
 /// One start in which a call fails.
@@ -129,7 +138,7 @@ pub fn short_writes(plan: &Plan) -> Figures {
 /// T07: the disk is full from some write on, in several starts one after the other; then there is
 /// space again.
 pub fn full_disk(plan: &Plan) -> Figures {
-    let items = plan.amount(4, 120);
+    let items = plan.amount(4, 60);
     each(plan, "T07", items, |item, chance, figures| {
         let bench = Bench::new(SETUPS[item % 4], 400);
         let starts = 5;

@@ -20,8 +20,8 @@ fn calls_of(setup: usize, records: usize) -> u64 {
 /// T01: just before or just after a call on the state or a socket; the calls are gone through
 /// evenly, so that in full each is met.
 pub fn at_each_call(plan: &Plan) -> Figures {
-    let records = plan.amount(40, 200).min(200);
-    let items = plan.amount(40, 2400);
+    let records = plan.amount(40, 120).min(120);
+    let items = plan.amount(40, 1600);
     let known: Vec<u64> = (0..4).map(|setup| calls_of(setup, records)).collect();
     each(plan, "T01", items, |item, chance, figures| {
         let (setup, step) = (item % 4, (item / 4) as u64);
@@ -41,7 +41,7 @@ pub fn at_each_call(plan: &Plan) -> Figures {
 
 /// T02: from outside, at any instruction, when the far side has read a random number of requests.
 pub fn at_any_time(plan: &Plan) -> Figures {
-    let (worlds, kills) = (plan.amount(6, 60), if plan.full { 25 } else { 5 });
+    let (worlds, kills) = (plan.amount(6, 48), if plan.full { 25 } else { 5 });
     each(plan, "T02", worlds, |item, chance, figures| {
         let bench = Bench::new(SETUPS[item % SETUPS.len()], 20 * kills);
         let mut killed = 0;

@@ -9,7 +9,7 @@ use crate::bench::{Bench, SETUPS};
 use crate::disk::{self, Lost};
 use crate::figures::{Figures, each};
 use crate::judge;
-use crate::oracle::{Case, Said};
+use crate::oracle::Said;
 use crate::shim::{Call, Kind, Orders, calls};
 use crate::world::things;
 
@@ -29,7 +29,7 @@ const STORIES: [Story; 4] =
 
 /// Each item is a recording, cut at many moments.
 pub fn cut(plan: &Plan) -> Figures {
-    let (recordings, cuts) = (plan.amount(8, 96), if plan.full { 60 } else { 6 });
+    let (recordings, cuts) = (plan.amount(8, 36), if plan.full { 60 } else { 6 });
     each(plan, "T04", recordings, |item, chance, figures| {
         let story = STORIES[item / 4 % STORIES.len()];
         let bench = Bench::new(SETUPS[item % 4], RECORDS);
@@ -105,10 +105,9 @@ fn sent_by(bench: &Bench, log: &[Call], seen: &[Seen]) -> Vec<Seen> {
             *sent.entry(key).or_default() += 1;
         }
     }
-    let case: Case<'_> = bench.case();
     seen.iter()
         .filter(|one| {
-            let key = case.key_of(one);
+            let key = bench.key_of(one);
             let left = sent.get_mut(&key);
             left.is_some_and(|left| std::mem::replace(left, left.saturating_sub(1)) > 0)
         })
@@ -124,7 +123,7 @@ fn is_known(bench: &Bench, journal: &[Seen]) {
         return;
     };
     for seen in journal {
-        let key = bench.case().key_of(seen);
+        let key = bench.key_of(seen);
         let ordinal =
             bench.keys.iter().zip(0..).find(|(known, _)| **known == key).map(|(_, ordinal)| ordinal);
         let ordinal = ordinal.expect("a record");

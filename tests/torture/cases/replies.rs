@@ -76,7 +76,7 @@ fn count(said: &Said, requests: usize, figures: &mut Figures) {
 fn bounded(bench: &Bench, starts: usize) {
     let mut requests: BTreeMap<String, usize> = BTreeMap::new();
     for seen in bench.world.seen() {
-        *requests.entry(bench.case().key_of(&seen)).or_default() += 1;
+        *requests.entry(bench.key_of(&seen)).or_default() += 1;
     }
     for (key, count) in requests {
         assert!(count <= 4 * starts, "{key} was sent {count} times in {starts} starts");

@@ -12,7 +12,7 @@ use crate::world::Running;
 
 /// T11: SIGTERM at a random moment, while replies take their time or never come.
 pub fn stopped(plan: &Plan) -> Figures {
-    let items = plan.amount(8, 300);
+    let items = plan.amount(8, 160);
     each(plan, "T11", items, |item, chance, figures| {
         let bench = Bench::with(
             SETUPS[item % 4],
@@ -50,7 +50,7 @@ pub fn stopped(plan: &Plan) -> Figures {
 
 /// T12: many processes on one run. One works, the others refuse at once and disturb nothing.
 pub fn many_at_once(plan: &Plan) -> Figures {
-    let (rounds, processes) = (plan.amount(2, 40), if plan.full { 50 } else { 12 });
+    let (rounds, processes) = (plan.amount(2, 20), if plan.full { 50 } else { 12 });
     each(plan, "T12", rounds, |item, _, figures| {
         let bench = Bench::new(SETUPS[item % 4], 100);
         // The one that works waits for a reply that never comes, until all others have ended.
@@ -95,7 +95,7 @@ pub fn many_at_once(plan: &Plan) -> Figures {
 
 /// T13: the wall clock jumps an hour on, an hour back, and to 1970, again and again.
 pub fn clock(plan: &Plan) -> Figures {
-    let items = plan.amount(4, 40);
+    let items = plan.amount(4, 24);
     each(plan, "T13", items, |item, chance, figures| {
         let bench = Bench::new(SETUPS[item % 4], 200);
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()).cast_signed();
