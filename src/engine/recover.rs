@@ -94,7 +94,10 @@ pub fn look(
         }
         match row.state {
             State::InFlight => doubtful.push(row),
-            State::Pending if row.granted && crashed && rebooted => doubtful.push(row),
+            State::Pending if row.granted && crashed && rebooted => {
+                // It may have left once more than the row says.
+                doubtful.push(RecordRow { attempts: row.attempts + 1, ..row });
+            }
             // What may have arrived is sent again with the same key and bytes, or not by itself.
             State::Pending if row.unknown && forbidden(&row).is_some() => doubtful.push(row),
             State::Pending => {

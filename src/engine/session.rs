@@ -4,6 +4,7 @@
 
 mod decide;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -137,7 +138,7 @@ impl Session<'_> {
         let wants_keys = narrow.keys.is_some();
         let run_ids = checkpoint.run_ids()?;
         let responses = if pipeline.responses_file {
-            Some(Responses::open(&folder.run(&run.id), checkpoint.responses_length(run)?)?)
+            Some(open_responses(&folder.run(&run.id), &checkpoint, run)?)
         } else {
             None
         };
@@ -285,4 +286,19 @@ impl Session<'_> {
         report.nothing_to_do = true;
         Ok(report)
     }
+}
+
+/// Opens the file of replies. After a loss of power its last lines may be gone though their outcomes
+/// are kept; that is mended before this start is noted, as only the last start tells of it.
+fn open_responses(folder: &Path, checkpoint: &Checkpoint, run: &RunRow) -> Result<Responses, Failure> {
+    let mut length = checkpoint.responses_length(run)?;
+    let last = checkpoint.latest_start(run)?;
+    if last.is_some_and(|start| start.class.is_empty() && start.before_this_boot()) {
+        let now = Responses::mend(folder, length, checkpoint, run)?;
+        if now != length {
+            checkpoint.update_responses(run, now)?;
+        }
+        length = now;
+    }
+    Responses::open(folder, length)
 }

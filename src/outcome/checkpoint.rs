@@ -8,6 +8,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::config::Durability;
@@ -77,7 +78,14 @@ impl Checkpoint {
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let checkpoint = Self { connection, path };
         checkpoint.check()?;
+        checkpoint.sync_names()?;
         Ok(checkpoint)
+    }
+
+    /// Syncs the folder once the log is in it (looking into the file makes it): SQLite does so too,
+    /// with the first sync of the log, but goes on when that fails.
+    fn sync_names(&self) -> Result<(), Failure> {
+        self.path.parent().map_or(Ok(()), folder::sync_folder)
     }
 
     /// Opens the checkpoint to look at it, beside a run that may be under way. `None` when there
@@ -116,10 +124,20 @@ impl Checkpoint {
             .map_err(|error| Failure::io("make the checkpoint", &new, &error))?;
         let make_tables = || -> rusqlite::Result<()> {
             let connection = Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            // It is synced once, below, as a whole: SQLite would sync again after a sync that failed.
+            // The log comes last, when there is nothing to put into it: closing hides a failure to
+            // move it.
             connection.execute_batch(&format!(
-                "BEGIN; {} PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT;",
+                "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; BEGIN; {} \
+                 PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT",
                 database::TABLES
             ))?;
+            // A mode that cannot be set is told by the mode that stays.
+            let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+            if mode != "wal" {
+                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+                return Err(rusqlite::Error::SqliteFailure(code, Some("the log cannot be used".into())));
+            }
             connection.close().map_err(|(_, error)| error)
         };
         make_tables().map_err(|error| database_failure(&new, &error))?;
@@ -129,7 +147,10 @@ impl Checkpoint {
             folder::sync_folder(parent)?;
         }
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        Ok(Self { connection, path })
+        let checkpoint = Self { connection, path };
+        checkpoint.check_version()?;
+        checkpoint.sync_names()?;
+        Ok(checkpoint)
     }
 
     fn check_version(&self) -> Result<(), Failure> {
@@ -284,6 +305,17 @@ impl Checkpoint {
         })
     }
 
+    /// Notes how many bytes of `responses.ndjson` belong to outcomes, once the file was mended.
+    pub fn update_responses(&self, run: &RunRow, length: u64) -> Result<(), Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "UPDATE run SET responses = ?2 WHERE number = ?1",
+                params![run.number, length.cast_signed()],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Forgets the point before which all is settled, because rows before it were reopened.
     pub fn reopen(&self, run: &RunRow) -> Result<(), Failure> {
         self.durably(|connection| {
@@ -349,7 +381,15 @@ impl Checkpoint {
                 }
             }
         };
-        run().map_err(|error| self.failure(&error))
+        run().map_err(|error| {
+            self.leave_log();
+            self.failure(&error)
+        })
+    }
+
+    /// Closing moves the log and syncs; after a failure that would repeat the sync that failed.
+    fn leave_log(&self) {
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 }
 

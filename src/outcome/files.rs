@@ -356,7 +356,7 @@ pub fn existing(folder: &Path) -> Vec<Written> {
 }
 
 /// Makes a file that only its owner can read, over a left-over of a start that was killed.
-fn create_private(path: &Path) -> Result<File, Failure> {
+pub(super) fn create_private(path: &Path) -> Result<File, Failure> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(Failure::io("remove", path, &error));

@@ -2,18 +2,23 @@
 //!
 //! The writer thread appends a line before it commits its outcome, and the same commit notes how
 //! long the file is then. So whatever crashed, the next start cuts the file to what the checkpoint
-//! keeps: no line is missing, none is there twice, none is torn.
+//! keeps: no line is missing, none is there twice, none is torn. Both are synced later, and the file
+//! before the database; what a loss of power takes of it although the outcome is kept, the next
+//! start mends.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, ErrorKind, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::{
-    Arrived, Class, Diagnostic, Failure, Map, Mask, Number, Outcome, RecordPlace, Request, Value,
+    Arrived, Class, Diagnostic, Failure, Map, Mask, Number, Outcome, RecordPlace, Request, State, Value,
 };
 
-use super::folder::refuse_links;
+use super::Checkpoint;
+use super::files::create_private;
+use super::folder::{refuse_links, sync_folder};
+use super::rows::{RecordRow, RunRow};
 
 /// What a line tells of.
 #[derive(Debug)]
@@ -81,6 +86,7 @@ impl Responses {
     pub fn open(folder: &Path, length: u64) -> Result<Self, Failure> {
         let path = folder.join("responses.ndjson");
         refuse_links(&path)?;
+        let is_new = !path.exists();
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -89,6 +95,10 @@ impl Responses {
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(|error| Failure::io("open", &path, &error))?;
+        if is_new {
+            // Its name has to survive a loss of power like what will be in it.
+            sync_folder(folder)?;
+        }
         let found = file.metadata().map_err(|error| Failure::io("look at", &path, &error))?.len();
         if found < length {
             return Err(Failure::new(
@@ -105,6 +115,63 @@ impl Responses {
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .map_err(|error| Failure::io("cut", &path, &error))?;
         Ok(Self { path, writer: BufWriter::with_capacity(1 << 16, file), length })
+    }
+
+    /// Mends what a loss of power left of the file, of which `length` bytes belong to outcomes: their
+    /// last lines may be lost or torn, as they were not synced. What is whole stays; an outcome whose
+    /// line is gone gets one without the reply. Gives the length that now counts.
+    ///
+    /// May be interrupted and repeated: the new file takes the place of the old one as a whole.
+    pub fn mend(folder: &Path, length: u64, checkpoint: &Checkpoint, run: &RunRow) -> Result<u64, Failure> {
+        let path = folder.join("responses.ndjson");
+        refuse_links(&path)?;
+        let content = match File::open(&path) {
+            Ok(file) => Box::new(file.take(length)) as Box<dyn Read>,
+            Err(error) if error.kind() == ErrorKind::NotFound => Box::new(std::io::empty()),
+            Err(error) => return Err(Failure::io("open", &path, &error)),
+        };
+        let new = folder.join(".responses.ndjson.new");
+        let wrap = |error| Failure::io("write", &new, &error);
+        let mut out = BufWriter::new(create_private(&new)?);
+        // A bit for each record: memory does not grow with the replies.
+        let mut kept = vec![0_u8; usize::try_from(run.records / 8 + 1).unwrap_or(0)];
+        let bit = |ordinal: u64| (usize::try_from(ordinal / 8).unwrap_or(usize::MAX), 1_u8 << (ordinal % 8));
+        let (mut whole, mut now) = (0_u64, 0_u64);
+        let mut reader = BufReader::new(content);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).map_err(|error| Failure::io("read", &path, &error))? > 0 {
+            let (at, mask) = match serde_json::from_slice::<Named>(&line) {
+                Ok(named) if line.ends_with(b"\n") => bit(named.ordinal),
+                _ => (usize::MAX, 0),
+            };
+            if let Some(kept) = kept.get_mut(at) {
+                *kept |= mask;
+                whole += line.len() as u64;
+                out.write_all(&line).map_err(wrap)?;
+            }
+            line.clear();
+        }
+        if whole == length {
+            std::fs::remove_file(&new).map_err(|error| Failure::io("remove", &new, &error))?;
+            return Ok(length);
+        }
+        now += whole;
+        checkpoint.each_row(run, 0, |row| {
+            let (at, mask) = bit(row.ordinal);
+            let has_line = kept.get(at).is_some_and(|kept| kept & mask != 0);
+            // What a look or a person decided never had a line.
+            let by_reply = row.status != 0 && !matches!(&*row.class, "reconciled" | "resolved");
+            if matches!(row.state, State::Delivered | State::Failed) && by_reply && !has_line {
+                let line = line_without_reply(&row);
+                now += line.len() as u64;
+                out.write_all(&line).map_err(wrap)?;
+            }
+            Ok(())
+        })?;
+        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(wrap)?;
+        std::fs::rename(&new, &path).map_err(|error| Failure::io("rename to", &path, &error))?;
+        sync_folder(folder)?;
+        Ok(now)
     }
 
     /// Appends a line.
@@ -128,6 +195,29 @@ impl Responses {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// What is read of a line.
+#[derive(serde::Deserialize)]
+struct Named {
+    ordinal: u64,
+}
+
+/// The line of an outcome whose reply is lost.
+fn line_without_reply(row: &RecordRow) -> Vec<u8> {
+    let mut map = Map::with_capacity(6);
+    map.push("ordinal", Value::Number(Number::from(row.ordinal)));
+    map.push("state", Value::text(row.state.name()));
+    map.push("status", Value::Number(Number::from(u64::from(row.status))));
+    if let Ok(captures) = serde_json::from_str::<serde_json::Value>(&row.captures) {
+        map.push("captures", Value::from(&captures));
+    }
+    map.push("complete", Value::Bool(false));
+    map.push("reply", Value::Null);
+    let mut line = Vec::with_capacity(128);
+    Value::Object(map).write_json(&mut line);
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]

@@ -486,11 +486,12 @@ impl Work {
     /// Commits with a sync of the log, which covers every commit before it.
     fn sync(&mut self) -> Result<(), Broken> {
         if self.durability == Durability::Power && self.unsynced_since.is_some() {
-            // The setting can change between transactions only. Intents need no more than this commit.
-            self.commit()?;
+            // Before the commit: one that ends a start says that nothing of it is missing.
             if let Some(responses) = &mut self.responses {
                 responses.sync().map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
             }
+            // The setting can change between transactions only. Intents need no more than this commit.
+            self.commit()?;
             self.connection.execute_batch("PRAGMA synchronous=FULL")?;
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             self.open = true;

@@ -56,15 +56,23 @@ pub struct Case<'a> {
 
 impl Said {
     pub fn of(world: &World, pipeline: &str) -> Self {
-        let db = world.checkpoint(pipeline);
+        Self::found(world, pipeline).expect("a run")
+    }
+
+    /// The same; none when no run was begun. It looks at a copy: whoever closes a checkpoint moves
+    /// its log, and the next start would not meet what the last one left.
+    pub fn found(world: &World, pipeline: &str) -> Option<Self> {
+        let (_copy, db) = world.copy_of_checkpoint(pipeline)?;
         let whole = |row: &rusqlite::Row<'_>, at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
-        let (number, run, records, lease, settled): (i64, String, u64, u64, u64) = db
-            .query_row(
-                "SELECT number, id, records, lease, settled FROM run ORDER BY number DESC LIMIT 1",
-                [],
-                |row| Ok((row.get(0)?, row.get(1)?, whole(row, 2)?, whole(row, 3)?, whole(row, 4)?)),
-            )
-            .expect("a run");
+        let newest = db.query_row(
+            "SELECT number, id, records, lease, settled FROM run ORDER BY number DESC LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, whole(row, 2)?, whole(row, 3)?, whole(row, 4)?)),
+        );
+        let (number, run, records, lease, settled): (i64, String, u64, u64, u64) = match newest {
+            Err(rusqlite::Error::QueryReturnedNoRows) => return None,
+            newest => newest.expect("the newest run"),
+        };
         let mut rows = BTreeMap::new();
         let mut statement = db
             .prepare("SELECT id & 1099511627775, state, attempts, flags & 1, coalesce(class, ''), coalesce(message, '') FROM record WHERE id >> 40 = ?1")
@@ -100,13 +108,21 @@ impl Said {
                 |row| Ok((whole(row, 0)?, whole(row, 1)?)),
             )
             .expect("starts");
-        Self { run, records, lease, settled, rows, noted, stops, starts }
+        Some(Self { run, records, lease, settled, rows, noted, stops, starts })
     }
 
     /// Ordinals in a state.
     pub fn in_state(&self, state: u8) -> Vec<u64> {
         self.rows.iter().filter(|(_, row)| row.state == state).map(|(ordinal, _)| *ordinal).collect()
     }
+}
+
+/// Where a request may name its record: the last segment of the path, and a field of the body.
+pub fn keys_in(seen: &Seen) -> [String; 2] {
+    let last = seen.path.rsplit('/').next().unwrap_or_default();
+    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+    let named = ["id", "reference_id"].iter().find_map(|name| body.get(name)?.as_str());
+    [last.to_owned(), named.unwrap_or_default().to_owned()]
 }
 
 impl Case<'_> {
@@ -116,10 +132,8 @@ impl Case<'_> {
         let places: BTreeMap<&str, u64> = self.keys.iter().map(String::as_str).zip(0..).collect();
         let mut by_record: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
         for one in seen {
-            let last = one.path.rsplit('/').next().unwrap_or_default();
-            let body: serde_json::Value = serde_json::from_slice(&one.body).unwrap_or_default();
-            let named = ["id", "reference_id"].iter().find_map(|name| body.get(name)?.as_str());
-            let ordinal = places.get(last).or_else(|| places.get(named?));
+            let [last, named] = keys_in(one);
+            let ordinal = places.get(last.as_str()).or_else(|| places.get(named.as_str()));
             let ordinal = ordinal.unwrap_or_else(|| {
                 panic!("seed {}: nobody asked for {} {}", self.seed, one.method, one.path)
             });

@@ -326,3 +326,86 @@ fn a_corrected_copy_of_the_failures_does_not_make_the_first_input_new() {
     world.run("retry p").exits(0).says("3 delivered");
     assert_eq!(world.asked().last().map(String::as_str), Some("PUT /things/t2"));
 }
+
+/// As if the machine had been started anew since.
+fn boots_anew(world: &World) {
+    world.checkpoint("p").execute("UPDATE start SET boot = 'another'", []).expect("a start");
+}
+
+#[test]
+fn after_a_loss_of_power_a_resend_that_may_have_left_is_counted() {
+    let world = World::new().pipeline(PUT_THINGS, things(4)).script("* * -> hang");
+    for sent in [2, 4] {
+        let running = world.start("apply p --concurrency 2");
+        assert!(world.until(&running, sent));
+        running.kill(&world);
+    }
+    boots_anew(&world);
+    world.answers("");
+    world.run("apply p --concurrency 2").exits(0);
+    let said = Said::of(&world, "p");
+    assert_eq!((said.rows[&0].attempts, said.rows[&1].attempts), (3, 3));
+}
+
+#[test]
+fn after_a_loss_of_power_a_reply_that_is_gone_leaves_a_line_that_says_so() {
+    let keeps = PUT_THINGS.replace("delivery:", "responses: { file: true }\ndelivery:");
+    let replies = |world: &World| {
+        let text = world.outcomes("responses.ndjson");
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let mut lines: Vec<_> = lines
+            .map(|line| (line["ordinal"].as_u64().expect("an ordinal"), line["reply"].is_null()))
+            .collect();
+        lines.sort_unstable();
+        lines
+    };
+    let file = |world: &World| {
+        let run = Said::of(world, "p").run;
+        world.path(&format!(".runner/default/runs/p/{run}/responses.ndjson"))
+    };
+    // Cut within a line; cut to nothing; a block of it never written; the file itself gone.
+    let losses: [fn(&std::path::Path); 4] = [
+        |path| {
+            let whole = std::fs::read(path).expect("replies");
+            std::fs::write(path, &whole[..whole.len() / 2]).expect("half of them");
+        },
+        |path| std::fs::write(path, "").expect("an empty file"),
+        |path| {
+            let mut whole = std::fs::read(path).expect("replies");
+            whole[256..512].fill(0);
+            std::fs::write(path, whole).expect("a hole");
+        },
+        |path| std::fs::remove_file(path).expect("it goes"),
+    ];
+    for lose in losses {
+        let world = World::new().pipeline(&keeps, things(40)).script("* * after=20 -> hang");
+        let running = world.start("apply p --concurrency 1");
+        assert!(world.until(&running, 21));
+        running.kill(&world);
+        let kept = Said::of(&world, "p").in_state(DELIVERED).len() as u64;
+        assert!(kept > 0, "some outcomes were committed");
+        lose(&file(&world));
+        boots_anew(&world);
+        world.answers("");
+        world.run("apply p").exits(0);
+        let replies = replies(&world);
+        let ordinals: Vec<u64> = replies.iter().map(|(ordinal, _)| *ordinal).collect();
+        assert_eq!(ordinals, (0..40).collect::<Vec<u64>>(), "a line for each, none twice");
+        let gone = replies.iter().filter(|(_, is_gone)| *is_gone).count() as u64;
+        assert!((1..=kept).contains(&gone), "{gone} of {kept}");
+    }
+}
+
+#[test]
+fn replies_that_are_gone_without_a_loss_of_power_are_damage() {
+    let keeps = PUT_THINGS.replace("delivery:", "responses: { file: true }\ndelivery:");
+    let world = World::new().pipeline(&keeps, things(40)).script("* * after=20 -> hang");
+    let running = world.start("apply p --concurrency 1");
+    assert!(world.until(&running, 21));
+    running.kill(&world);
+    let run = Said::of(&world, "p").run;
+    world.write(&format!(".runner/default/runs/p/{run}/responses.ndjson"), "");
+    world.answers("");
+    world.run("apply p").exits(5).says("shorter than the checkpoint says");
+    assert_eq!(world.seen().len(), 21);
+}

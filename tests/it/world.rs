@@ -143,7 +143,12 @@ impl World {
 
     /// A command that is ready to start: `arguments` are split at blanks.
     pub fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        // Another build of it can be tested: `RUNNER_TEST_BINARY=target/release/runner`.
+        let binary = std::env::var_os("RUNNER_TEST_BINARY").map_or_else(
+            || env!("CARGO_BIN_EXE_runner").into(),
+            |other| Path::new(env!("CARGO_MANIFEST_DIR")).join(other),
+        );
+        let mut command = Command::new(binary);
         command
             .args(arguments.split_whitespace())
             .current_dir(self.folder.path())
@@ -175,6 +180,29 @@ impl World {
     pub fn checkpoint(&self, pipeline: &str) -> rusqlite::Connection {
         let path = self.path(&format!(".runner/default/state/{pipeline}.db"));
         rusqlite::Connection::open(path).expect("the checkpoint")
+    }
+
+    /// A copy of the checkpoint of a pipeline with its log, as it lies there now; none when there is
+    /// none.
+    pub fn copy_of_checkpoint(&self, pipeline: &str) -> Option<(TempDir, rusqlite::Connection)> {
+        let from = self.path(&format!(".runner/default/state/{pipeline}.db"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let to = folder.path().join("copy.db");
+        // An empty one says nothing yet.
+        if !from.metadata().is_ok_and(|found| found.len() > 0) {
+            return None;
+        }
+        std::fs::copy(&from, &to).expect("a copy");
+        let log = PathBuf::from(format!("{}-wal", from.display()));
+        if log.exists() {
+            std::fs::copy(log, folder.path().join("copy.db-wal")).expect("a copy");
+        }
+        let journal = PathBuf::from(format!("{}-journal", from.display()));
+        if journal.exists() {
+            std::fs::copy(journal, folder.path().join("copy.db-journal")).expect("a copy");
+        }
+        let connection = rusqlite::Connection::open(to).expect("the copy");
+        Some((folder, connection))
     }
 
     /// Runs a command to its end.
