@@ -20,6 +20,15 @@ pub struct Table {
     pub others: &'static [Module],
 }
 
+/// The cases of the torture harness; a row points to one as `torture::T05`.
+const TORTURE: &str = include_str!("../torture/cases/mod.rs");
+
+/// The line of a case of the torture harness, with the rows that stand behind it.
+fn torture(test: &str) -> Option<&'static str> {
+    let case = format!("(\"{} ", test.strip_prefix("torture::")?);
+    TORTURE.lines().find(|line| line.contains(&case))
+}
+
 /// `module::function` of every test, and its text.
 fn tests(modules: &[Module]) -> BTreeMap<String, &'static str> {
     let mut found = BTreeMap::new();
@@ -52,7 +61,7 @@ impl Table {
                 continue;
             };
             rows.insert(row.to_owned());
-            match all.get(test) {
+            match all.get(test).copied().or_else(|| torture(test)) {
                 _ if test == "-" && remark.len() > 20 => {}
                 _ if test == "-" => faults.push(format!("{row} has neither a test nor a reason")),
                 None => faults.push(format!("{row}: there is no test {test}")),
@@ -91,4 +100,6 @@ fn what_is_wrong_with_a_table_is_found() {
         ]
     );
     assert_eq!(faults("R1\tm::one\t\nR1\tm::two\t\n"), ["m::two does not name R1", "R2 is missing"]);
+    assert!(torture("torture::T05").is_some_and(|line| line.contains("B104")));
+    assert_eq!(torture("torture::T99").or(torture("T05")), None);
 }
