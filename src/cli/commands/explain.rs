@@ -10,6 +10,7 @@ use super::status::local;
 use super::{Ended, Refused, far_side, plan};
 use crate::cli::args::{Explain as Args, Selection};
 use crate::cli::invocation::{Ask, Invocation};
+use crate::cli::table;
 use crate::config::Connection;
 use crate::engine::{self, Explained, InRun, Named};
 use crate::model::{Class, Failure, State};
@@ -117,7 +118,9 @@ fn in_words(name: &str, explained: &Explained, connection: &Connection) -> Strin
     for (origin, place) in explained.origins.iter().zip(&places) {
         let written = origin.written.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = format!("{:width$}  {place:wide$}  {written}", origin.part);
-        let _ = writeln!(out, "  {}", line(text.trim_end()));
+        let text = line(text.trim_end());
+        let text = table::width().map_or_else(|| text.to_string(), |room| table::cut(&text, room - 2));
+        let _ = writeln!(out, "  {text}");
     }
     out
 }
