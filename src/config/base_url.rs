@@ -317,6 +317,7 @@ mod tests {
 
     #[test]
     fn a_setting_within_the_host_does_not_end_it() {
+        // S06
         let template = "https://{{ connection.sub }}.api.example/{{ connection.version }}";
         for sub in ["evil.example/", "evil.example\\", "evil.example#", "evil.example?", "/evil.example"] {
             assert!(moves_host(template, &format!("https://{sub}.api.example/v1")), "{sub}");
@@ -336,6 +337,7 @@ mod tests {
 
     #[test]
     fn addresses_of_metadata_services_are_known_in_every_form() {
+        // S07
         for refused in [
             "169.254.169.254",
             "100.100.100.200",

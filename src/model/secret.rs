@@ -250,6 +250,7 @@ mod tests {
 
     #[test]
     fn every_form_of_a_secret_is_masked() {
+        // S23
         let json = serde_json::to_string(TOKEN).unwrap();
         let percent =
             percent_encoding::utf8_percent_encode(TOKEN, percent_encoding::NON_ALPHANUMERIC).to_string();
@@ -277,6 +278,7 @@ mod tests {
 
     #[test]
     fn a_part_of_longer_base64_is_masked_at_every_alignment() {
+        // S23
         for before in ["", "u", "us", "use", "user:"] {
             for after in ["", "!", "!!", "!!!"] {
                 let whole = STANDARD.encode(format!("{before}{TOKEN}{after}"));
@@ -291,6 +293,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_is_cut_at_the_end_of_a_text_is_masked() {
+        // S23
         assert_eq!(masked("said to\"ken+1/"), "said ***");
         assert_eq!(masked("said to%22ken%2B1%2"), "said ***");
         assert_eq!(masked("said to\"ken"), "said to\"ken");

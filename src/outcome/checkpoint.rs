@@ -162,6 +162,12 @@ impl Checkpoint {
         if get("application_id")? != APPLICATION {
             return Err(self.damage("it is not a checkpoint of this program"));
         }
+        // The file may be written, so it is its head that forbids it.
+        if self.connection.is_readonly(rusqlite::MAIN_DB).map_err(|error| self.failure(&error))?
+            && OpenOptions::new().write(true).open(&self.path).is_ok()
+        {
+            return Err(self.damage("its head says that it is made for a newer version of SQLite"));
+        }
         let version = get("user_version")?;
         if version != FORMAT {
             return Err(Failure::new(
@@ -189,7 +195,8 @@ impl Checkpoint {
             // The first line is a title.
             return Err(self.damage(found.lines().last().unwrap_or_default()));
         }
-        Ok(())
+        let unsound = database::unsound(&self.connection).map_err(|error| self.failure(&error))?;
+        unsound.map_or(Ok(()), |what| Err(self.damage(&what)))
     }
 
     /// Says that the file is damaged, and where.
@@ -487,7 +494,9 @@ pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure 
     let code = error.sqlite_error_code();
     let class = match code {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
-        _ => Class::Io,
+        Some(_) => Class::Io,
+        // A value that cannot be what its column holds: no failure of a disk.
+        None => Class::State,
     };
     let diagnostic = match class {
         Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))

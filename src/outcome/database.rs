@@ -2,7 +2,7 @@
 //!
 //! docs/checkpoint.md describes the same tables to people. A change here raises `FORMAT`.
 
-use rusqlite::{CachedStatement, Connection, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 
 use crate::model::State;
 
@@ -109,6 +109,32 @@ const GENERATION_SHIFT: u32 = 8;
 /// The id of a record's row.
 pub const fn record_id(run: i64, ordinal: u64) -> i64 {
     (run << RUN_SHIFT) | ordinal.cast_signed()
+}
+
+/// What is wrong with the tables themselves, or with rows that belong to no run: a run whose number
+/// changed would be taken for one of which nothing was sent.
+pub fn unsound(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut tables =
+        connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")?;
+    let tables: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    if tables.iter().map(String::as_str).ne(TABLES.split(';').map(str::trim).filter(|sql| !sql.is_empty())) {
+        return Ok(Some("its tables are not those of this format".into()));
+    }
+    let mut runs = connection.prepare("SELECT number FROM run")?;
+    let runs: Vec<i64> = runs.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    // From run to run, so that the records themselves are not read.
+    let mut next = i64::MIN;
+    let mut first_from = connection.prepare("SELECT id FROM record WHERE id >= ?1 ORDER BY id LIMIT 1")?;
+    while let Some(id) = first_from.query_row([next], |row| row.get::<_, i64>(0)).optional()? {
+        let run = id >> RUN_SHIFT;
+        if !runs.contains(&run) {
+            return Ok(Some(format!("record {id} belongs to run {run}, which is not there")));
+        }
+        next = record_id(run + 1, 0);
+    }
+    let orphans = "SELECT number FROM start WHERE run NOT IN (SELECT number FROM run) LIMIT 1";
+    let orphan: Option<i64> = connection.query_row(orphans, [], |row| row.get(0)).optional()?;
+    Ok(orphan.map(|start| format!("start {start} belongs to a run that is not there")))
 }
 
 /// A row whose checksum does not fit, or whose values cannot be.

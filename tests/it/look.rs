@@ -169,6 +169,7 @@ fn plan_knows_what_waits_behind_doubt() {
 
 #[test]
 fn preview_shows_requests_without_secrets() {
+    // S27
     let world = World::new().file("runner.yaml", NEEDY).pipeline(CHOOSY, MIXED);
     let before = tree(&world.path("."));
     assert_snapshot!(world.run("preview p").exits(0).stdout, @r#"
