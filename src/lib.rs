@@ -12,6 +12,9 @@ pub mod config;
 pub mod dedupe;
 pub mod deliver;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod model;
 pub mod outcome;
 pub mod render;

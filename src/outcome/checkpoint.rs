@@ -429,11 +429,18 @@ fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
 }
 
 pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure {
-    use rusqlite::ErrorCode;
-    let code = error.sqlite_error_code();
-    let class = match code {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
-        _ => Class::Io,
+    use rusqlite::{Error, ErrorCode};
+    let class = match error {
+        // The tables are strict and we write whole rows: such a value came from nobody.
+        Error::IntegralValueOutOfRange(..)
+        | Error::FromSqlConversionFailure(..)
+        | Error::InvalidColumnType(..)
+        | Error::Utf8Error(..)
+        | Error::QueryReturnedNoRows => Class::State,
+        other => match other.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
+            _ => Class::Io,
+        },
     };
     let diagnostic = match class {
         Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))
