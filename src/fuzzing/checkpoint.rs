@@ -13,7 +13,9 @@ use crate::model::Class;
 use crate::model::Counts;
 use crate::model::Failure;
 use crate::model::State;
-use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, NewRun, Reason, RecordRow, RunRow, Use};
+use crate::outcome::{
+    Checkpoint, Finished, Folder, Grants, InputMark, NewRun, Reason, RecordRow, RunRow, Use,
+};
 
 /// `SQLite`'s page size of our files.
 const PAGE: usize = 4096;
@@ -199,7 +201,8 @@ fn see(folder: &Folder) -> Result<Seen, Failure> {
         checkpoint.latest_start(run)?;
         checkpoint.responses_length(run)?;
     }
-    checkpoint.keys_of_earlier_runs(3, &[State::Delivered], |run, state, key| seen.keys.push((run, state, key)))?;
+    checkpoint
+        .keys_of_earlier_runs(3, &[State::Delivered], |run, state, key| seen.keys.push((run, state, key)))?;
     checkpoint.run_ids()?;
     assert_eq!(checkpoint.latest_run()?.as_ref(), runs.last());
     seen.runs = runs;
@@ -207,7 +210,8 @@ fn see(folder: &Folder) -> Result<Seen, Failure> {
 }
 
 fn difference(seen: &Seen, good: &Seen) -> String {
-    let rows: Vec<_> = seen.rows.iter().flatten().filter(|row| !good.rows.iter().flatten().any(|old| old == *row)).collect();
+    let rows: Vec<_> =
+        seen.rows.iter().flatten().filter(|row| !good.rows.iter().flatten().any(|old| old == *row)).collect();
     format!(
         "rows {:?} instead of {:?}, others {rows:?}, counts {:?}, runs {:?}",
         seen.rows.iter().map(Vec::len).collect::<Vec<_>>(),
@@ -291,8 +295,18 @@ fn pages(input: &mut Input<'_>, bytes: &mut Vec<u8>, earlier: &[u8]) {
 fn column(input: &mut Input<'_>) -> String {
     let id = (1 + input.below(2) as u64) << 40 | input.below(70) as u64;
     let name = input.choice(&[
-        "state", "attempts", "flags", "status", "class", "message", "key_hash", "order_hash", "digest", "request",
-        "captures", "crc",
+        "state",
+        "attempts",
+        "flags",
+        "status",
+        "class",
+        "message",
+        "key_hash",
+        "order_hash",
+        "digest",
+        "request",
+        "captures",
+        "crc",
     ]);
     let value = match input.below(6) {
         0 => "NULL".to_owned(),

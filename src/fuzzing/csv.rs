@@ -124,7 +124,10 @@ fn check_against_the_crate(read: &Read, file: &[u8], tabs: bool) {
         // Columns without a name, or our own, are left out.
         return;
     }
-    assert_eq!(read.columns.iter().map(String::as_bytes).collect::<Vec<_>>(), header.iter().collect::<Vec<_>>());
+    assert_eq!(
+        read.columns.iter().map(String::as_bytes).collect::<Vec<_>>(),
+        header.iter().collect::<Vec<_>>()
+    );
     let theirs: Vec<_> = reader.byte_records().map(|record| record.expect("bytes in memory")).collect();
     if read.failure.is_none() {
         assert_eq!(theirs.len(), read.records.len(), "the number of records");

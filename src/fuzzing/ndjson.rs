@@ -14,10 +14,7 @@ pub fn ndjson(data: &[u8]) {
     let mut input = Input::new(data);
     match input.below(5) {
         0 => value(input.rest(), &RecordLimits::default()),
-        1 => value(
-            input.rest(),
-            &RecordLimits { field: 8, record: 64, columns: 4, depth: 3, digits: 5 },
-        ),
+        1 => value(input.rest(), &RecordLimits { field: 8, record: 64, columns: 4, depth: 3, digits: 5 }),
         2 => lines(input.below(16), input.rest()),
         3 => list("", input.below(16), input.rest()),
         _ => list("/list", input.below(16), input.rest()),

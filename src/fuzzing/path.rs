@@ -19,8 +19,12 @@ use crate::render::RequestTemplate;
 use crate::render::Root;
 use crate::render::Scope;
 
-const BASES: [&str; 4] =
-    ["https://api.example.com/v2", "https://api.example.com", "http://[::1]:8080/a/b/", "http://127.0.0.1:81"];
+const BASES: [&str; 4] = [
+    "https://api.example.com/v2",
+    "https://api.example.com",
+    "http://[::1]:8080/a/b/",
+    "http://127.0.0.1:81",
+];
 const PATHS: [&str; 7] = [
     "/users/{{ record.id }}",
     "/{{ record.id }}/x",
@@ -60,7 +64,8 @@ pub fn path(data: &[u8]) {
             check_query(&request.url, &other);
             check_path(base, path, &request.url, &id);
             made.check_body(&request, &id, &other);
-            let again = made.request(base, &record).expect("a good endpoint").expect("it was rendered before");
+            let again =
+                made.request(base, &record).expect("a good endpoint").expect("it was rendered before");
             assert_eq!(again.digest(), request.digest(), "the same record gives other bytes");
             assert_eq!((again.url, again.headers, again.body), (request.url, request.headers, request.body));
         }
@@ -70,7 +75,11 @@ pub fn path(data: &[u8]) {
         }
         // An XML document has no place for some characters.
         Err(error) if error.rule == "xml-character" => {
-            assert!(id.chars().chain(other.chars()).any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')));
+            assert!(
+                id.chars()
+                    .chain(other.chars())
+                    .any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+            );
         }
         Err(error) => panic!("{error:?}"),
     }
@@ -90,8 +99,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Json, Self::Form, Self::Ndjson, Self::Text, Self::JsonFile, Self::XmlFile];
+    const ALL: [Self; 6] = [Self::Json, Self::Form, Self::Ndjson, Self::Text, Self::JsonFile, Self::XmlFile];
 }
 
 struct EndpointOf<'p> {
@@ -209,7 +217,8 @@ fn check_query(url: &Url, other: &str) {
 fn check_path(base: &str, path: &str, url: &Url, id: &str) {
     let base = Url::parse(base).expect("a base of ours");
     let expected = format!("{}{path}", base.path().trim_end_matches('/'));
-    let expected: Vec<_> = expected.split('/').map(|segment| decoded(segment).replace("{{ record.id }}", id)).collect();
+    let expected: Vec<_> =
+        expected.split('/').map(|segment| decoded(segment).replace("{{ record.id }}", id)).collect();
     let found: Vec<_> = url.path().split('/').map(decoded).collect();
     assert_eq!(found, expected, "{url}");
     for segment in &found {
@@ -227,7 +236,11 @@ fn decoded(text: &str) -> String {
 fn may_be_refused(id: &str) -> bool {
     let once = decoded(id);
     let dots = |text: &str| text.chars().all(|c| c == '.') && text.len() <= 2;
-    id.is_empty() || id.contains(char::is_control) || once.contains(char::is_control) || dots(id) || dots(&once)
+    id.is_empty()
+        || id.contains(char::is_control)
+        || once.contains(char::is_control)
+        || dots(id)
+        || dots(&once)
 }
 
 fn check_header(base: &str, record: &Arc<Value>, other: &str) {
@@ -235,7 +248,8 @@ fn check_header(base: &str, record: &Arc<Value>, other: &str) {
     endpoint.headers = vec![(template("X-Text"), template("{{ record.x }}"))];
     match render(&endpoint, base, record).expect("a good endpoint") {
         Ok(request) => {
-            let values: Vec<_> = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            let values: Vec<_> =
+                request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
             assert_eq!(values, [("x-text", other.as_bytes())]);
         }
         Err(error) => {
@@ -244,4 +258,3 @@ fn check_header(base: &str, record: &Arc<Value>, other: &str) {
         }
     }
 }
-

@@ -14,8 +14,7 @@ use crate::source::parse_json;
 /// What the mask hides.
 const SECRET: &str = "tok-3f9c-secret";
 /// Statuses that rules and the usual reading tell apart, beside any other.
-const STATUSES: [u16; 16] =
-    [200, 201, 204, 207, 301, 304, 400, 401, 404, 408, 409, 422, 425, 429, 500, 503];
+const STATUSES: [u16; 16] = [200, 201, 204, 207, 301, 304, 400, 401, 404, 408, 409, 422, 425, 429, 500, 503];
 const THENS: [Then; 6] =
     [Then::Delivered, Then::Retry, Then::Failed, Then::InDoubt, Then::Skipped, Then::Stop];
 
@@ -28,14 +27,17 @@ pub fn reply(data: &[u8]) {
         16 => 100 + u16::from(input.byte()) * 3,
         known => STATUSES[known],
     };
-    let content_type = input.choice(&["", "application/json", "text/html", "application/x+json; charset=x", "\u{7f}"]);
+    let content_type =
+        input.choice(&["", "application/json", "text/html", "application/x+json; charset=x", "\u{7f}"]);
     let (asked, location) = (input.part(), input.part());
     let body = input.rest();
     let Ok(status) = StatusCode::from_u16(status) else { return };
     let mut headers = HeaderMap::new();
-    for (name, value) in
-        [(header::RETRY_AFTER, asked), (header::LOCATION, location), (header::CONTENT_TYPE, content_type.as_bytes())]
-    {
+    for (name, value) in [
+        (header::RETRY_AFTER, asked),
+        (header::LOCATION, location),
+        (header::CONTENT_TYPE, content_type.as_bytes()),
+    ] {
         if let Ok(value) = HeaderValue::from_bytes(value)
             && !value.is_empty()
         {
@@ -58,7 +60,8 @@ fn endpoint_of(rules: bool, then: Then, own_words: bool, captures: bool) -> Endp
                 when: Some(template("{{ response.body.done == true or response.body.items[0].ok }}")),
                 then,
                 class: own_words.then(|| "ruled".to_owned()),
-                message: own_words.then(|| template("said {{ response.body.why }} {{ response.headers.location }}")),
+                message: own_words
+                    .then(|| template("said {{ response.body.why }} {{ response.headers.location }}")),
                 after_unknown: own_words,
                 place: template("x").place,
             },
@@ -102,7 +105,10 @@ fn check(endpoint: &Endpoint, arrived: &Arrived, then: Option<Then>, captures: b
     let status = arrived.status.as_u16();
     assert_eq!(reading.status, status);
     let again = reader.read(&Reply::Arrived(arrived.clone()), &request);
-    assert_eq!((&again.class, &again.message, &again.captures), (&reading.class, &reading.message, &reading.captures));
+    assert_eq!(
+        (&again.class, &again.message, &again.captures),
+        (&reading.class, &reading.message, &reading.captures)
+    );
 
     let whole = body(arrived);
     let by_body = then.is_some() && (matches!(status, 200..=299 | 409 | 503));
@@ -126,9 +132,17 @@ fn check(endpoint: &Endpoint, arrived: &Arrived, then: Option<Then>, captures: b
         check_usual(arrived, reading.meaning);
     }
 
-    assert!(reading.class.chars().count() <= 80 && !reading.class.contains(char::is_control), "{:?}", reading.class);
+    assert!(
+        reading.class.chars().count() <= 80 && !reading.class.contains(char::is_control),
+        "{:?}",
+        reading.class
+    );
     let redirect = arrived.status.is_redirection();
-    assert!(redirect || reading.message.chars().count() <= 501, "{} characters", reading.message.chars().count());
+    assert!(
+        redirect || reading.message.chars().count() <= 501,
+        "{} characters",
+        reading.message.chars().count()
+    );
     let kept = reading.captures.to_json();
     assert!(kept.len() <= 4096 && (captures || reading.captures.is_nothing()), "{kept}");
     assert!(reading.meaning == Meaning::Acted || reading.captures.is_nothing(), "{kept}");
@@ -144,7 +158,10 @@ fn check_usual(arrived: &Arrived, meaning: Meaning) {
         (200..=299, Meaning::Acted)
         | (401, Meaning::Stop)
         | (408 | 425 | 429, Meaning::NotNow { .. })
-        | (300..=400 | 402..=407 | 409..=424 | 426..=428 | 430..=499, Meaning::Refused { settles_unknown: false })
+        | (
+            300..=400 | 402..=407 | 409..=424 | 426..=428 | 430..=499,
+            Meaning::Refused { settles_unknown: false },
+        )
         | (100..=199 | 500..=502 | 504..=999 | 503, Meaning::Unknown) => {}
         (503, Meaning::NotNow { asked: Some(_) }) => assert!(asked),
         (status, meaning) => panic!("{status} is read as {meaning:?}"),
@@ -169,8 +186,11 @@ fn body(arrived: &Arrived) -> Option<Value> {
 
 /// What the first rule asks, without the template engine.
 fn truth(body: Option<&Value>) -> bool {
-    let field = |value: Option<&Value>, name: &str| value.and_then(Value::as_object).and_then(|map| map.get(name)).cloned();
-    let first = field(body, "items").as_ref().and_then(Value::as_array).and_then(|items| items.first().cloned());
+    let field = |value: Option<&Value>, name: &str| {
+        value.and_then(Value::as_object).and_then(|map| map.get(name)).cloned()
+    };
+    let first =
+        field(body, "items").as_ref().and_then(Value::as_array).and_then(|items| items.first().cloned());
     let done = field(body, "done") == Some(Value::Bool(true));
     let ok = match field(first.as_ref(), "ok") {
         None | Some(Value::Null | Value::Absent | Value::Bool(false)) => false,
@@ -182,4 +202,3 @@ fn truth(body: Option<&Value>) -> bool {
     };
     done || ok
 }
-

@@ -71,7 +71,8 @@ fn check_exhausted(headers: &HeaderMap, now: SystemTime, remaining: &str, reset:
     }
     if let (Some(0), Some(reset), Some(wait)) = (number(remaining), number(reset), found) {
         let relative = wait == Duration::from_secs(reset);
-        let absolute = now.checked_add(wait) == SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(reset));
+        let absolute =
+            now.checked_add(wait) == SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(reset));
         assert!(relative || absolute, "{reset} is read as {wait:?}");
     }
 }

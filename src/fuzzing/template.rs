@@ -54,7 +54,10 @@ fn context(text: &str, number: &str) -> Context {
     record.push("t", Value::text(text));
     record.push("n", number.clone());
     record.push("list", Value::Array(vec![Value::text(text), number.clone()]));
-    record.push("map", Value::Object([("k".into(), number), ("t".into(), Value::text(text))].into_iter().collect()));
+    record.push(
+        "map",
+        Value::Object([("k".into(), number), ("t".into(), Value::text(text))].into_iter().collect()),
+    );
     record.push("nil", Value::Null);
     let record = Arc::new(Value::Object(record));
     Context::new(run())
@@ -91,7 +94,10 @@ fn check(leaf: &Leaf, again: &Leaf, context: &Context, text: &str, whole: bool) 
     }
     if let Ok(value) = &value {
         let lenient = leaf.lenient_value(context);
-        assert!(*value == lenient || value.is_nothing() || lenient.as_str().is_some(), "{value:?}, {lenient:?}");
+        assert!(
+            *value == lenient || value.is_nothing() || lenient.as_str().is_some(),
+            "{value:?}, {lenient:?}"
+        );
         if let Value::String(value) = value {
             assert_eq!(leaf.lenient_text(context), **value);
         }

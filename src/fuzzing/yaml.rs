@@ -44,7 +44,11 @@ pub fn yaml(data: &[u8]) {
             assert!(!warnings.has_errors());
             warnings.all().iter().for_each(check_diagnostic);
             assert!(pipeline.endpoint.path.value.starts_with('/'), "{:?}", pipeline.endpoint.path.value);
-            assert!(!pipeline.name.contains(['/', '\0']) && !pipeline.name.starts_with('.'), "{:?}", pipeline.name);
+            assert!(
+                !pipeline.name.contains(['/', '\0']) && !pipeline.name.starts_with('.'),
+                "{:?}",
+                pipeline.name
+            );
             assert!(!pipeline.meaning.contains("k3y-value"), "a secret is part of the meaning");
             assert!(!format!("{pipeline:?}").contains("k3y-value"), "a secret is shown");
         }
@@ -62,7 +66,12 @@ pub fn yaml(data: &[u8]) {
     let checked = with(&root, |inputs| check_all(&[], inputs));
     let findings = checked.files.iter().flat_map(|(_, problems)| problems.all());
     findings.for_each(check_diagnostic);
-    if first.is_ok() && checked.files.iter().any(|(path, problems)| path.ends_with("pipelines/p.yaml") && problems.has_errors()) {
+    if first.is_ok()
+        && checked
+            .files
+            .iter()
+            .any(|(path, problems)| path.ends_with("pipelines/p.yaml") && problems.has_errors())
+    {
         panic!("what can be loaded does not pass the check: {:?}", checked.files);
     }
 }
@@ -87,7 +96,8 @@ fn load(root: &Path) -> Result<(Pipeline, Problems), Failure> {
 /// A variable arrives as what was written: text as that text, a number in its digits.
 fn scalar(root: &Path, text: &str, quoted: bool) {
     let written = if quoted { serde_json::Value::from(text).to_string() } else { text.to_owned() };
-    let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
+    let plain = !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
     if !quoted && !plain {
         return;
     }

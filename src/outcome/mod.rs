@@ -11,6 +11,8 @@ mod folder;
 mod queries;
 mod responses;
 mod rows;
+#[cfg(test)]
+mod tests_property;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Finished, NewRun};

@@ -28,6 +28,8 @@ mod url;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_property;
 
 pub use context::{Context, Known, Root, RunValues, Scope};
 pub use error::RenderError;
