@@ -85,7 +85,7 @@ pub(super) fn check_order(read: &Read, file: &[u8], lines: bool) {
         before = Some(record.place.byte);
         if lines {
             let from = usize::try_from(record.place.byte).expect("a byte of the file");
-            let newlines = file[..from].iter().filter(|byte| **byte == b'\n').count();
+            let newlines = memchr::memchr_iter(b'\n', &file[..from]).count();
             assert_eq!(record.place.line, newlines as u64 + 1, "{:?}", record.place);
         }
         if let Err(bad) = &record.fields {

@@ -36,7 +36,7 @@ fn value(bytes: &[u8], limits: &RecordLimits) {
         }
         Err(fault) => {
             assert!(fault.offset <= bytes.len() && fault.column >= 1, "{fault:?}");
-            let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+            let lines = memchr::memchr_iter(b'\n', bytes).count() as u64 + 1;
             assert!((1..=lines).contains(&fault.line), "{fault:?}");
             assert!(!fault.message.contains(char::is_control), "{fault:?}");
             let ours = ["duplicate-key", "json-too-deep", "field-too-large", "number-too-long"];

@@ -130,7 +130,7 @@ impl EndpointOf<'_> {
             Kind::None => (Content::None, None, None),
         };
         let query = vec![(template("q"), text("{{ record.x }}"))];
-        Endpoint { content, body, body_file, query, ..endpoint(self.path) }
+        Endpoint { query, content, body, body_file, ..endpoint(self.path) }
     }
 
     fn request(&self, base: &str, record: &Arc<Value>) -> Option<Result<Request, RenderError>> {
