@@ -13,6 +13,8 @@ mod probe;
 mod rate;
 mod reading;
 mod send;
+#[cfg(test)]
+mod tests_property;
 
 pub use budget::{Budget, Enough};
 pub use judge::{Meaning, Tries, Verdict, backoff, judge};

@@ -28,6 +28,8 @@ pub mod stand_in;
 mod status;
 mod stop;
 pub mod survey;
+#[cfg(test)]
+mod tests_property;
 mod trial;
 mod verify;
 

@@ -82,8 +82,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Syncs the folder once the log is in it (looking into the file makes it): SQLite does so too,
-    /// with the first sync of the log, but goes on when that fails.
+    /// Syncs the folder once the log is in it (looking into the file makes it): the database does so
+    /// too, with the first sync of the log, but goes on when that fails.
     fn sync_names(&self) -> Result<(), Failure> {
         self.path.parent().map_or(Ok(()), folder::sync_folder)
     }
@@ -490,13 +490,18 @@ fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
 }
 
 pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure {
-    use rusqlite::ErrorCode;
-    let code = error.sqlite_error_code();
-    let class = match code {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
-        Some(_) => Class::Io,
-        // A value that cannot be what its column holds: no failure of a disk.
-        None => Class::State,
+    use rusqlite::{Error, ErrorCode};
+    let class = match error {
+        // The tables are strict and we write whole rows: such a value came from nobody.
+        Error::IntegralValueOutOfRange(..)
+        | Error::FromSqlConversionFailure(..)
+        | Error::InvalidColumnType(..)
+        | Error::Utf8Error(..)
+        | Error::QueryReturnedNoRows => Class::State,
+        other => match other.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
+            _ => Class::Io,
+        },
     };
     let diagnostic = match class {
         Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))

@@ -12,6 +12,8 @@ pub mod manifest;
 mod queries;
 mod responses;
 mod rows;
+#[cfg(test)]
+mod tests_property;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Finished, NewRun};

@@ -29,6 +29,8 @@ mod url;
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod tests_property;
 
 pub use context::{Context, Known, Root, RunValues, Scope};
 pub use error::RenderError;
