@@ -16,7 +16,7 @@ const UNIX_FROM: u64 = 1_000_000_000;
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
+    if let Some(seconds) = whole(text) {
         return Some(Duration::from_secs(seconds));
     }
     let date = httpdate::parse_http_date(text).ok()?;
@@ -27,7 +27,7 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 #[must_use]
 pub fn exhausted(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
+    let number = |name: &str| text(name).and_then(whole);
     // Written out, because every reply is asked.
     for (remaining, reset) in [
         ("x-ratelimit-remaining", "x-ratelimit-reset"),
@@ -44,13 +44,18 @@ pub fn exhausted(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let field = |names: [&str; 2]| {
         fields.split([';', ',']).find_map(|part| {
             let (name, value) = part.trim().split_once('=')?;
-            names.contains(&name).then(|| value.trim().parse::<u64>().ok()).flatten()
+            names.contains(&name).then(|| whole(value.trim())).flatten()
         })
     };
     match (field(["r", "remaining"]), field(["t", "reset"])) {
         (Some(0), Some(reset)) => from_now(reset, now),
         _ => None,
     }
+}
+
+/// A number as RFC 9110 writes one. Rust's own reading takes a `+` too.
+fn whole(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn from_now(reset: u64, now: SystemTime) -> Option<Duration> {
@@ -91,6 +96,7 @@ mod tests {
             ("99999999".into(), Some(99_999_999)),
             ("-5".into(), None),
             ("soon".into(), None),
+            ("+5".into(), None),
             ("2.5".into(), None),
             (String::new(), None),
             ("99999999999999999999999".into(), None),
@@ -113,6 +119,8 @@ mod tests {
             (vec![("ratelimit", "limit=100, remaining=0, reset=9")], Some(9)),
             (vec![("ratelimit", "\"default\";r=0;t=4")], Some(4)),
             (vec![("ratelimit", "\"default\";r=5;t=4")], None),
+            (vec![("x-ratelimit-remaining", "+0"), ("x-ratelimit-reset", "30")], None),
+            (vec![("ratelimit", "limit=100, remaining=0, reset=+9")], None),
             (vec![("x-ratelimit-remaining", "none"), ("x-ratelimit-reset", "-1")], None),
         ] {
             assert_eq!(exhausted(&headers(&list), now()), expected.map(Duration::from_secs), "{list:?}");

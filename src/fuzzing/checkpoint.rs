@@ -109,10 +109,13 @@ fn make() -> Result<Good, Failure> {
     let _ = std::fs::remove_file(folder.database());
     let mut earlier = Vec::new();
     let (mut before_log, mut log) = (Vec::new(), Vec::new());
-    for number in 1..=2 {
+    for number in 1..=3 {
         let checkpoint = Checkpoint::open(&folder)?;
+        if let (3, Some(oldest)) = (number, checkpoint.runs()?.first()) {
+            checkpoint.remove_run(oldest)?;
+        }
         let run = checkpoint.begin_run(&new_run(number), None)?;
-        let rows: Vec<_> = (0..RECORDS).filter(|ordinal| number == 1 || *ordinal < 70).map(row).collect();
+        let rows: Vec<_> = (0..RECORDS).filter(|ordinal| number < 3 || *ordinal < 70).map(row).collect();
         let (first, last) = rows.split_at(rows.len() / 2);
         checkpoint.write_rows(&run, first, "test")?;
         drop(checkpoint);
@@ -121,11 +124,11 @@ fn make() -> Result<Good, Failure> {
         before_log = read("");
         checkpoint.write_rows(&run, last, "test")?;
         log = read("-wal");
-        let grants = Grants { intents: number == 1, leased_from: 0 };
+        let grants = Grants { intents: number < 3, leased_from: 0 };
         let writer = checkpoint.into_writer(&run, grants, Durability::Process, None)?;
         let settled = InputMark { ordinal: 20, file: 0, byte: 400, line: 21, digest: 77 };
-        let finished = Finished { class: Class::RecordsFailed, complete: number == 1 };
-        writer.finish(finished, settled, number == 1)?;
+        let finished = Finished { class: Class::RecordsFailed, complete: number < 3 };
+        writer.finish(finished, settled, number < 3)?;
     }
     let bytes = read("");
     let seen = see(&folder, None)?;
@@ -184,6 +187,8 @@ fn see(folder: &Folder, known: Option<&[RunRow]>) -> Result<Seen, Failure> {
         keys: Vec::new(),
         runs: Vec::new(),
     };
+    checkpoint
+        .keys_of_earlier_runs(4, &[State::Delivered], |run, state, key| seen.keys.push((run, state, key)))?;
     for run in &runs {
         let mut rows = Vec::new();
         checkpoint.each_row(run, 0, |row| {
@@ -204,8 +209,6 @@ fn see(folder: &Folder, known: Option<&[RunRow]>) -> Result<Seen, Failure> {
         checkpoint.latest_start(run)?;
         checkpoint.responses_length(run)?;
     }
-    checkpoint
-        .keys_of_earlier_runs(3, &[State::Delivered], |run, state, key| seen.keys.push((run, state, key)))?;
     checkpoint.run_ids()?;
     assert_eq!(checkpoint.latest_run()?.as_ref(), found.last());
     seen.runs = runs;
@@ -213,15 +216,15 @@ fn see(folder: &Folder, known: Option<&[RunRow]>) -> Result<Seen, Failure> {
 }
 
 fn difference(seen: &Seen, good: &Seen) -> String {
-    let rows: Vec<_> =
-        seen.rows.iter().flatten().filter(|row| !good.rows.iter().flatten().any(|old| old == *row)).collect();
-    format!(
-        "rows {:?} instead of {:?}, others {rows:?}, counts {:?}, runs {:?}",
-        seen.rows.iter().map(Vec::len).collect::<Vec<_>>(),
-        good.rows.iter().map(Vec::len).collect::<Vec<_>>(),
-        seen.counts,
-        seen.runs
-    )
+    let lines = |seen: &Seen| -> Vec<String> {
+        let rows = seen.rows.iter().flatten().map(|row| format!("{row:?}"));
+        let rest = format!("{:#?}", (&seen.counts, &seen.reasons, &seen.attempts, &seen.keys));
+        rows.chain(rest.lines().map(str::to_owned)).collect()
+    };
+    let (seen, good) = (lines(seen), lines(good));
+    let lost: Vec<_> = good.iter().filter(|line| !seen.contains(line)).collect();
+    let new: Vec<_> = seen.iter().filter(|line| !good.contains(line)).collect();
+    format!("lost {lost:#?}, new {new:#?}")
 }
 
 fn check_refusal(failure: &Failure) {
@@ -296,7 +299,7 @@ fn pages(input: &mut Input<'_>, bytes: &mut Vec<u8>, earlier: &[u8]) {
 
 /// A statement that changes one column of one row.
 fn column(input: &mut Input<'_>) -> String {
-    let id = (1 + input.below(2) as u64) << 40 | input.below(70) as u64;
+    let id = (2 + input.below(2) as u64) << 40 | input.below(70) as u64;
     let name = input.choice(&[
         "state",
         "attempts",

@@ -16,6 +16,7 @@ use crate::model::{Class, Diagnostic, Failure};
 
 use super::database::{self, APPLICATION, FORMAT, record_id};
 use super::folder::{self, Folder};
+use super::keys;
 use super::responses::Responses;
 use super::rows::{Grants, RecordRow, RunRow, StartRow};
 use super::writer::Writer;
@@ -286,11 +287,7 @@ impl Checkpoint {
     pub fn remove_run(&self, run: &RunRow) -> Result<(), Failure> {
         let (from, to) = (record_id(run.number, 0), record_id(run.number + 1, 0));
         self.durably(|connection| {
-            connection.execute(
-                "INSERT OR REPLACE INTO delivered_key SELECT key_hash, ?3 FROM record \
-                 WHERE id >= ?1 AND id < ?2 AND state = 2 AND key_hash IS NOT NULL",
-                params![from, to, run.number],
-            )?;
+            keys::remember(connection, run.number)?;
             connection
                 .execute("DELETE FROM attempt WHERE record >= ?1 AND record < ?2", params![from, to])?;
             connection.execute("DELETE FROM record WHERE id >= ?1 AND id < ?2", params![from, to])?;

@@ -72,7 +72,8 @@ CREATE TABLE record (
 ) STRICT;
 CREATE TABLE delivered_key (
   key_hash INTEGER PRIMARY KEY,
-  run INTEGER NOT NULL
+  run INTEGER NOT NULL,
+  crc INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE attempt (
   record INTEGER NOT NULL,

@@ -8,6 +8,7 @@ mod checkpoint;
 mod database;
 pub mod files;
 mod folder;
+mod keys;
 pub mod manifest;
 mod queries;
 mod responses;

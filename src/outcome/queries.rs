@@ -1,4 +1,4 @@
-//! What a checkpoint is asked: runs, starts, rows, counts, reasons, keys.
+//! What a checkpoint is asked: runs, starts, rows, counts, reasons.
 //!
 //! Apart from opening and changing it. Invariant: every row that is read is checked, and one that
 //! does not fit is damage with its name.
@@ -279,37 +279,6 @@ impl Checkpoint {
                 },
             )?;
             rows.collect()
-        };
-        read().map_err(|error| self.failure(&error))
-    }
-
-    /// Looks for key hashes that earlier runs delivered or hold: calls `each` with run, state and
-    /// key hash of every keyed record in one of `states` in runs before `before`.
-    pub fn keys_of_earlier_runs(
-        &self,
-        before: i64,
-        states: &[State],
-        mut each: impl FnMut(i64, State, u64),
-    ) -> Result<(), Failure> {
-        let mut read = || -> rusqlite::Result<()> {
-            let mut removed =
-                self.connection.prepare("SELECT run, key_hash FROM delivered_key WHERE run < ?1")?;
-            let mut rows = removed.query([before])?;
-            while let Some(row) = rows.next()? {
-                each(row.get(0)?, State::Delivered, row.get::<_, i64>(1)?.cast_unsigned());
-            }
-            let mut statement = self
-                .connection
-                .prepare("SELECT id, state, key_hash FROM record WHERE id < ?1 AND key_hash IS NOT NULL")?;
-            let mut rows = statement.query([record_id(before, 0)])?;
-            while let Some(row) = rows.next()? {
-                let id: i64 = row.get(0)?;
-                let Some(state) = State::from_number(row.get(1)?) else { continue };
-                if states.contains(&state) {
-                    each(id >> RUN_SHIFT, state, row.get::<_, i64>(2)?.cast_unsigned());
-                }
-            }
-            Ok(())
         };
         read().map_err(|error| self.failure(&error))
     }

@@ -1,0 +1,93 @@
+//! Keys that earlier runs delivered or hold, so that a later run need not send them again.
+//!
+//! Apart from other questions because an answer here keeps a record from being sent. Invariant:
+//! every row that an answer comes from was checked, also where its run is gone.
+
+use rusqlite::{Connection, params};
+
+use crate::model::{Failure, State};
+
+use super::checkpoint::Checkpoint;
+use super::database::{COLUMNS, Damaged, RUN_SHIFT, read_record, record_id};
+
+/// Notes the keys that a run delivered, for the time when its records are removed.
+pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()> {
+    let mut records =
+        connection.prepare(&format!("SELECT {COLUMNS} FROM record WHERE id >= ?1 AND id < ?2"))?;
+    let mut note = connection
+        .prepare("INSERT OR REPLACE INTO delivered_key (key_hash, run, crc) VALUES (?1, ?2, ?3)")?;
+    let mut rows = records.query(params![record_id(run, 0), record_id(run + 1, 0)])?;
+    while let Some(row) = rows.next()? {
+        let record = read_record(row)?.map_err(|Damaged { id }| {
+            let why = format!("the checksum of row {id} does not fit").into();
+            rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Integer, why)
+        })?;
+        if record.state == State::Delivered && record.key_hash != 0 {
+            let key = record.key_hash.cast_signed();
+            note.execute(params![key, run, checksum(key, run)])?;
+        }
+    }
+    Ok(())
+}
+
+impl Checkpoint {
+    /// Looks for key hashes that earlier runs delivered or hold: calls `each` with run, state and
+    /// key hash of every keyed record in one of `states` in runs before `before`.
+    pub fn keys_of_earlier_runs(
+        &self,
+        before: i64,
+        states: &[State],
+        each: impl FnMut(i64, State, u64),
+    ) -> Result<(), Failure> {
+        match self.keys(before, states, each) {
+            Ok(None) => Ok(()),
+            Ok(Some((table, row))) => {
+                Err(self.damage(&format!("table `{table}`, row {row}: its checksum does not fit")))
+            }
+            Err(error) => Err(self.failure(&error)),
+        }
+    }
+
+    /// The same; gives the table and row that is damaged.
+    fn keys(
+        &self,
+        before: i64,
+        states: &[State],
+        mut each: impl FnMut(i64, State, u64),
+    ) -> rusqlite::Result<Option<(&'static str, i64)>> {
+        // All rows are read and chosen from here: in a damaged one, what it would be chosen by may
+        // be what is damaged.
+        let mut removed = self.connection.prepare("SELECT key_hash, run, crc FROM delivered_key")?;
+        let mut rows = removed.query([])?;
+        while let Some(row) = rows.next()? {
+            let (key, run, crc): (i64, i64, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if crc != checksum(key, run) {
+                return Ok(Some(("delivered_key", key)));
+            }
+            if run < before {
+                each(run, State::Delivered, key.cast_unsigned());
+            }
+        }
+        let mut statement =
+            self.connection.prepare(&format!("SELECT {COLUMNS} FROM record WHERE id < ?1"))?;
+        let mut rows = statement.query([record_id(before, 0)])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            match read_record(row)? {
+                Ok(record) if record.key_hash != 0 && states.contains(&record.state) => {
+                    each(id >> RUN_SHIFT, record.state, record.key_hash);
+                }
+                Ok(_) => {}
+                Err(Damaged { id }) => return Ok(Some(("record", id))),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn checksum(key: i64, run: i64) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&key.to_le_bytes());
+    crc.update(&run.to_le_bytes());
+    crc.finalize()
+}
