@@ -336,7 +336,8 @@ impl Checkpoint {
     fn durably(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), Failure> {
         let run = || -> rusqlite::Result<()> {
             self.connection.execute_batch("PRAGMA synchronous=FULL; BEGIN IMMEDIATE")?;
-            match write(&self.connection) {
+            let written = write(&self.connection).and_then(|()| database::seal(&self.connection, None));
+            match written {
                 Ok(()) => self.connection.execute_batch("COMMIT"),
                 Err(error) => {
                     let _ = self.connection.execute_batch("ROLLBACK");
@@ -441,10 +442,9 @@ pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure 
     use rusqlite::ErrorCode;
     let code = error.sqlite_error_code();
     let class = match code {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
+        // Without a code it is a value that cannot be what its column holds: no failure of a disk.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => Class::State,
         Some(_) => Class::Io,
-        // A value that cannot be what its column holds: no failure of a disk.
-        None => Class::State,
     };
     let diagnostic = match class {
         Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))

@@ -14,6 +14,7 @@ mod rows;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Finished, NewRun};
+pub use database::seal;
 pub use folder::{Folder, Lock, Use};
 pub use queries::Reason;
 pub use responses::{Exchange, Responses};
