@@ -94,7 +94,7 @@ fn what_is_wrong_in_a_file_or_a_command_line_is_shown_escaped() {
         format!("{PUT_THINGS}x{raw}: 1\n"),
         format!("{PUT_THINGS}{in_yaml}: 1\n"),
         PUT_THINGS.replace("connection: local", &format!("connection: {in_yaml}")),
-        PUT_THINGS.replace("data/things.csv", &format!("{}", in_yaml.trim_matches('"'))),
+        PUT_THINGS.replace("data/things.csv", in_yaml.trim_matches('"')),
         PUT_THINGS.replace("file: data/things.csv", &format!("file: {in_yaml}")),
         PUT_THINGS.replace("{{ record.id }}", "{{ record[\\\"\u{202e}\\\"] }}"),
         PUT_THINGS.replace("'{{ record.id }}'", &format!("'{{{{ record.id | {raw} }}}}'")),
