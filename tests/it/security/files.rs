@@ -380,7 +380,7 @@ fn a_bit_that_flipped_anywhere_is_refused_or_changes_nothing() {
     let (mut refused, mut exact) = (0, 0);
     // Free space of a page says nothing; what is used is tried as often as all the rest.
     let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
-    for flip in 0..200 {
+    for flip in 0..100 {
         let at = if flip % 2 == 0 { used[chance.usize(0..used.len())] } else { chance.usize(0..whole.len()) };
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << chance.u8(0..8);
@@ -393,5 +393,5 @@ fn a_bit_that_flipped_anywhere_is_refused_or_changes_nothing() {
             assert_eq!((run.code, &now), (1, &sent), "byte {at}, seed {seed}:\n{}", run.stderr);
         }
     }
-    assert!(refused > 20 && exact > 20, "{refused} refused, {exact} exact");
+    assert!(refused > 10 && exact > 10, "{refused} refused, {exact} exact");
 }
