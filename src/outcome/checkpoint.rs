@@ -377,7 +377,8 @@ impl Checkpoint {
     fn durably(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), Failure> {
         let run = || -> rusqlite::Result<()> {
             self.connection.execute_batch("PRAGMA synchronous=FULL; BEGIN IMMEDIATE")?;
-            match write(&self.connection) {
+            let written = write(&self.connection).and_then(|()| database::seal(&self.connection, None));
+            match written {
                 Ok(()) => self.connection.execute_batch("COMMIT"),
                 Err(error) => {
                     let _ = self.connection.execute_batch("ROLLBACK");
@@ -487,18 +488,12 @@ fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
 }
 
 pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure {
-    use rusqlite::{Error, ErrorCode};
-    let class = match error {
-        // The tables are strict and we write whole rows: such a value came from nobody.
-        Error::IntegralValueOutOfRange(..)
-        | Error::FromSqlConversionFailure(..)
-        | Error::InvalidColumnType(..)
-        | Error::Utf8Error(..)
-        | Error::QueryReturnedNoRows => Class::State,
-        other => match other.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
-            _ => Class::Io,
-        },
+    use rusqlite::ErrorCode;
+    let code = error.sqlite_error_code();
+    let class = match code {
+        // Without a code it is a value that cannot be what its column holds: no failure of a disk.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => Class::State,
+        Some(_) => Class::Io,
     };
     let diagnostic = match class {
         Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))

@@ -2,6 +2,7 @@
 //!
 //! docs/checkpoint.md describes the same tables to people. A change here raises `FORMAT`.
 
+use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 
 use crate::model::State;
@@ -39,7 +40,8 @@ CREATE TABLE run (
   responses INTEGER NOT NULL DEFAULT 0,
   closed_at TEXT,
   class TEXT NOT NULL DEFAULT '',
-  complete INTEGER NOT NULL DEFAULT 0
+  complete INTEGER NOT NULL DEFAULT 0,
+  crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE start (
   number INTEGER PRIMARY KEY,
@@ -51,7 +53,8 @@ CREATE TABLE start (
   meaning TEXT NOT NULL,
   intents INTEGER NOT NULL,
   leased_from INTEGER NOT NULL,
-  class TEXT NOT NULL DEFAULT ''
+  class TEXT NOT NULL DEFAULT '',
+  crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE record (
   id INTEGER PRIMARY KEY,
@@ -112,6 +115,53 @@ pub const fn record_id(run: i64, ordinal: u64) -> i64 {
     (run << RUN_SHIFT) | ordinal.cast_signed()
 }
 
+/// Tables whose rows have a checksum over all their columns: a run's id is in every idempotency key, and
+/// its lease says what may have been sent.
+const SEALED: [&str; 2] = ["run", "start"];
+/// Columns without: a start of another boot is only trusted less, and its class is for people.
+const OPEN: [&str; 3] = ["crc", "boot", "class"];
+
+/// Rows whose checksum does not fit, by their number, with the one that would.
+fn unsealed(connection: &Connection, table: &str, number: Option<i64>) -> rusqlite::Result<Vec<(i64, u32)>> {
+    let which = "WHERE ?1 IS NULL OR number = ?1";
+    let mut statement = connection.prepare_cached(&format!("SELECT * FROM {table} {which}"))?;
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut rows = statement.query([number])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut crc = crc32fast::Hasher::new();
+        for (at, _) in names.iter().enumerate().filter(|(_, name)| !OPEN.contains(&name.as_str())) {
+            match row.get_ref(at)? {
+                ValueRef::Integer(value) => crc.update(&value.to_le_bytes()),
+                ValueRef::Text(text) | ValueRef::Blob(text) => {
+                    crc.update(&text.len().to_le_bytes());
+                    crc.update(text);
+                }
+                ValueRef::Null => crc.update(&[0]),
+                ValueRef::Real(value) => crc.update(&value.to_le_bytes()),
+            }
+        }
+        let crc = crc.finalize();
+        if row.get::<_, i64>("crc")? != i64::from(crc) {
+            found.push((row.get("number")?, crc));
+        }
+    }
+    Ok(found)
+}
+
+/// Writes the checksum of a run, or of all runs and starts, within the transaction that changed them.
+pub fn seal(connection: &Connection, run: Option<i64>) -> rusqlite::Result<()> {
+    let tables = if run.is_some() { &SEALED[..1] } else { &SEALED[..] };
+    for table in tables {
+        for (number, crc) in unsealed(connection, table, run)? {
+            let mut statement =
+                connection.prepare_cached(&format!("UPDATE {table} SET crc = ?2 WHERE number = ?1"))?;
+            statement.execute(params![number, crc])?;
+        }
+    }
+    Ok(())
+}
+
 /// What is wrong with the tables themselves, or with rows that belong to no run: a run whose number
 /// changed would be taken for one of which nothing was sent.
 pub fn unsound(connection: &Connection) -> rusqlite::Result<Option<String>> {
@@ -132,6 +182,11 @@ pub fn unsound(connection: &Connection) -> rusqlite::Result<Option<String>> {
             return Ok(Some(format!("record {id} belongs to run {run}, which is not there")));
         }
         next = record_id(run + 1, 0);
+    }
+    for table in SEALED {
+        if let Some((number, _)) = unsealed(connection, table, None)?.first() {
+            return Ok(Some(format!("row {number} of `{table}` does not fit its checksum")));
+        }
     }
     let orphans = "SELECT number FROM start WHERE run NOT IN (SELECT number FROM run) LIMIT 1";
     let orphan: Option<i64> = connection.query_row(orphans, [], |row| row.get(0)).optional()?;
@@ -276,5 +331,47 @@ mod tests {
             assert!(read(&connection).is_err(), "{column}");
             write_record(&connection, 5, &row).unwrap();
         }
+    }
+
+    #[test]
+    fn a_changed_run_start_or_table_is_found() {
+        let sound = || {
+            let connection = Connection::open_in_memory().unwrap();
+            connection.execute_batch(TABLES).unwrap();
+            let run = "INSERT INTO run (id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
+                       input_digest, duplicates) VALUES ('r', 'a', 'd', 'm', 'f', 'i', 's', 3, -7, 0)";
+            let start = "INSERT INTO start (run, at, boot, process, version, meaning, intents, leased_from) \
+                         VALUES (1, 'a', 'b', 1, 'v', 'm', 0, 0)";
+            connection.execute_batch(&format!("{run}; {start};")).unwrap();
+            write_record(&connection, 1, &RecordRow::new(2, State::Delivered)).unwrap();
+            seal(&connection, None).unwrap();
+            assert_eq!(unsound(&connection).unwrap(), None);
+            // A disk that errs asks no foreign key.
+            connection.execute_batch("PRAGMA foreign_keys=OFF").unwrap();
+            connection
+        };
+        for change in [
+            "UPDATE run SET number = 9",
+            "UPDATE run SET id = 's'",
+            "UPDATE run SET started_at = 'b'",
+            "UPDATE run SET lease = 1",
+            "UPDATE run SET settled_digest = 1",
+            "UPDATE run SET closed_at = ''",
+            "UPDATE run SET crc = crc + 1",
+            "UPDATE start SET intents = 1",
+            "UPDATE start SET leased_from = 1",
+            "UPDATE start SET run = 2",
+            "DELETE FROM run",
+            "CREATE TABLE more (x)",
+        ] {
+            let connection = sound();
+            connection.execute_batch(change).unwrap();
+            assert!(unsound(&connection).unwrap().is_some(), "{change}");
+        }
+        let connection = sound();
+        connection
+            .execute_batch("UPDATE start SET boot = 'c', class = 'ok'; UPDATE run SET class = 'ok'")
+            .unwrap();
+        assert_eq!(unsound(&connection).unwrap(), None);
     }
 }

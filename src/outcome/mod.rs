@@ -18,6 +18,7 @@ mod tests_property;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Finished, NewRun};
+pub use database::seal;
 pub use folder::{Folder, Lock, Use};
 pub use queries::Reason;
 pub use responses::{Exchange, Responses};

@@ -18,7 +18,7 @@ use crate::config::Durability;
 use crate::model::{Class, Diagnostic, Failure};
 
 use super::checkpoint::{Finished, add_note, database_failure, now};
-use super::database::{record_id, write_record};
+use super::database::{record_id, seal, write_record};
 use super::responses::Responses;
 use super::rows::{InputMark, RecordRow};
 
@@ -473,6 +473,7 @@ impl Work {
                     self.responses_noted = length;
                 }
             }
+            seal(&self.connection, Some(self.run))?;
             self.connection.prepare_cached("COMMIT")?.execute([])?;
         }
         self.rows = 0;

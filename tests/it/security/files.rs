@@ -62,6 +62,8 @@ impl Plant {
     }
 }
 
+/// Where a start keeps temporary files.
+const FOLDER: &str = ".runner/default/state/p.tmp";
 /// Every name that a start uses, below the folder of the project; `RUN` is the folder of the run.
 const NAMES: [&str; 18] = [
     ".runner/default/state/p.db",
@@ -70,7 +72,7 @@ const NAMES: [&str; 18] = [
     ".runner/default/state/p.db-journal",
     ".runner/default/state/p.lock",
     ".runner/default/state/p.stdin",
-    ".runner/default/state/p.tmp",
+    FOLDER,
     "RUN/delivered.csv",
     "RUN/failed.csv",
     "RUN/invalid.csv",
@@ -91,7 +93,7 @@ fn what_is_no_plain_file_is_refused_under_every_name_of_ours() {
     for name in NAMES {
         for plant in [Plant::Link, Plant::LinkToNothing, Plant::Pipe, Plant::Device, Plant::Folder] {
             // What a temporary folder is there for is a folder.
-            if name.ends_with(".tmp") && plant == Plant::Folder {
+            if name == FOLDER && plant == Plant::Folder {
                 continue;
             }
             // Every kind under the names that are written first and last, two under all others.
@@ -106,7 +108,7 @@ fn what_is_no_plain_file_is_refused_under_every_name_of_ours() {
                 Some(name) => folder.join(name),
                 None => world.path(name),
             };
-            if name.ends_with(".tmp") {
+            if name == FOLDER {
                 std::fs::remove_dir_all(&path).expect("it is there");
             }
             let before_seen = world.seen().len();
@@ -117,7 +119,7 @@ fn what_is_no_plain_file_is_refused_under_every_name_of_ours() {
             let about = format!("{plant:?} at {name}");
             let mut commands = vec!["apply p", "retry p"];
             // Commands that look use less; what they use is looked at, too.
-            if !name.ends_with(".tmp") {
+            if name != FOLDER {
                 commands.extend(["status p", "status p --verify"]);
             }
             for arguments in commands {
@@ -318,8 +320,8 @@ fn nothing_outside_the_state_is_touched_whatever_records_say() {
     for path in tree(&world.path(".runner")).keys() {
         let name = path.rsplit('/').next().expect("a name");
         let known = name.starts_with("p.") || ["default", "state", "runs", "p"].contains(&name);
-        let ours = name.ends_with(".ndjson") || name.ends_with(".json");
-        assert!(known || ours || name.starts_with("2"), "{path}");
+        let ours = Path::new(name).extension().is_some_and(|end| end == "ndjson" || end == "json");
+        assert!(known || ours || name.starts_with('2'), "{path}");
     }
 }
 
@@ -378,7 +380,7 @@ fn a_bit_that_flipped_anywhere_is_refused_or_changes_nothing() {
     let (mut refused, mut exact) = (0, 0);
     // Free space of a page says nothing; what is used is tried as often as all the rest.
     let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
-    for flip in 0..200 {
+    for flip in 0..100 {
         let at = if flip % 2 == 0 { used[chance.usize(0..used.len())] } else { chance.usize(0..whole.len()) };
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << chance.u8(0..8);
@@ -391,5 +393,5 @@ fn a_bit_that_flipped_anywhere_is_refused_or_changes_nothing() {
             assert_eq!((run.code, &now), (1, &sent), "byte {at}, seed {seed}:\n{}", run.stderr);
         }
     }
-    assert!(refused > 20 && exact > 20, "{refused} refused, {exact} exact");
+    assert!(refused > 10 && exact > 10, "{refused} refused, {exact} exact");
 }

