@@ -131,7 +131,7 @@ pub fn ended(running: &mut Running, world: &World) -> Run {
     let (over, wait) = mpsc::channel::<()>();
     let process = rustix::process::Pid::from_raw(running.id().cast_signed()).expect("a process");
     let watch = std::thread::spawn(move || {
-        let hangs = wait.recv_timeout(Duration::from_secs(120)) == Err(mpsc::RecvTimeoutError::Timeout);
+        let hangs = wait.recv_timeout(Duration::from_mins(2)) == Err(mpsc::RecvTimeoutError::Timeout);
         if hangs {
             // It was not waited for yet, so the id is its own.
             let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);

@@ -207,7 +207,11 @@ unsafe fn sent(call: impl FnOnce() -> isize, parts: &[Part]) -> isize {
         data.extend_from_slice(unsafe { bytes(part.base, part.length) });
     }
     let about = About { kind: Kind::Send, flags: 0, offset: 0, path: &[] };
-    size(around(&about, || call() as i64, |taken| &data[..usize::try_from(taken).unwrap_or(0).min(data.len())]))
+    size(around(
+        &about,
+        || call() as i64,
+        |taken| &data[..usize::try_from(taken).unwrap_or(0).min(data.len())],
+    ))
 }
 
 fn received(call: impl FnOnce() -> isize) -> isize {
@@ -217,10 +221,23 @@ fn received(call: impl FnOnce() -> isize) -> isize {
 
 unsafe fn synced(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
     let What::State(path) = what(fd) else { return call() };
-    let entry = |kind, flags, number, result| Entry { kind, flags, number, result, offset: 0, path: &path, data: &[] };
+    let entry = |kind, flags, number, result| Entry {
+        kind,
+        flags,
+        number,
+        result,
+        offset: 0,
+        path: &path,
+        data: &[],
+    };
     let held = step();
     let (number, fail) = number(Kind::Sync);
-    note(&entry(Kind::Sync, if fail.is_some() { FAILED } else { 0 }, number, if fail.is_some() { -1 } else { 0 }));
+    note(&entry(
+        Kind::Sync,
+        if fail.is_some() { FAILED } else { 0 },
+        number,
+        if fail.is_some() { -1 } else { 0 },
+    ));
     drop(held);
     if let Some(errno) = fail {
         done(number);
@@ -240,7 +257,12 @@ unsafe fn synced(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
     result
 }
 
-unsafe fn named(kind: Kind, path: *const c_char, other: *const c_char, call: impl FnOnce() -> c_int) -> c_int {
+unsafe fn named(
+    kind: Kind,
+    path: *const c_char,
+    other: *const c_char,
+    call: impl FnOnce() -> c_int,
+) -> c_int {
     let Some(below) = watched(path) else { return call() };
     let to = watched(other);
     let to = to.as_deref().unwrap_or_default();
