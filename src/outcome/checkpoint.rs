@@ -82,7 +82,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Syncs the folder once the log is in it (looking into the file makes it). The database does so
+    /// Syncs the folder once the log is in it (looking into the file makes it): the database does so
     /// too, with the first sync of the log, but goes on when that fails.
     fn sync_names(&self) -> Result<(), Failure> {
         self.path.parent().map_or(Ok(()), folder::sync_folder)
