@@ -21,7 +21,7 @@ fn calls_of(setup: usize, records: usize) -> u64 {
 /// evenly, so that in full each is met.
 pub fn at_each_call(plan: &Plan) -> Figures {
     let records = plan.amount(40, 120).min(120);
-    let items = plan.amount(40, 1600);
+    let items = plan.amount(32, 1600);
     let known: Vec<u64> = (0..4).map(|setup| calls_of(setup, records)).collect();
     each(plan, "T01", items, |item, chance, figures| {
         let (setup, step) = (item % 4, (item / 4) as u64);

@@ -82,7 +82,8 @@ fn record(bench: &Bench, story: Story, chance: &mut fastrand::Rng, figures: &mut
             bench.apply(Some(&Orders { kill, ..orders.clone() }), figures);
         }
         Story::HaltedAndResumed => {
-            bench.world.answers(&format!("* * after={} -> 401", chance.usize(10..120)));
+            let halts = format!("* * after={} -> 401\n", chance.usize(10..120));
+            bench.world.answers(&(bench.setup.usual_replies() + &halts));
             let run = bench.apply(Some(&orders), figures);
             assert_eq!(run.code, 9, "{}", run.stderr);
             bench.world.answers(&bench.setup.usual_replies());
