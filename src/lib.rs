@@ -12,6 +12,10 @@ pub mod config;
 pub mod dedupe;
 pub mod deliver;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod git;
 pub mod model;
 pub mod outcome;
 pub mod render;

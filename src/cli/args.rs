@@ -21,8 +21,11 @@ use crate::report::{Format, Settings, Surroundings, Volume, WhenColor, WhenProgr
 pub use project::{
     CheckConnection, Completions, Help, Init, List, Listing, Sandbox, Schema, SchemaKind, Validate,
 };
-pub use runs::{Held, Resolve, Retry, SettlementFlags, Status};
+pub use runs::{Explain, Held, Reconcile, Resolve, Retry, SettlementFlags, Status};
 pub use sending::{Apply, Pace, Plan, Preview, PreviewForm, Selection, Try, WhichRun};
+
+/// The version, and what it was made of as far as the build could tell.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("RUNNER_MADE_OF"));
 
 /// Send records as HTTP requests, one known outcome for each
 ///
@@ -31,7 +34,7 @@ pub use sending::{Apply, Pace, Plan, Preview, PreviewForm, Selection, Try, Which
 #[derive(Debug, Parser)]
 #[command(
     name = "runner",
-    version,
+    version = VERSION,
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
@@ -131,10 +134,14 @@ pub enum Command {
     Apply(Apply),
     /// Show where runs stand and what to type next
     Status(Status),
+    /// Show everything known about one record
+    Explain(Explain),
     /// Send failed records again, as part of the same run
     Retry(Retry),
     /// Settle records in doubt by hand
     Resolve(Resolve),
+    /// Ask the far side what became of records in doubt
+    Reconcile(Reconcile),
     /// List what the project has
     List(List),
     /// Start the stand-in for the far side
@@ -201,8 +208,10 @@ impl Command {
             Self::CheckConnection(_) => "check-connection",
             Self::Apply(_) => "apply",
             Self::Status(_) => "status",
+            Self::Explain(_) => "explain",
             Self::Retry(_) => "retry",
             Self::Resolve(_) => "resolve",
+            Self::Reconcile(_) => "reconcile",
             Self::List(_) => "list",
             Self::Sandbox(_) => "sandbox",
             Self::Schema(_) => "schema",

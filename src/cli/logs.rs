@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::model::{Class, Diagnostic, Failure, Mask};
-use crate::report::LogSink;
+use crate::report::{LogSink, text};
 
 /// What is hidden. The log is one for the process, so this is too.
 static MASK: LazyLock<RwLock<Mask>> = LazyLock::new(RwLock::default);
@@ -46,11 +46,11 @@ pub fn start(stderr: &LogSink) -> Result<(), Failure> {
         None => builder.with_writer(Lines::Stderr(stderr.clone())).try_init(),
         Some(path) => {
             let json = Path::new(&path).extension().is_some_and(|ending| ending == "jsonl");
-            let lines = Lines::File(Arc::new(Mutex::new(open(Path::new(&path))?)));
+            let file = Arc::new(Mutex::new(open(Path::new(&path))?));
             if json {
-                builder.json().flatten_event(true).with_writer(lines).try_init()
+                builder.json().flatten_event(true).with_writer(Lines::Json(file)).try_init()
             } else {
-                builder.with_writer(lines).try_init()
+                builder.with_writer(Lines::Text(file)).try_init()
             }
         }
     };
@@ -71,7 +71,10 @@ fn open(path: &Path) -> Result<File, Failure> {
 #[derive(Clone)]
 enum Lines {
     Stderr(LogSink),
-    File(Arc<Mutex<File>>),
+    /// For people, who may look at it with what obeys control characters.
+    Text(Arc<Mutex<File>>),
+    /// For programs.
+    Json(Arc<Mutex<File>>),
 }
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -90,7 +93,11 @@ impl Write for Lines {
         let masked = mask.apply(&text);
         match self {
             Self::Stderr(sink) => sink.write_all(masked.as_bytes())?,
-            Self::File(file) => {
+            Self::Text(file) => {
+                let shown = format!("{}\n", text::line(masked.trim_end_matches('\n')));
+                file.lock().unwrap_or_else(PoisonError::into_inner).write_all(shown.as_bytes())?;
+            }
+            Self::Json(file) => {
                 file.lock().unwrap_or_else(PoisonError::into_inner).write_all(masked.as_bytes())?;
             }
         }

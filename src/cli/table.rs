@@ -81,7 +81,8 @@ pub fn width() -> Option<usize> {
     std::io::stdout().is_terminal().then(|| columns().unwrap_or(80))
 }
 
-fn cut(text: &str, room: usize) -> String {
+/// As much of a text as fits, with `…` where something is cut.
+pub fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {
         return text.to_owned();
     }

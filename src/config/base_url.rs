@@ -4,7 +4,7 @@
 //! setting that holds braces stays what it is. Invariant: an accepted base URL is http or https,
 //! has no userinfo, query or fragment, and does not name a link-local or metadata address.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
@@ -45,6 +45,29 @@ pub(super) fn parts(text: &str) -> Option<Vec<Part<'_>>> {
         found.push(Part::Setting(name, start..start + name.len()));
         at += open + 2 + close + 2;
     }
+}
+
+/// Whether the values of settings end the host before the connector's own text does: with `a.example/`
+/// for the subdomain, `https://{{ connection.sub }}.api.example` would lead to `a.example`.
+pub(super) fn moves_host(template: &str, expanded: &str) -> bool {
+    let Some((_, rest)) = template.split_once("://") else { return false };
+    // What stands between the last setting of the host and the end of the host.
+    let mut behind = None;
+    for part in parts(rest).unwrap_or_default() {
+        match part {
+            Part::Setting(..) => behind = Some(""),
+            Part::Text(text) => {
+                let (host, ended) = text.split_once('/').map_or((text, false), |(host, _)| (host, true));
+                behind = behind.map(|_| host);
+                if ended {
+                    break;
+                }
+            }
+        }
+    }
+    let host = expanded.split_once("://").map_or("", |(_, rest)| rest);
+    let host = host.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    behind.is_some_and(|behind| !host.ends_with(behind))
 }
 
 /// What else about a connection decides whether its URL is allowed.
@@ -162,28 +185,49 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Whether the host is a literal link-local or metadata address, in whatever spelling: the URL
 /// parser has turned decimal, hex and octal forms into the address by now.
-fn is_refused(url: &Url) -> bool {
+pub(super) fn is_refused(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             ["metadata.google.internal", "metadata", "instance-data"].contains(&name.as_str())
         }
-        Some(Host::Ipv4(address)) => refused_v4(address),
-        Some(Host::Ipv6(address)) => {
-            let [a, .., g, h] = address.segments();
-            let embedded = Ipv4Addr::from((u32::from(g) << 16) | u32::from(h));
-            // IPv4-mapped, IPv4-compatible, NAT64
-            let embeds = matches!(address.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, ..]);
-            (a & 0xffc0) == 0xfe80
-                || address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
-                || (embeds && refused_v4(embedded))
-        }
+        Some(Host::Ipv4(address)) => is_refused_address(address.into()),
+        Some(Host::Ipv6(address)) => is_refused_address(address.into()),
         None => false,
     }
 }
 
-fn refused_v4(address: Ipv4Addr) -> bool {
-    address.is_link_local() || address == Ipv4Addr::new(100, 100, 100, 200)
+/// Addresses beyond the link-local ones at which clouds tell a machine its own credentials.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+
+/// Whether an address is link-local or of a metadata service, also as part of an IPv6 address that
+/// some gateway turns back into it. What names resolve to is held against this too.
+#[must_use]
+pub fn is_refused_address(address: IpAddr) -> bool {
+    let refused_v4 = |address: Ipv4Addr| address.is_link_local() || METADATA_V4.contains(&address);
+    match address {
+        IpAddr::V4(address) => refused_v4(address),
+        IpAddr::V6(address) => {
+            let segments = address.segments();
+            let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+            let [_, a, b, _, _, _, g, h] = segments;
+            let embedded = match segments {
+                // IPv4-compatible, IPv4-mapped, IPv4-translated, NAT64, ISATAP
+                [0, 0, 0, 0, 0, 0 | 0xffff, ..]
+                | [0, 0, 0, 0, 0xffff, 0, ..]
+                | [0x64, 0xff9b, ..]
+                | [_, _, _, _, 0 | 0x200, 0x5efe, ..] => v4(g, h),
+                // 6to4, Teredo
+                [0x2002, ..] => v4(a, b),
+                [0x2001, 0, ..] => v4(!g, !h),
+                _ => Ipv4Addr::UNSPECIFIED,
+            };
+            address.is_unicast_link_local() || METADATA_V6.contains(&address) || refused_v4(embedded)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -269,6 +313,64 @@ mod tests {
         ");
         assert!(run("http://10.0.0.1/x", Credentials::SentAnyway).is_ok());
         assert!(run("http://10.0.0.1/x", Credentials::None).is_ok());
+    }
+
+    #[test]
+    fn a_setting_within_the_host_does_not_end_it() {
+        // S06
+        let template = "https://{{ connection.sub }}.api.example/{{ connection.version }}";
+        for sub in ["evil.example/", "evil.example\\", "evil.example#", "evil.example?", "/evil.example"] {
+            assert!(moves_host(template, &format!("https://{sub}.api.example/v1")), "{sub}");
+        }
+        for (template, expanded) in [
+            (template, "https://ours.api.example/v1"),
+            (template, "https://ours.api.example/a/b"),
+            (template, "https://${SUB}.api.example/v1"),
+            ("{{ connection.base_url }}", "https://other.example/x"),
+            ("https://{{ connection.host }}/v2", "https://other.example:8443/v2"),
+            ("https://api.example/{{ connection.version }}", "https://api.example/v1/x"),
+            ("https://api.example", "https://api.example"),
+        ] {
+            assert!(!moves_host(template, expanded), "{expanded}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_metadata_services_are_known_in_every_form() {
+        // S07
+        for refused in [
+            "169.254.169.254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "::169.254.169.254",
+            "::ffff:169.254.169.254",
+            "::ffff:0:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "2001:0:4136:e378:8000:63bf:5601:5601",
+            "2001:db8::5efe:169.254.169.254",
+            "fe80::1",
+            "febf::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+        ] {
+            assert!(is_refused_address(refused.parse().unwrap()), "{refused}");
+        }
+        for fine in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::808:808",
+            "2002:808:808::1",
+            "2001:4860:4860::8888",
+            "2606:4700::1111",
+            "fd00::254",
+        ] {
+            assert!(!is_refused_address(fine.parse().unwrap()), "{fine}");
+        }
     }
 
     #[test]

@@ -153,6 +153,14 @@ pub(super) fn resolve(
             );
             return None;
         }
+        if base_url::moves_host(&url.value, &out.text) {
+            problems.push(
+                Diagnostic::error("base-url-moved", "a setting's value changes the host of the base URL")
+                    .place(&url.place)
+                    .help("a setting within the host may hold no `/` and no `\\`"),
+            );
+            return None;
+        }
         base_url::check(&Placed::new(out.text, url.place), sends, problems)
     });
     let tls = tls(own.tls.as_ref(), files, problems);
@@ -319,6 +327,12 @@ fn proxy(raw: Option<&Placed<String>>, problems: &mut Problems) -> Option<String
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     match url {
+        Some(url) if base_url::is_refused(&url) => {
+            let finding =
+                Diagnostic::error("address-refused", "the proxy is a link-local or metadata address");
+            problems.push(finding.place(&raw.place).help("name the host of the proxy"));
+            None
+        }
         Some(url) if url.username().is_empty() && url.password().is_none() => Some(raw.value.clone()),
         Some(_) => {
             let finding = Diagnostic::error("proxy", "the proxy URL holds a user name or password");

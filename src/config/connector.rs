@@ -243,23 +243,29 @@ impl RawCheck {
     }
 }
 
-/// Headers that frame or route a request are not for templates to set.
-pub(super) fn check_header(name: &Placed<String>, problems: &mut Problems) {
-    const FRAMING: [&str; 11] = [
+/// Whether a header frames a message, belongs to one connection (RFC 9110, 7.6.1) or names the
+/// host: only the sender itself sets these.
+#[must_use]
+pub fn is_framing(name: &str) -> bool {
+    const NAMES: [&str; 10] = [
         "connection",
         "content-length",
         "expect",
         "host",
+        "http2-settings",
         "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
         "te",
         "trailer",
         "transfer-encoding",
         "upgrade",
     ];
-    let lower = name.value.to_ascii_lowercase();
-    if FRAMING.contains(&lower.as_str()) {
+    let name = name.to_ascii_lowercase();
+    NAMES.contains(&name.as_str()) || name.starts_with("proxy-")
+}
+
+/// Headers that frame or route a request are not for templates to set.
+pub(super) fn check_header(name: &Placed<String>, problems: &mut Problems) {
+    if is_framing(&name.value) {
         problems.push(
             Diagnostic::error("header-not-allowed", format!("the header `{}` cannot be set", name.value))
                 .place(&name.place)

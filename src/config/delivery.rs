@@ -6,7 +6,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::raw::{FromNode, raw, words};
+use super::raw::{Entries, FromNode, raw, words};
 use super::read::Node;
 use super::values::{Count, Lanes, Percent, Rate, Size, Span, Tries, Window};
 use super::{
@@ -22,6 +22,8 @@ raw! {
         mode: Option<Placed<Mode>>,
         /// What happens to a record in doubt; `auto` goes by the endpoint.
         in_doubt: Option<Placed<Doubt>>,
+        /// With `in_doubt: resend` on an endpoint where a repeat could act twice: that this is meant.
+        accept_duplicates: Option<bool>,
         /// Requests in flight at once, 1 to 1024.
         concurrency: Option<Placed<Lanes>>,
         /// Requests in a time, such as `20/s`.
@@ -82,10 +84,14 @@ raw! {
     RawStopWhen, "`stop_when`" {
         /// Failed and invalid records in all.
         failures: Option<Count>,
+        /// Failed and invalid records by class, such as `{ EMAIL_TAKEN: 10, schema: 5 }`.
+        classes: Entries<Count>,
         /// Share of failures among the last `window` outcomes, such as `5%`.
         failure_rate: Option<Percent>,
         /// Outcomes that the rate looks at; 200 unless said.
         window: Option<Window>,
+        /// Outcomes that have to be there before the rate is judged; the whole `window` unless said.
+        min_sample: Option<Placed<Window>>,
         /// The first so many go one at a time; more than half refused halts the run.
         canary: Option<Count>,
         /// Attempts in a row without a usable answer; 50 unless said.
@@ -187,7 +193,7 @@ pub(super) fn resolve(
     }
     Delivery {
         mode,
-        in_doubt: in_doubt(raw.and_then(|raw| raw.in_doubt.as_ref()), mode, endpoint, problems),
+        in_doubt: in_doubt(raw, mode, endpoint, problems),
         concurrency: lanes(raw, limits, overrides, forced, at, problems),
         rate: rate(raw, limits, overrides, forced, at, problems),
         timeout: span(|r| r.timeout, Duration::from_mins(1)),
@@ -204,15 +210,34 @@ pub(super) fn resolve(
         },
         order_by: raw.and_then(|raw| raw.order_by.clone()),
         on_failure: raw.and_then(|raw| raw.on_failure).unwrap_or_default(),
-        stop_when: StopWhen {
-            failures: stop.and_then(|stop| stop.failures).map(|count| count.0),
-            failure_rate: stop.and_then(|stop| stop.failure_rate).map(|share| share.0),
-            window: stop.and_then(|stop| stop.window).map_or(200, |window| window.0),
-            canary: stop.and_then(|stop| stop.canary).map(|count| count.0),
-            consecutive: stop.and_then(|stop| stop.consecutive).map_or(50, |count| count.0),
-        },
+        stop_when: stop_when(stop, problems),
         max_reply: raw.and_then(|raw| raw.max_reply).map_or(1 << 20, |size| size.0),
         max_body: raw.and_then(|raw| raw.max_body).map_or(8 << 20, |size| size.0),
+    }
+}
+
+/// The error budget.
+fn stop_when(raw: Option<&RawStopWhen>, problems: &mut Problems) -> StopWhen {
+    let window = raw.and_then(|stop| stop.window).map_or(200, |window| window.0);
+    let min_sample = raw.and_then(|stop| stop.min_sample.as_ref());
+    if let Some(Placed { value, place }) = min_sample.filter(|sample| sample.value.0 > window) {
+        let message = format!("`min_sample` is {}, more than the `window` of {window}", value.0);
+        problems.push(
+            Diagnostic::error("bad-value", message)
+                .place(place)
+                .help("the rate looks at the last `window` outcomes, so that it would never be judged"),
+        );
+    }
+    StopWhen {
+        failures: raw.and_then(|stop| stop.failures).map(|count| count.0),
+        classes: raw.map_or_else(Vec::new, |stop| {
+            stop.classes.0.iter().map(|(class, count)| (class.value.clone(), count.0)).collect()
+        }),
+        failure_rate: raw.and_then(|stop| stop.failure_rate).map(|share| share.0),
+        window,
+        min_sample: min_sample.map_or(window, |sample| sample.value.0),
+        canary: raw.and_then(|stop| stop.canary).map(|count| count.0),
+        consecutive: raw.and_then(|stop| stop.consecutive).map_or(50, |count| count.0),
     }
 }
 
@@ -234,30 +259,41 @@ fn durability(written: Option<&Placed<Durability>>, problems: &mut Problems) -> 
 
 /// What happens to a record in doubt (guarantees, section 4).
 fn in_doubt(
-    written: Option<&Placed<Doubt>>,
+    raw: Option<&RawDelivery>,
     mode: Mode,
     endpoint: Option<&Endpoint>,
     problems: &mut Problems,
 ) -> InDoubt {
     let repeatable = endpoint.is_some_and(|endpoint| endpoint.idempotency != Idempotency::None);
-    let Some(Placed { value: Doubt::Is(said), place }) = written else {
-        return if mode == Mode::AtLeastOnce && repeatable { InDoubt::Resend } else { InDoubt::Hold };
+    let can_look = endpoint.is_some_and(|endpoint| endpoint.reconcile.is_some());
+    let accepted = raw.is_some_and(|raw| raw.accept_duplicates == Some(true));
+    let Some(Placed { value: Doubt::Is(said), place }) = raw.and_then(|raw| raw.in_doubt.as_ref()) else {
+        return match mode {
+            Mode::AtLeastOnce if repeatable => InDoubt::Resend,
+            Mode::AtLeastOnce if can_look => InDoubt::Probe,
+            Mode::AtLeastOnce | Mode::AtMostOnce => InDoubt::Hold,
+        };
     };
     match said {
-        InDoubt::Probe => problems.push(
-            Diagnostic::error("probe-unavailable", "`in_doubt: probe` is not available yet")
+        InDoubt::Probe if !can_look && endpoint.is_some() => problems.push(
+            Diagnostic::error("probe-without-look", "`in_doubt: probe` asks the far side, and the endpoint does not say how")
                 .place(place)
-                .help("use `hold`, and settle held records with `runner resolve`"),
+                .help("describe the look in the endpoint (`reconcile:`), or use `hold` and settle held records with `runner resolve`"),
         ),
         InDoubt::Resend if mode == Mode::AtMostOnce => problems.push(
             Diagnostic::error("resend-at-most-once", "`at_most_once` never sends a record in doubt again")
                 .place(place)
                 .help("use `in_doubt: hold`, or `mode: at_least_once`"),
         ),
-        InDoubt::Resend if !repeatable && endpoint.is_some() => problems.push(
-            Diagnostic::warning("duplicates-accepted", "records in doubt are sent again, and the far side may act twice")
-                .place(place)
-                .help("`idempotency:` in the endpoint says that a repeat is harmless; `in_doubt: hold` waits for a person"),
+        InDoubt::Resend if !repeatable && !accepted && endpoint.is_some() => problems.push(
+            Diagnostic::error(
+                "resend-could-duplicate",
+                "records in doubt would be sent again, and the far side could act twice",
+            )
+            .place(place)
+            .help(
+                "`idempotency:` in the endpoint says that a repeat is harmless, `in_doubt: hold` waits for a person, `accept_duplicates: true` beside it says that duplicates are accepted",
+            ),
         ),
         _ => {}
     }

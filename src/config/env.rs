@@ -4,6 +4,7 @@
 //! Invariant: no value is ever part of a message; a variable that is not set is no error here,
 //! because offline commands go on without it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,8 @@ pub(super) struct Environment<'a> {
     real: &'a dyn Fn(&str) -> Option<String>,
     file: BTreeMap<String, String>,
     shown: Option<String>,
+    /// The file, until it was said that others can read it.
+    unjudged: Cell<Option<PathBuf>>,
 }
 
 impl<'a> Environment<'a> {
@@ -41,12 +44,12 @@ impl<'a> Environment<'a> {
         problems: &mut Problems,
     ) -> Self {
         let (path, shown) = match file {
-            EnvFile::Off => return Self { real, file: BTreeMap::new(), shown: None },
+            EnvFile::Off => return Self::without_file(real, None),
             EnvFile::Default => (root.join(".env"), ".env".to_owned()),
             EnvFile::At(path) => (cwd.join(path), path.display().to_string()),
         };
         if *file == EnvFile::Default && !path.exists() {
-            return Self { real, file: BTreeMap::new(), shown: Some(shown) };
+            return Self::without_file(real, Some(shown));
         }
         let variables = match super::read::read_text(&path, &shown) {
             Ok(source) => variables(&source.text, &shown, problems),
@@ -55,7 +58,21 @@ impl<'a> Environment<'a> {
                 BTreeMap::new()
             }
         };
-        Self { real, file: variables, shown: Some(shown) }
+        Self { real, file: variables, shown: Some(shown), unjudged: Cell::new(Some(path)) }
+    }
+
+    fn without_file(real: &'a dyn Fn(&str) -> Option<String>, shown: Option<String>) -> Self {
+        Self { real, file: BTreeMap::new(), shown, unjudged: Cell::default() }
+    }
+
+    /// Says once that others can read the file, when a secret came from it.
+    fn judge(&self, name: &Placed<String>, problems: &mut Problems) {
+        if (self.real)(&name.value).is_some_and(|value| !value.is_empty()) {
+            return;
+        }
+        if let (Some(path), Some(shown)) = (self.unjudged.take(), &self.shown) {
+            readable_by_others(&path, shown, &name.place, problems);
+        }
     }
 
     /// A variable that is set to something.
@@ -196,7 +213,12 @@ pub(super) fn from_variable(raw: &RawEnv, env: &Environment<'_>, problems: &mut 
     }
     match env.get(&name.value) {
         None => Found::Unset(name.clone()),
-        Some(value) => checked(value, &name.value, &name.place, problems),
+        Some(value) => {
+            if raw.secret != Some(false) {
+                env.judge(name, problems);
+            }
+            checked(value, &name.value, &name.place, problems)
+        }
     }
 }
 
@@ -225,7 +247,7 @@ pub(super) fn from_file(raw: &RawFile, files: &Files, problems: &mut Problems) -
         }
     };
     if raw.secret != Some(false) {
-        readable_by_others(&full, path, problems);
+        readable_by_others(&full, &path.value, &path.place, problems);
     }
     let value = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if value.is_empty() {
@@ -235,7 +257,7 @@ pub(super) fn from_file(raw: &RawFile, files: &Files, problems: &mut Problems) -
 }
 
 #[cfg(unix)]
-fn readable_by_others(full: &Path, path: &Placed<String>, problems: &mut Problems) {
+fn readable_by_others(full: &Path, shown: &str, place: &Place, problems: &mut Problems) {
     use std::os::unix::fs::PermissionsExt as _;
     let Ok(about) = std::fs::metadata(full) else { return };
     let mode = about.permissions().mode() & 0o777;
@@ -243,16 +265,16 @@ fn readable_by_others(full: &Path, path: &Placed<String>, problems: &mut Problem
         problems.push(
             Diagnostic::warning(
                 "secret-file-open",
-                format!("the secret file {} can be read by others (mode {mode:04o})", path.value),
+                format!("the secret file {shown} can be read by others (mode {mode:04o})"),
             )
-            .place(&path.place)
-            .help(format!("chmod 600 {}", path.value)),
+            .place(place)
+            .help(format!("chmod 600 {shown}")),
         );
     }
 }
 
 #[cfg(not(unix))]
-fn readable_by_others(_: &Path, _: &Placed<String>, _: &mut Problems) {}
+fn readable_by_others(_: &Path, _: &str, _: &Place, _: &mut Problems) {}
 
 /// Refuses what no header can carry, without showing it.
 fn checked(value: String, name: &str, place: &Place, problems: &mut Problems) -> Found {
@@ -292,7 +314,7 @@ mod tests {
             |name: &str| (name != "B").then(|| if name == "C" { String::new() } else { "real".into() });
         let file = [("A", "file"), ("B", "file"), ("C", "file")];
         let file = file.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let env = Environment { real: &real, file, shown: None };
+        let env = Environment { file, ..Environment::without_file(&real, None) };
         assert_eq!(["A", "B", "C"].map(|name| env.get(name).unwrap()), ["real", "file", "file"]);
     }
 }

@@ -28,6 +28,8 @@ mod typed;
 mod types;
 mod values;
 
+pub use base_url::is_refused_address;
+pub use connector::is_framing;
 pub use credential::{Carrier, Credential, CredentialPart};
 pub use delivery::DeliveryOverrides;
 pub use env::EnvFile;

@@ -253,6 +253,9 @@ impl<'de> Deserialize<'de> for Shape {
 
 fn place_tree(tree: Spanned<Shape>, source: &Arc<SourceText>, problems: &mut Problems) -> Node {
     let place = place_of(tree.referenced, source);
+    if let Some(tag) = tag_before(place_of(tree.defined, source).span.start, source) {
+        problems.push(not_allowed(tag, &place));
+    }
     let kind = match tree.value {
         Shape::Null => Kind::Null,
         Shape::Text(text) => Kind::Text(text),
@@ -281,6 +284,26 @@ fn place_tree(tree: Spanned<Shape>, source: &Arc<SourceText>, problems: &mut Pro
         }
     };
     Node { kind, place }
+}
+
+/// The tag in front of a value. The parser refuses those it does not know and obeys the others:
+/// `!!binary` makes text that nobody reads in the file.
+fn tag_before(start: usize, source: &SourceText) -> Option<&str> {
+    let mut words = source.text.get(..start)?.split_whitespace().rev();
+    let mut word = words.next()?;
+    if word.starts_with('&') {
+        word = words.next()?;
+    }
+    // Plain text never begins with `!`; what ends like this is the end of other text or of a comment.
+    let line = source.text.get(..start)?.rfind(word).and_then(|at| source.text.get(..at)?.lines().last());
+    let is_tag = word.starts_with('!') && !word.ends_with([',', '\'', '"', ']', '}', ':']);
+    (is_tag && !line.is_some_and(|line| line.contains('#'))).then_some(word)
+}
+
+fn not_allowed(tag: &str, place: &Place) -> Diagnostic {
+    Diagnostic::error("yaml-tag", format!("the YAML tag `{tag}` is not allowed"))
+        .place(place)
+        .help("write the value without a tag; quotes make it text")
 }
 
 /// A scalar without quotes, by what is written.
@@ -352,9 +375,7 @@ fn explain(error: &Error, source: &Arc<SourceText>) -> Diagnostic {
             return limit(&format!("aliases (`*name`) are nested more than {max_depth} deep"), &place);
         }
         Error::UnsupportedTag { tag, .. } => {
-            return Diagnostic::error("yaml-tag", format!("the YAML tag `{tag}` is not allowed"))
-                .place(&place)
-                .help("write the value without a tag; quotes make it text");
+            return not_allowed(tag, &place);
         }
         _ => {}
     }

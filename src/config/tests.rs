@@ -292,9 +292,9 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
     above-limit pipelines/p.yaml:4:19 `rate` is 60/s, above the connector's limit of 50/s | lower it, or say that it is meant with `delivery: { force: true }`
     "delivery: { rate: 60/s, concurrency: 9, force: true }"
     "delivery: { in_doubt: probe }"
-    probe-unavailable pipelines/p.yaml:4:23 `in_doubt: probe` is not available yet | use `hold`, and settle held records with `runner resolve`
+    probe-without-look pipelines/p.yaml:4:23 `in_doubt: probe` asks the far side, and the endpoint does not say how | describe the look in the endpoint (`reconcile:`), or use `hold` and settle held records with `runner resolve`
     "delivery: { in_doubt: resend }"
-    warning duplicates-accepted pipelines/p.yaml:4:23 records in doubt are sent again, and the far side may act twice | `idempotency:` in the endpoint says that a repeat is harmless; `in_doubt: hold` waits for a person
+    resend-could-duplicate pipelines/p.yaml:4:23 records in doubt would be sent again, and the far side could act twice | `idempotency:` in the endpoint says that a repeat is harmless, `in_doubt: hold` waits for a person, `accept_duplicates: true` beside it says that duplicates are accepted
     "delivery: { in_doubt: resend, mode: at_most_once }"
     resend-at-most-once pipelines/p.yaml:4:23 `at_most_once` never sends a record in doubt again | use `in_doubt: hold`, or `mode: at_least_once`
     "delivery: { mode: atleastonce }"

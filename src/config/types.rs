@@ -714,10 +714,14 @@ pub enum OnFailure {
 pub struct StopWhen {
     /// Failed and invalid records in all.
     pub failures: Option<u64>,
+    /// Failed and invalid records with this class, each class with its limit.
+    pub classes: Vec<(String, u64)>,
     /// Share of failures among the last `window` outcomes, 0 to 1.
     pub failure_rate: Option<f64>,
-    /// Outcomes that the rate looks at; it is judged only once so many are there.
+    /// Outcomes that the rate looks at.
     pub window: usize,
+    /// The rate is judged once so many outcomes are there; at most `window`.
+    pub min_sample: usize,
     /// The first so many go one at a time; more than half refused halts the run.
     pub canary: Option<u64>,
     /// Attempts in a row that ended unknown, with 5xx, without connection or with 429.

@@ -162,6 +162,7 @@ mod tests {
 
     #[test]
     fn an_asked_wait_is_kept_and_one_beyond_the_cap_stops() {
+        // S42
         let asked = |seconds| Meaning::NotNow { asked: Some(Duration::from_secs(seconds)) };
         assert_eq!(
             check(asked(2), 1, false, InDoubt::Hold),
@@ -175,6 +176,7 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_its_end_and_never_overflows() {
+        // S42
         let retry = retry();
         assert_eq!(backoff(1, &retry, 1.0), Duration::from_millis(500));
         assert_eq!(backoff(3, &retry, 1.0), Duration::from_secs(2));

@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use crate::config::{Endpoint, OutcomeRule, RecordLimits, StatusMatch, Then};
-use crate::model::{Arrived, Lost, Map, Mask, Number, Problems, Reply, Request, Value};
+use crate::model::{Arrived, Lost, Map, Mask, Problems, Reply, Request, Value};
 use crate::render::{Context, Known, Leaf, Root, Scope};
-use crate::source::parse_json;
 
+use super::exchange::{self, Needs};
 use super::headers;
 use super::judge::Meaning;
 
@@ -44,45 +44,6 @@ struct Rule {
     class: Option<String>,
     message: Option<Leaf>,
     after_unknown: bool,
-}
-
-/// The parts of an exchange that expressions read: the others are not parsed.
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each part is needed or not, whatever the others are")]
-struct Needs {
-    body: bool,
-    text: bool,
-    headers: bool,
-    sent: bool,
-}
-
-impl Needs {
-    fn of<'l>(leaves: impl IntoIterator<Item = &'l Leaf>) -> Self {
-        leaves.into_iter().flat_map(Leaf::reads).fold(Self::default(), |needs, path| {
-            let below =
-                |root: &str| path.strip_prefix(root).map(|rest| rest.trim_start_matches('.').to_owned());
-            let (response, request) = (below("response"), below("request"));
-            // Whatever is not plainly one part of it may be any part.
-            let any = |part: &Option<String>, names: &[&str]| {
-                part.as_ref().is_some_and(|part| !names.iter().any(|name| part.starts_with(name)))
-            };
-            needs.and(Self {
-                body: any(&response, &["status", "headers"]),
-                text: any(&response, &["status", "headers", "body"]),
-                headers: any(&response, &["status", "body", "text"]),
-                sent: request.is_some(),
-            })
-        })
-    }
-
-    const fn and(self, other: Self) -> Self {
-        Self {
-            body: self.body || other.body,
-            text: self.text || other.text,
-            headers: self.headers || other.headers,
-            sent: self.sent || other.sent,
-        }
-    }
 }
 
 /// What a reply says.
@@ -118,7 +79,7 @@ impl Reading {
 }
 
 /// At most so many bytes of captures are kept of one reply.
-const MOST_CAPTURED: usize = 4096;
+pub(super) const MOST_CAPTURED: usize = 4096;
 /// At most so many characters of a far side's message are kept.
 const MOST_MESSAGE: usize = 500;
 
@@ -186,14 +147,20 @@ impl Reader {
     #[must_use]
     pub fn read(&self, reply: &Reply, request: &Request) -> Reading {
         match reply {
-            Reply::Lost(lost) => read_lost(lost),
-            Reply::Arrived(arrived) => {
-                let mut reading = self.read_arrived(arrived, request);
-                self.hide(&mut reading.class);
-                self.hide(&mut reading.message);
-                reading
-            }
+            Reply::Lost(lost) => self.hidden(read_lost(lost)),
+            Reply::Arrived(arrived) => self.hidden(self.read_arrived(arrived, request)),
         }
+    }
+
+    fn hidden(&self, mut reading: Reading) -> Reading {
+        self.hide(&mut reading.class);
+        self.hide(&mut reading.message);
+        reading
+    }
+
+    /// Text of the far side to be kept, masked before it is cut: half of a secret is not known again.
+    fn shortened(&self, text: &str) -> String {
+        shortened(&self.mask.apply(text))
     }
 
     fn hide(&self, text: &mut String) {
@@ -269,7 +236,7 @@ impl Reader {
             None => self.word(context, arrived),
         };
         let message = match &rule.message {
-            Some(message) => shortened(&message.lenient_text(context)),
+            Some(message) => self.shortened(&message.lenient_text(context)),
             None if acted => String::new(),
             None => self.words(context, arrived),
         };
@@ -280,28 +247,10 @@ impl Reader {
     /// The context with what is needed of `response` and `request`, and whether the body, if it is
     /// needed, is whole and readable.
     fn context(&self, arrived: &Arrived, request: &Request, needs: Needs) -> (Context, bool) {
-        let (body, readable) = if needs.body { parsed(arrived, &self.limits) } else { (Value::Absent, true) };
-        let mut response = Map::with_capacity(4);
-        response.push("status", Value::Number(Number::from(u64::from(arrived.status.as_u16()))));
-        if needs.headers {
-            let mut header_map = Map::with_capacity(arrived.headers.len());
-            for (name, value) in &arrived.headers {
-                header_map.insert(name.as_str(), Value::text(String::from_utf8_lossy(value.as_bytes())));
-            }
-            response.push("headers", Value::Object(header_map));
-        }
-        if needs.text {
-            response.push("text", Value::text(String::from_utf8_lossy(&arrived.body)));
-        }
-        response.push("body", body);
-        let mut context = self.base.clone().with(Root::Response, Arc::new(Value::Object(response)));
+        let (response, readable) = exchange::response(arrived, needs, &self.limits);
+        let mut context = self.base.clone().with(Root::Response, Arc::new(response));
         if needs.sent {
-            let sent = parse_json(&request.body, &self.limits).unwrap_or(Value::Absent);
-            let mut asked = Map::with_capacity(3);
-            asked.push("method", Value::text(request.method.as_str()));
-            asked.push("path", Value::text(request.url.path()));
-            asked.push("body", sent);
-            context.set(Root::Request, Arc::new(Value::Object(asked)));
+            context.set(Root::Request, Arc::new(exchange::request(request, None, &self.limits)));
         }
         (context, readable)
     }
@@ -342,7 +291,8 @@ impl Reader {
     /// The far side's own word for a refusal, or the status.
     fn word(&self, context: &Context, arrived: &Arrived) -> String {
         let word = self.class.as_ref().map(|class| class.lenient_text(context)).unwrap_or_default();
-        let word: String = word.chars().filter(|char| !char.is_control()).take(80).collect();
+        let word: String = word.chars().filter(|char| !char.is_control()).collect();
+        let word: String = self.mask.apply(&word).chars().take(80).collect();
         if !word.is_empty() {
             return word;
         }
@@ -363,19 +313,19 @@ impl Reader {
             return format!(
                 "answered {} to {}; redirects are not followed",
                 arrived.status.as_u16(),
-                target.unwrap_or_default()
+                self.shortened(&target.unwrap_or_default())
             );
         }
         let text = self.message.as_ref().map(|message| message.lenient_text(context)).unwrap_or_default();
         if !text.is_empty() {
-            return shortened(&text);
+            return self.shortened(&text);
         }
         let body = String::from_utf8_lossy(&arrived.body);
         let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
         if first.is_empty() {
             arrived.status.canonical_reason().unwrap_or("no reason given").to_lowercase()
         } else {
-            shortened(first)
+            self.shortened(first)
         }
     }
 }
@@ -417,72 +367,16 @@ fn read_lost(lost: &Lost) -> Reading {
     Reading { meaning, message: shortened(&lost.message), ..Reading::without_reply(lost.class, "") }
 }
 
-/// The body by its content type, and whether it is whole and readable.
-fn parsed(arrived: &Arrived, limits: &RecordLimits) -> (Value, bool) {
-    let kind =
-        arrived.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    let is_json =
-        kind.is_empty() || kind == "application/json" || kind.ends_with("+json") || kind == "text/json";
-    if !arrived.complete {
-        return (Value::Absent, false);
-    }
-    if arrived.body.is_empty() {
-        return (Value::Absent, true);
-    }
-    if is_json {
-        return match parse_json(&arrived.body, limits) {
-            Ok(value) => (value, true),
-            Err(_) => (Value::Absent, false),
-        };
-    }
-    (Value::text(String::from_utf8_lossy(&arrived.body)), true)
-}
-
 fn reads_body(leaf: &Leaf) -> bool {
     leaf.reads().any(|path| {
         path.starts_with("response.body") || path == "response" || path.starts_with("response.text")
     })
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let text = text.trim();
     if text.chars().count() <= MOST_MESSAGE {
         return text.to_owned();
     }
     text.chars().take(MOST_MESSAGE).chain(['…']).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Place, Placed, SourceText};
-
-    fn needs(text: &str) -> [bool; 4] {
-        let source = Arc::new(SourceText { path: "t".into(), text: text.into() });
-        let template = Placed::new(text.to_owned(), Place::new(source, 0..text.len()));
-        let scope = Scope::new().allow(Root::Response, Known::Any).allow(Root::Request, Known::Any);
-        let leaf = Leaf::compile(&template, &scope, &mut Problems::new()).expect(text);
-        let Needs { body, text, headers, sent } = Needs::of([&leaf]);
-        [body, text, headers, sent]
-    }
-
-    #[test]
-    fn an_expression_needs_the_parts_that_it_reads_and_no_others() {
-        for (text, body_text_headers_sent) in [
-            ("{{ response.status }}", [false, false, false, false]),
-            ("{{ response.body.id }}", [true, false, false, false]),
-            ("{{ response['body'].id }}", [true, false, false, false]),
-            ("{{ response.headers['x-id'] | upper }}", [false, false, true, false]),
-            // Whether text is whole is told by the body.
-            ("{{ response.text }}", [true, true, false, false]),
-            ("{{ response }}", [true, true, true, false]),
-            ("{{ response[request.path] }}", [true, true, true, true]),
-            ("{{ response.body[request.body.name] }}", [true, false, false, true]),
-            ("{{ response.status == 200 or request.method == 'PUT' }}", [false, false, false, true]),
-            ("{% if response.text %}{{ response.headers.date }}{% endif %}", [true, true, true, false]),
-        ] {
-            assert_eq!(needs(text), body_text_headers_sent, "{text}");
-        }
-    }
 }

@@ -5,14 +5,14 @@
 //! only when no byte of the request can have left.
 
 use std::error::Error as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-use crate::config::{Connection, Delivery};
+use crate::config::{Connection, Delivery, is_refused_address};
 use crate::model::{Arrived, Class, Diagnostic, Failure, Lost, Reply, Request};
 
 use super::auth::Credentials;
@@ -229,7 +229,7 @@ fn cause(error: &reqwest::Error) -> String {
     }
 }
 
-const ADDRESS_REFUSED: &str = "link-local address refused";
+const ADDRESS_REFUSED: &str = "link-local or metadata address refused";
 
 /// The system's resolver, without addresses that lead to the machine's own metadata service.
 #[derive(Debug)]
@@ -240,39 +240,11 @@ impl reqwest::dns::Resolve for Resolver {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let kept: Vec<SocketAddr> =
-                found.iter().copied().filter(|address| !is_link_local(address.ip())).collect();
+                found.iter().copied().filter(|address| !is_refused_address(address.ip())).collect();
             if kept.is_empty() && !found.is_empty() {
                 return Err(ADDRESS_REFUSED.into());
             }
             Ok(Box::new(kept.into_iter()) as reqwest::dns::Addrs)
         })
-    }
-}
-
-/// Whether an address is link-local (RFC 3927, RFC 4291), in any spelling.
-#[must_use]
-pub fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => {
-            address.is_unicast_link_local()
-                || address.to_ipv4_mapped().is_some_and(|mapped| mapped.is_link_local())
-                || address.to_ipv4().is_some_and(|inner| inner.is_link_local())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn link_local_addresses_are_known_in_every_form() {
-        for refused in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "::169.254.169.254"] {
-            assert!(is_link_local(refused.parse().unwrap()), "{refused}");
-        }
-        for fine in ["127.0.0.1", "10.0.0.1", "::1", "2606:4700::1111"] {
-            assert!(!is_link_local(fine.parse().unwrap()), "{fine}");
-        }
     }
 }

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{Outcome, RecordPlace, Request, Str};
+use crate::model::{Outcome, RecordPlace, Request, State, Str};
 use crate::outcome::{InputMark, RecordRow};
+use crate::render::Context;
 
 /// Records that one durable lease covers.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub enum Prepared {
     Send(Box<Job>),
     /// Invalid or skipped.
     Settled(Box<Settled>),
+    /// May have arrived, and would go out with other bytes: it is held, for this reason.
+    Held(Box<Job>, &'static str),
 }
 
 /// A record with its request.
@@ -44,12 +47,31 @@ pub struct Job {
     /// grant: then every attempt needs an intent, or the row would say something that is not true
     /// any more.
     pub has_row: bool,
+    /// When its first request left, in milliseconds since 1970; 0 before that.
+    pub first_at: i64,
     /// Raised by `retry`: the generation of its idempotency key.
     pub generation: u32,
     /// The block it came in, counted by the loop.
     pub block: u64,
     /// How many good or bad replies the run had seen when this start first tried it.
     pub replies_before: u64,
+    /// What is to be found out before anything else is done about it, if it may have arrived.
+    pub doubt: Option<Box<Doubt>>,
+    /// What its request was made of; kept where a look may be made of it.
+    pub context: Option<Box<Context>>,
+}
+
+/// A request that may have arrived, while the far side is asked about it.
+#[derive(Debug, Clone)]
+pub struct Doubt {
+    /// Looks made so far.
+    pub looks: u32,
+    /// HTTP status of the attempt in doubt; 0 without one.
+    pub status: u16,
+    /// Why it is in doubt, as a word.
+    pub class: String,
+    /// Why it is in doubt, for people.
+    pub message: String,
 }
 
 /// What tells one record from another.
@@ -81,7 +103,7 @@ pub struct Settled {
 impl Identity {
     /// A checkpoint row of this record in a state.
     #[must_use]
-    pub fn row(&self, state: crate::model::State) -> RecordRow {
+    pub fn row(&self, state: State) -> RecordRow {
         RecordRow {
             key_hash: self.key_hash,
             order_hash: self.order_hash,
@@ -118,18 +140,30 @@ impl Job {
             made_now: 0,
             unknown: known.is_some_and(|row| row.unknown),
             has_row: known.is_some(),
+            first_at: known.map_or(0, |row| row.first_at),
             generation: known.map_or(0, |row| row.generation),
             block: 0,
             replies_before: 0,
+            doubt: known.filter(|row| row.state == State::InDoubt).map(|row| {
+                Box::new(Doubt {
+                    looks: 0,
+                    status: row.status,
+                    class: row.class.clone(),
+                    message: row.message.clone(),
+                })
+            }),
+            context: None,
         }
     }
 
     /// A checkpoint row of this record as it stands now.
     #[must_use]
-    pub fn row(&self, state: crate::model::State) -> RecordRow {
+    pub fn row(&self, state: State) -> RecordRow {
         RecordRow {
             attempts: self.made,
             unknown: self.unknown,
+            first_at: self.first_at,
+            looked: self.doubt.as_ref().is_some_and(|doubt| doubt.looks > 0),
             generation: self.generation,
             request: self.request.digest(),
             ..self.identity.row(state)

@@ -5,6 +5,7 @@
 //! Invariants: no attempt starts before its lease (and intent, where a repeat could harm) is on
 //! disk; a record leaves this loop with an outcome row, or with a pending row that says so.
 
+mod looks;
 mod verdicts;
 
 use std::cmp::Reverse;
@@ -20,7 +21,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::config::{Delivery, InDoubt, OnFailure};
-use crate::deliver::{Budget, Order, Rate, Reader, Reading, Sender, Turn};
+use crate::deliver::{Budget, Order, Prober, Rate, Reader, Reading, Sender, Turn};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, Request, State};
 use crate::outcome::{InputMark, Writer};
 
@@ -33,11 +34,16 @@ use super::stop::{Signal, StopLine};
 const TICK: Duration = Duration::from_millis(100);
 
 /// What the loop works with.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the pipeline or start")]
 pub struct Dispatch<'a> {
     /// Sends one attempt.
     pub sender: Sender,
     /// Reads replies.
     pub reader: &'a Reader,
+    /// Asks about requests in doubt, where the pipeline says so.
+    pub prober: Option<&'a Prober>,
+    /// Whether this start only asks and sends nothing: what did not arrive is left pending.
+    pub only_asks: bool,
     /// The rules of delivery.
     pub delivery: &'a Delivery,
     /// The checkpoint.
@@ -64,6 +70,8 @@ pub struct Dispatch<'a> {
     pub keeps_responses: bool,
     /// Secrets that a reply could repeat.
     pub mask: Mask,
+    /// How long the far side remembers an idempotency key, where it has one that lapses.
+    pub remembered: Option<Duration>,
     /// Whether the path names no record, so that a 404 speaks of the endpoint.
     pub path_is_fixed: bool,
 }
@@ -79,6 +87,19 @@ pub struct Ended {
     pub settled: InputMark,
     /// Why it ended early, if it did.
     pub stopped: Option<Stopped>,
+    /// What was found out about records in doubt.
+    pub asked: Asked,
+}
+
+/// What the far side told about records in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Records that had arrived.
+    pub applied: u64,
+    /// Records that had not.
+    pub not_applied: u64,
+    /// Records of which it could not be told.
+    pub unclear: u64,
 }
 
 /// Why a start ended before all was settled.
@@ -139,6 +160,7 @@ struct Loop<'a> {
     first_block: u64,
     settled: InputMark,
     attempts: u64,
+    asked: Asked,
     replies: u64,
     good: u64,
     stops_in_a_row: u32,
@@ -180,6 +202,7 @@ pub async fn dispatch(
         first_block: 0,
         settled: start,
         attempts: 0,
+        asked: Asked::default(),
         replies: 0,
         good: 0,
         stops_in_a_row: 0,
@@ -300,6 +323,7 @@ pub async fn dispatch(
         counts: this.with.counts,
         attempts: this.attempts,
         settled: this.settled,
+        asked: this.asked,
         stopped: this.stopped,
     })
 }
@@ -312,7 +336,16 @@ impl Loop<'_> {
             match item {
                 Prepared::Send(mut job) => {
                     job.block = number;
-                    self.queue.push_back(Prepared::Send(job));
+                    if job.doubt.is_some() {
+                        self.enter_doubt(job);
+                    } else {
+                        self.queue.push_back(Prepared::Send(job));
+                    }
+                }
+                Prepared::Held(mut job, why) => {
+                    job.block = number;
+                    let reading = Reading::without_reply("request-changed", why);
+                    self.settle(job, State::InDoubt, reading, None);
                 }
                 Prepared::Settled(settled) => {
                     // Without a request there is nothing to wait for.
@@ -327,7 +360,7 @@ impl Loop<'_> {
         let Settled { identity, outcome } = settled;
         let written = self.with.writer.row(identity.outcome_row(&outcome));
         if outcome.state == State::Invalid
-            && let Some(enough) = self.budget.record_was_invalid()
+            && let Some(enough) = self.budget.record_was_invalid(&outcome.class)
         {
             self.enough(&enough);
         }
@@ -429,6 +462,20 @@ impl Loop<'_> {
             self.ready.push_front(job);
             return;
         };
+        if job.doubt.is_some() {
+            self.start_look(job, lane);
+            return;
+        }
+        let wall = jiff::Timestamp::now().as_millisecond();
+        if job.unknown && self.with.remembered.is_some_and(|kept| has_lapsed(job.first_at, wall, kept)) {
+            self.free.push(lane);
+            let reading = Reading::without_reply("key-lapsed", KEY_LAPSED);
+            self.settle(job, State::InDoubt, reading, None);
+            return;
+        }
+        if job.first_at == 0 {
+            job.first_at = wall;
+        }
         if job.made_now == 0 {
             job.replies_before = self.replies;
         }
@@ -462,6 +509,10 @@ impl Loop<'_> {
         self.flying.clear();
         for mut job in lanes {
             job.unknown = true;
+            if job.doubt.is_some() {
+                self.hold_doubt(job, None);
+                continue;
+            }
             if self.with.delivery.in_doubt == InDoubt::Resend {
                 self.put_back_one(&job);
                 continue;
@@ -479,9 +530,16 @@ impl Loop<'_> {
                 rows.push(job.row(State::Pending));
             }
         }
-        rows.extend(self.ready.drain(..).map(|job| job.row(State::Pending)));
-        rows.extend(self.retries.drain().map(|due| due.0.job.row(State::Pending)));
-        rows.extend(self.order.drain().map(|job| job.row(State::Pending)));
+        let waiting: Vec<Box<Job>> =
+            self.ready.drain(..).chain(self.retries.drain().map(|due| due.0.job)).collect();
+        let behind: Vec<Box<Job>> = self.order.drain().collect();
+        for job in waiting.into_iter().chain(behind) {
+            if job.doubt.is_some() {
+                self.hold_doubt(job, None);
+            } else {
+                rows.push(job.row(State::Pending));
+            }
+        }
         self.broken |= !self.with.writer.rows(rows);
     }
 
@@ -489,6 +547,18 @@ impl Loop<'_> {
         self.broken |= !self.with.writer.row(job.row(State::Pending));
         // Those that wait behind it stay pending too: they are put back when the loop ends.
     }
+}
+
+/// Why a record is held although its idempotency key would make a repeat harmless.
+pub(super) const KEY_LAPSED: &str =
+    "may have arrived, and the far side may have forgotten its idempotency key";
+
+/// Whether the far side may have forgotten a key that first left then. By wall time, as it counts
+/// itself; a clock before the first attempt counts as lapsed (ruling 11). 0 is a person's word that it
+/// may go out (`resolve --resend`).
+pub(super) const fn has_lapsed(first_at: i64, now: i64, remembered: Duration) -> bool {
+    let age = now.saturating_sub(first_at);
+    first_at != 0 && (age < 0 || age.unsigned_abs() as u128 >= remembered.as_millis())
 }
 
 /// One attempt: waits for its intent, then sends.

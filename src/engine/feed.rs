@@ -37,6 +37,8 @@ pub struct Feed {
     pub leased: u64,
     /// Records below this are granted by a row each, as no lease of this start speaks of them.
     pub leased_from: u64,
+    /// The input is not the run's own: its places say nothing of what is settled there.
+    pub is_apart: bool,
     /// The point before which all is settled, as the loop moves it.
     pub settled: Arc<Mutex<InputMark>>,
     /// Records of a block at the least.
@@ -107,6 +109,10 @@ impl Feed {
             }
             items.push(item);
         }
+        if self.is_apart {
+            // Nothing in here moves the point before which all is settled.
+            return Ok(Some(Block { items, left_out: left_out + 1, mark: self.from }));
+        }
         let Mark { ordinal, file, byte, line } = self.source.mark();
         Ok(Some(Block { items, left_out, mark: InputMark { ordinal, file, byte, line, digest: *digest } }))
     }
@@ -117,7 +123,8 @@ impl Feed {
             .items
             .iter()
             .filter_map(|item| match item {
-                Prepared::Send(job) if job.has_row => {
+                // What is in doubt stays so on disk until the far side has told.
+                Prepared::Send(job) if job.has_row && job.doubt.is_none() => {
                     Some(RecordRow { granted: true, ..job.row(State::Pending) })
                 }
                 _ => None,

@@ -9,12 +9,13 @@ use crate::outcome::{Checkpoint, Folder, Lock, RunRow};
 
 use super::Report;
 use super::dispatch::Ended;
+use super::manifest::{self, About, After};
 use super::open::Plan;
 
 /// What is left when the loop has ended.
 pub struct Ending<'a> {
-    /// The pipeline.
-    pub plan: &'a Plan,
+    /// The pipeline over the run's own input; or why that cannot be read any more.
+    pub plan: Result<&'a Plan, &'a Failure>,
     /// Where state lies.
     pub folder: &'a Folder,
     /// The run.
@@ -73,7 +74,7 @@ pub fn write_files(
 /// Writes what outlives the start and says how it ended.
 pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
     let Ending { plan, folder, run_id, ended, before, begun, is_narrow, lock, command } = ending;
-    let Ended { counts, attempts, stopped, .. } = ended;
+    let Ended { counts, attempts, stopped, asked, .. } = ended;
     let nothing_done = attempts == 0 && before == counts && stopped.is_none();
     let class = stopped.as_ref().map_or_else(|| class_of(&counts), |stopped| stopped.class);
     let state = match (&stopped, counts.unsent) {
@@ -85,6 +86,9 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
     };
     let (signal, mut diagnostics) =
         stopped.map_or((None, Vec::new()), |stopped| (stopped.signal, stopped.diagnostics));
+    if let Some(cause) = diagnostics.first_mut().filter(|_| counts.unsent > 0) {
+        cause.notes.push(not_sent(counts.unsent));
+    }
     let Some(checkpoint) = Checkpoint::open_to_read(folder)? else {
         return Err(Failure::new(
             Class::State,
@@ -102,19 +106,52 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         // A person or a supervisor waits for the process to end: the files can be made later.
         if signal.is_none() {
             // What lies there is of the same outcomes; making it again would read the whole input.
-            written = if nothing_done { files::existing(&path) } else { Vec::new() };
-            if written.is_empty() {
-                match write_files(plan, folder, &checkpoint, run) {
-                    Ok(files) => {
+            if nothing_done && manifest::is_current(&path, &checkpoint, run, &counts)? {
+                written = files::existing(&path);
+            }
+            let made_anew = written.is_empty();
+            if made_anew {
+                let made = plan
+                    .map_err(Clone::clone)
+                    .and_then(|plan| Ok((plan, write_files(plan, folder, &checkpoint, run)?)));
+                match made {
+                    Ok((plan, files)) => {
                         written = files.written;
                         diagnostics.extend(invalid_records(plan, &counts, &files.faults, &path, command));
                     }
                     // What was sent is safe in the checkpoint; the cause stopped the start before.
                     Err(failure) if class == Class::Input => diagnostics.extend(failure.diagnostics),
+                    // They can be made later, by `status --files`, once the run's input is back.
+                    Err(failure) if plan.is_err() => {
+                        diagnostics.extend(
+                            failure.diagnostics.into_iter().map(|found| Diagnostic {
+                                severity: crate::model::Severity::Warning,
+                                ..found
+                            }),
+                        );
+                    }
                     Err(failure) => return Err(failure),
                 }
             }
-            write_summary(&path, run_id, class, state, &counts, attempts, &written)?;
+            if let Ok(plan) = plan {
+                write_summary(&path, run_id, class, state, &counts, attempts, &written)?;
+                let after = match (nothing_done, made_anew) {
+                    (false, _) => After::Start,
+                    (true, true) => After::Rewrite,
+                    (true, false) => After::Nothing,
+                };
+                manifest::write(&About {
+                    plan,
+                    folder,
+                    checkpoint: &checkpoint,
+                    run,
+                    class,
+                    state,
+                    counts: &counts,
+                    written: &written,
+                    after,
+                })?;
+            }
         }
     }
     drop(lock);
@@ -125,6 +162,7 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         counts,
         before,
         attempts,
+        asked,
         took: begun.elapsed(),
         reasons,
         files: written,
@@ -133,6 +171,14 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         signal,
         nothing_to_do: false,
     })
+}
+
+/// What a start that was stopped leaves, in words.
+fn not_sent(records: u64) -> String {
+    if records == 1 {
+        return "1 record was not sent; the same command goes on with it".to_owned();
+    }
+    format!("{} records were not sent; the same command goes on with them", number(records))
 }
 
 /// What to say about invalid records: the reasons with their first places.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use sha2::Digest as _;
 
 use crate::config::Connection;
+use crate::model::{SourceText, hex};
 use crate::outcome::RunRow;
 use crate::render::RunValues;
 
 use super::open::Plan;
-use super::prepare::hex;
 use super::stand_in::SANDBOX;
 
 /// Values of a run that begins now: id = UTC start + 4 hexadecimal digits.
@@ -66,12 +66,23 @@ pub fn meaning_digests(plan: &Plan) -> Digests {
         .files
         .iter()
         .chain(&plan.schema_files)
-        .map(|file| (file.path.as_str(), hex(&sha2::Sha256::digest(file.text.as_bytes())[..8])))
+        .map(|file| (file.path.as_str(), short_digest(file)))
         .collect();
     Digests {
         meaning: hex(&meaning.finalize()[..16]),
         files: serde_json::to_string(&files).unwrap_or_default(),
     }
+}
+
+fn short_digest(file: &SourceText) -> String {
+    hex(&sha2::Sha256::digest(file.text.as_bytes())[..8])
+}
+
+/// Whether a file is as it was when the digests of a meaning were taken.
+#[must_use]
+pub fn is_of_meaning(files: &str, file: &SourceText) -> bool {
+    let files: BTreeMap<String, String> = serde_json::from_str(files).unwrap_or_default();
+    files.get(&file.path).is_some_and(|digest| *digest == short_digest(file))
 }
 
 /// Names of the files whose digest is not what it was.

@@ -12,6 +12,7 @@ use crate::outcome::{Checkpoint, NewRun, RunRow};
 use crate::render::RunValues;
 use crate::source;
 
+use super::copies::Copies;
 use super::open::Plan;
 use super::resume::{self, Decision, Now};
 use super::{Observer, Start, identity, survey};
@@ -34,6 +35,10 @@ pub struct Look {
     pub surveyed: bool,
     /// Whether records that an earlier run delivered are left out.
     pub only_new: bool,
+    /// The input is an outcome file of the run: copies of its records.
+    pub copies: Option<Copies>,
+    /// The run that wrote the input, where it is not kept any more.
+    pub gone: Option<String>,
 }
 
 /// Looks. `folder` takes temporary files.
@@ -76,7 +81,18 @@ pub fn look(
         let digests_at: Vec<u64> = candidates.iter().flat_map(|run| [run.records, run.lease]).collect();
         survey = Some(survey::survey(plan, folder, &digests_at, true, &survey_values, observer)?);
     }
-    let last = untouched.or_else(|| resume::run_of(&candidates, survey.as_ref())).cloned();
+    // Commands that name records of a run by themselves take its own input.
+    let takes_copies =
+        !start.fresh && start.retry.is_none() && start.reconcile.is_none() && start.one.is_none();
+    let copies = survey.as_mut().and_then(|survey| survey.copies.take()).filter(|_| takes_copies);
+    let parent = copies.as_ref().and_then(|copies| runs.iter().find(|run| run.id == copies.run));
+    let gone = copies.as_ref().filter(|_| parent.is_none()).map(|copies| copies.run.clone());
+    let copies = copies.filter(|_| parent.is_some());
+    if copies.is_some() {
+        // It says nothing of the run's own input.
+        survey = None;
+    }
+    let last = parent.or(untouched).or_else(|| resume::run_of(&candidates, survey.as_ref())).cloned();
     let survey_values = match &last {
         Some(run) => identity::values(run, &pipeline.name),
         None => survey_values,
@@ -108,6 +124,7 @@ pub fn look(
         survey: survey.as_ref(),
         input: &input,
         may_have_arrived,
+        copies: copies.is_some(),
     };
     let mut asked = start.clone();
     asked.close |= pipeline.on_new_input == OnNewInput::Close;
@@ -149,7 +166,7 @@ pub fn look(
         input_digest: digest,
         duplicates: dropped.len() as u64,
     };
-    Ok(Look { last, decision, new, new_values, dropped, delivered_before, surveyed, only_new })
+    Ok(Look { last, decision, new, new_values, dropped, delivered_before, surveyed, only_new, copies, gone })
 }
 
 impl Look {

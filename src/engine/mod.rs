@@ -5,15 +5,19 @@
 //! work until all is settled or something stops them.
 
 pub mod block;
+mod copies;
 mod dispatch;
+mod explain;
 mod feed;
 mod finish;
 mod identity;
 mod look;
+mod manifest;
 mod narrow;
 pub mod open;
 mod plan;
 pub mod prepare;
+mod reconcile;
 mod recover;
 mod resolve;
 mod resume;
@@ -24,7 +28,10 @@ pub mod stand_in;
 mod status;
 mod stop;
 pub mod survey;
+#[cfg(test)]
+mod tests_property;
 mod trial;
+mod verify;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,16 +42,18 @@ use crate::model::{Class, Counts, Diagnostic, Event, Failure, Reply, Request};
 use crate::outcome::{Checkpoint, Folder, Reason, Use};
 use crate::source::{self};
 
-pub use dispatch::Stopped;
+pub use dispatch::{Asked, Stopped};
+pub use explain::{Explained, InRun, Named, consequence, explain};
 pub use finish::{Files, write_files};
 pub use identity::{destination, meaning_digests};
 pub use narrow::Narrow;
 pub use open::{Plan, Wanted};
 pub use plan::{Course, Forecast, Group, Prospect, Shown, Which};
 pub use resolve::{Resolved, Select, resolve};
-pub use status::{Standing, names, rewrite, standing, verify};
+pub use status::{Standing, names, rewrite, standing};
 pub use stop::Signal;
 pub use trial::{AdHoc, One, Tried};
+pub use verify::verify;
 
 use session::{Session, narrowing};
 
@@ -89,6 +98,8 @@ pub struct Start {
     pub max_duration: Option<Duration>,
     /// Send failed records again: all, or those for which the expression is true.
     pub retry: Option<Option<String>>,
+    /// Only ask the far side about these records in doubt; nothing is sent.
+    pub reconcile: Option<Select>,
     /// `try`: this one record.
     pub one: Option<One>,
     /// Whether keys of single records are shown.
@@ -112,6 +123,8 @@ pub struct Report {
     pub before: Counts,
     /// Attempts begun in this start.
     pub attempts: u64,
+    /// What the far side told about records in doubt.
+    pub asked: Asked,
     /// How long it took.
     pub took: Duration,
     /// Why records were not delivered.

@@ -18,6 +18,8 @@ pub struct Narrow {
     pub keys: Option<BTreeSet<u64>>,
     /// Only these ordinals.
     pub only: Option<BTreeSet<u64>>,
+    /// The input itself holds only what is wanted: copies of a run's records.
+    pub picked: bool,
     /// Only records for which this is true; one for which it cannot be told is left out.
     pub filter: Option<Leaf>,
 }
@@ -58,7 +60,7 @@ impl Narrow {
     /// Whether it picks single records.
     #[must_use]
     pub const fn is_selective(&self) -> bool {
-        self.keys.is_some() || self.only.is_some() || self.filter.is_some()
+        self.keys.is_some() || self.only.is_some() || self.filter.is_some() || self.picked
     }
 
     /// Whether it leaves anything out at all.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, Format, Pipeline};
-use crate::deliver::{Expected, Reader};
+use crate::deliver::{Expected, Prober, Reader};
 use crate::model::{Class, Diagnostic, Failure, Mask, Place, Placed, Problems, Str, Value};
 use crate::outcome::files::{Marks, Shape};
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
@@ -24,6 +24,8 @@ pub struct Plan {
     pub preparer: Preparer,
     /// Replies to readings.
     pub reader: Reader,
+    /// How the far side is asked about a request in doubt, where the endpoint says so.
+    pub prober: Option<Prober>,
     /// Names that records have.
     pub columns: Option<Vec<String>>,
     /// Warnings of the opening.
@@ -72,12 +74,13 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     };
     let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &mut problems);
     match plan {
-        Some((preparer, reader)) if !problems.has_errors() => {
+        Some((preparer, reader, prober)) if !problems.has_errors() => {
             warnings.extend(problems.into_sorted());
             Ok(Plan {
                 pipeline: Arc::new(pipeline),
                 preparer,
                 reader,
+                prober,
                 columns,
                 warnings,
                 schema_files: files,
@@ -96,10 +99,11 @@ pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, F
     let mut problems = Problems::new();
     let (compiled, schema_files) = compile(&pipeline, None, wanted, &mut problems);
     match compiled {
-        Some((preparer, reader)) if !problems.has_errors() => Ok(Plan {
+        Some((preparer, reader, prober)) if !problems.has_errors() => Ok(Plan {
             pipeline: Arc::new(pipeline),
             preparer,
             reader,
+            prober,
             columns: None,
             warnings: problems.into_sorted(),
             schema_files,
@@ -109,7 +113,7 @@ pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, F
     }
 }
 
-type Compiled = (Preparer, Reader);
+type Compiled = (Preparer, Reader, Option<Prober>);
 
 fn compile(
     pipeline: &Pipeline,
@@ -170,6 +174,10 @@ fn compile(
         let mask = Mask::new(&pipeline.connection.secrets);
         Reader::compile(&pipeline.endpoint, base.clone(), mask, problems)
     };
+    let prober = {
+        let mask = Mask::new(&pipeline.connection.secrets);
+        Prober::compile(&pipeline.endpoint, &pipeline.connection, &scope, mask, problems)
+    };
 
     let compiled = (|| {
         Some((
@@ -193,11 +201,12 @@ fn compile(
                 target: Str::from(wanted.target.as_str()),
                 max_body: pipeline.delivery.max_body,
                 keep_keys: wanted.show_keys || pipeline.responses_file,
-                in_doubt: pipeline.delivery.in_doubt,
+                keep_contexts: pipeline.delivery.in_doubt == config::InDoubt::Probe,
             },
             reader?.expecting(
                 response_schema.map(|schema| -> Expected { Box::new(move |body| schema.is_valid(body)) }),
             ),
+            prober,
         ))
     })();
     (compiled, schema_files)
@@ -276,6 +285,14 @@ impl Plan {
     /// Names of the captures, for the columns of the outcome files.
     #[must_use]
     pub fn captures(&self) -> Vec<String> {
-        self.pipeline.endpoint.captures.iter().map(|(name, _)| name.value.clone()).collect()
+        let endpoint = &self.pipeline.endpoint;
+        let looked = endpoint.reconcile.iter().flat_map(|reconcile| &reconcile.captures);
+        let mut names: Vec<String> = Vec::new();
+        for (name, _) in endpoint.captures.iter().chain(looked) {
+            if !names.contains(&name.value) {
+                names.push(name.value.clone());
+            }
+        }
+        names
     }
 }

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Pipeline;
+use crate::config::{InDoubt, Pipeline};
 use crate::model::{Counts, Diagnostic, Failure, Outcome, RecordPlace, Request, State, Str};
 use crate::outcome::{Checkpoint, Folder, InputMark, RunRow};
 use crate::render::RunValues;
 use crate::source::{self, Mark, Source};
 
 use super::block::{Identity, Prepared};
+use super::copies::Renumbered;
 use super::look::{Look, look};
 use super::narrow::Narrow;
 use super::open::{self, Plan};
@@ -77,6 +78,10 @@ pub struct Forecast {
     pub again: u64,
     /// Records that wait behind one in doubt.
     pub behind: u64,
+    /// Records in doubt about which the far side is asked first.
+    pub asked_about: u64,
+    /// Records that may have arrived and are held, as they would go out with other bytes.
+    pub held_back: u64,
     /// Records that flags of the command line leave pending.
     pub left_out: u64,
     /// Records that would be skipped, by reason.
@@ -157,6 +162,8 @@ struct Outlook {
     values: RunValues,
     dropped: Arc<[(u64, u64)]>,
     delivered_before: u64,
+    /// The input is an outcome file of the run: copies of its records.
+    is_apart: bool,
 }
 
 impl Prospect {
@@ -191,7 +198,8 @@ impl Prospect {
     pub fn forecast(self, observer: &mut dyn Observer) -> Result<Forecast, Failure> {
         let narrow = super::narrowing(&self.plan, &self.start)?;
         let outlook = self.outlook(observer)?;
-        let Outlook { course, known, held, resent, from, before, records, values, dropped, .. } = outlook;
+        let Outlook { course, known, held, resent, from, before, records, values, dropped, is_apart, .. } =
+            outlook;
         let mut forecast = Forecast {
             input: self.plan.pipeline.source.file.clone(),
             records: Some(records),
@@ -199,6 +207,8 @@ impl Prospect {
             send: 0,
             again: 0,
             behind: 0,
+            asked_about: 0,
+            held_back: 0,
             left_out: 0,
             skipped: Vec::new(),
             invalid: Vec::new(),
@@ -213,7 +223,7 @@ impl Prospect {
             Course::Refuse(_) => forecast.records = None,
             Course::Settled(_) => {}
             Course::Begin { .. } | Course::GoOn(_) => {
-                let mut source = self.source(from)?;
+                let mut source = self.source(from, is_apart)?;
                 let run_ids = self.run_ids()?;
                 let mut sieve = self.sieve(values, known, dropped, narrow, run_ids).1;
                 let mut skipped = Reasons::default();
@@ -227,6 +237,10 @@ impl Prospect {
                     match sieve.take(record?) {
                         Sieved::Before => {}
                         Sieved::LeftOut => forecast.left_out += 1,
+                        Sieved::Ready(Prepared::Held(..)) => forecast.held_back += 1,
+                        Sieved::Ready(Prepared::Send(job)) if job.doubt.is_some() => {
+                            forecast.asked_about += 1;
+                        }
                         Sieved::Ready(Prepared::Send(job)) => {
                             if held.contains(&job.identity.order_hash) {
                                 forecast.behind += 1;
@@ -283,14 +297,15 @@ impl Prospect {
         // Once all is settled, or where a start would refuse, the requests of a new run are shown.
         let (known, from) =
             if goes_on { (outlook.known, outlook.from) } else { (Known::default(), InputMark::default()) };
-        let mut source = self.source(from)?;
+        let mut source = self.source(from, outlook.is_apart)?;
         let limit = narrow.limit;
         let run_ids = self.run_ids()?;
         let mut sieve = self.sieve(outlook.values, known, outlook.dropped, narrow, run_ids).1;
         while limit.is_none_or(|limit| sieve.sent < limit) {
             let Some(record) = source.next() else { break };
             let shown = match sieve.take(record?) {
-                Sieved::Before | Sieved::LeftOut => continue,
+                Sieved::Before | Sieved::LeftOut | Sieved::Ready(Prepared::Held(..)) => continue,
+                Sieved::Ready(Prepared::Send(job)) if job.doubt.is_some() => continue,
                 Sieved::Ready(Prepared::Send(job)) => shown(job.identity, Ok(job.request)),
                 Sieved::Ready(Prepared::Settled(_)) if only_sent => continue,
                 Sieved::Ready(Prepared::Settled(settled)) => shown(settled.identity, Err(settled.outcome)),
@@ -315,7 +330,7 @@ impl Prospect {
         let mut hashes: BTreeMap<u64, (&String, bool)> =
             keys.iter().map(|key| (hash(key), (key, false))).collect();
         let mut missing = ordinals.clone();
-        let mut source = self.source(InputMark::default())?;
+        let mut source = self.source(InputMark::default(), false)?;
         let run_ids = self.run_ids()?;
         let (preparer, _) =
             self.sieve(values.clone(), Known::default(), dropped.clone(), Narrow::default(), run_ids.clone());
@@ -370,8 +385,11 @@ impl Prospect {
         self.checkpoint.as_ref().map_or_else(|| Ok(RunIds::new()), Checkpoint::run_ids)
     }
 
-    fn source(&self, from: InputMark) -> Result<Box<dyn Source>, Failure> {
+    fn source(&self, from: InputMark, is_apart: bool) -> Result<Box<dyn Source>, Failure> {
         let mut source = self.plan.source()?;
+        if is_apart {
+            return Ok(Box::new(Renumbered(source)));
+        }
         if from.ordinal > 0 {
             source.seek(Mark { ordinal: from.ordinal, file: from.file, byte: from.byte, line: from.line })?;
         }
@@ -410,7 +428,7 @@ impl Prospect {
             Ok(Decision::Begin { .. }) => found.refuse_repeats(plan, start).err(),
             _ => None,
         };
-        let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, .. } = found;
+        let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, copies, .. } = found;
         let mut outlook = Outlook {
             course: Course::Begin { closes: None },
             known: Known::default(),
@@ -422,6 +440,7 @@ impl Prospect {
             values: new_values,
             dropped,
             delivered_before,
+            is_apart: false,
         };
         match (decision, refused, last, checkpoint) {
             (Err(failure), ..) | (_, Some(failure), ..) => outlook.course = Course::Refuse(failure),
@@ -434,9 +453,20 @@ impl Prospect {
                 outlook.before = counts;
                 outlook.before.unsent = outlook.records.saturating_sub(counts.settled());
                 outlook.delivered_before = 0;
-                let is_over = outlook.before.unsent == 0 || run.closed_at.is_some() && !input_changed;
+                let asks = plan.pipeline.delivery.in_doubt == InDoubt::Probe
+                    && (run.closed_at.is_none() || outlook.before.unsent == 0)
+                    && checkpoint.has_doubt_not_asked_about(&run)?;
+                let is_over =
+                    !asks && (outlook.before.unsent == 0 || run.closed_at.is_some() && !input_changed);
                 outlook.values = identity::values(&run, &plan.pipeline.name);
-                if is_over {
+                if let Some(copies) = &copies {
+                    outlook.is_apart = true;
+                    outlook.known = copies.known(checkpoint, &run)?;
+                    outlook.course = match copies.to_send(checkpoint, &run)? {
+                        0 => Course::Settled(run.id),
+                        _ => Course::GoOn(run.id),
+                    };
+                } else if is_over {
                     outlook.course = Course::Settled(run.id);
                 } else {
                     self.recovered(checkpoint, &run, &mut outlook)?;
@@ -453,7 +483,7 @@ impl Prospect {
     fn recovered(&self, checkpoint: &Checkpoint, run: &RunRow, outlook: &mut Outlook) -> Result<(), Failure> {
         let has_held = outlook.before.in_doubt > 0;
         let (recovered, rows) =
-            recover::look(&self.plan, checkpoint, run, &outlook.values, &outlook.dropped, has_held)?;
+            recover::look(&self.plan, checkpoint, run, &outlook.values, &outlook.dropped, has_held, false)?;
         for row in rows {
             if row.state == State::Pending {
                 outlook.resent.insert(row.ordinal);
@@ -462,10 +492,12 @@ impl Prospect {
                 outlook.before.unsent = outlook.before.unsent.saturating_sub(1);
             }
         }
+        let recovered_asks = recovered.to_ask;
         outlook.held = recovered.held.into_iter().map(|(hash, _)| hash).collect();
         outlook.known = recovered.known;
         let is_counted = self.plan.pipeline.select.limit.is_some();
-        outlook.from = if is_counted { InputMark::default() } else { run.settled };
+        let asks = recovered_asks > 0;
+        outlook.from = if is_counted || asks { InputMark::default() } else { run.settled };
         Ok(())
     }
 }

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::config::InDoubt;
-use crate::model::{Outcome, Record, Request, State, Str, Value};
+use crate::model::{Outcome, Record, Request, State, Str, Value, hex};
 use crate::render::{Context, Leaf, RenderError, RequestTemplate, Root, RunValues};
 use crate::schema::{Schema, Violation};
 use crate::select::Selection;
@@ -41,8 +40,8 @@ pub struct Preparer {
     pub max_body: usize,
     /// Whether anybody wants to see keys of single records, or a file keeps them.
     pub keep_keys: bool,
-    /// What is done about doubt: only kept requests need their digest.
-    pub in_doubt: InDoubt,
+    /// Whether a request in doubt is asked about: then what it was made of is kept with it.
+    pub keep_contexts: bool,
 }
 
 /// How the idempotency key of a record is made.
@@ -143,6 +142,20 @@ impl Preparer {
         (!text.is_empty()).then(|| hash(&text))
     }
 
+    /// The key of a record as it is; `None` when it has none.
+    pub fn key_text(&self, record: Record, run: &RunValues) -> Option<String> {
+        let key = self.key.as_ref()?;
+        let mut fields = record.fields.ok()?;
+        self.selection.rename(&mut fields);
+        self.selection.retype(&mut fields);
+        let mut context = self.base.clone();
+        context.set_run(RunValues { ordinal: record.ordinal, ..run.clone() });
+        context.set(Root::Record, Arc::new(Value::Object(fields)));
+        let mut text = String::new();
+        key.text(&context, &mut text).ok()?;
+        (!text.is_empty()).then_some(text)
+    }
+
     /// The request of a shaped record.
     pub fn request(&self, shaped: &mut Shaped, run: &RunValues, generation: u32) -> Result<Request, Refused> {
         let draft = self.template.render(&mut shaped.context)?;
@@ -196,16 +209,6 @@ pub fn hidden(key: &str) -> String {
 #[must_use]
 pub fn hash(text: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes()).max(1)
-}
-
-/// Lowercase hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Why a record has no request.

@@ -12,6 +12,7 @@ use crate::outcome::{Checkpoint, RecordRow, RunRow, StartRow};
 use crate::render::RunValues;
 use crate::source::Mark;
 
+use super::dispatch::{KEY_LAPSED, has_lapsed};
 use super::open::Plan;
 use super::sieve::Known;
 use super::survey::drop_of;
@@ -27,6 +28,8 @@ pub struct Recovered {
     pub resent: u64,
     /// Records that are held since they may have arrived.
     pub doubtful: u64,
+    /// Records in doubt about which the far side is asked.
+    pub to_ask: u64,
 }
 
 /// Reads the rows of a run and settles the doubt among them.
@@ -37,8 +40,9 @@ pub fn recover(
     values: &RunValues,
     dropped: &[(u64, u64)],
     has_held: bool,
+    ask_again: bool,
 ) -> Result<Recovered, Failure> {
-    let (recovered, rows) = look(plan, checkpoint, run, values, dropped, has_held)?;
+    let (recovered, rows) = look(plan, checkpoint, run, values, dropped, has_held, ask_again)?;
     if !rows.is_empty() {
         checkpoint.write_rows(run, &rows, "recovered")?;
     }
@@ -53,15 +57,18 @@ pub fn look(
     values: &RunValues,
     dropped: &[(u64, u64)],
     has_held: bool,
+    ask_again: bool,
 ) -> Result<(Recovered, Vec<RecordRow>), Failure> {
     let last = checkpoint.latest_start(run)?;
     let crashed = last.as_ref().is_some_and(|start| start.class.is_empty());
     let rebooted = last.as_ref().is_some_and(StartRow::before_this_boot);
-    let fixed = fixed_key(plan, run, last.as_ref());
-    let policy = match plan.pipeline.delivery.in_doubt {
-        InDoubt::Resend if fixed.is_some() => InDoubt::Hold,
-        policy => policy,
-    };
+    let keyed = Keyed::of(plan, run, last.as_ref());
+    let forbidden = |row: &RecordRow| keyed.as_ref().and_then(|keyed| keyed.forbids(row));
+    let policy = plan.pipeline.delivery.in_doubt;
+    // Nothing that it left in flight is older than the start itself.
+    let began = last.as_ref().and_then(|start| start.at.parse::<jiff::Timestamp>().ok());
+    // A start without a time is as old as can be.
+    let began = began.map_or(1, jiff::Timestamp::as_millisecond);
 
     let mut known = Known::new(run.settled.ordinal);
     let mut held = Vec::new();
@@ -69,7 +76,15 @@ pub fn look(
     // Held records below the mark matter only for order.
     let from = if has_held && orders(plan) { 0 } else { run.settled.ordinal };
     let holds_rest = plan.pipeline.delivery.on_failure == OnFailure::HoldRest;
+    let asks = policy == InDoubt::Probe && plan.prober.is_some();
+    let mut to_ask = 0;
     checkpoint.each_row(run, from, |row| {
+        // One that was asked about in vain is asked about again only when somebody says so.
+        if asks && row.state == State::InDoubt && (!row.looked || ask_again) {
+            to_ask += 1;
+            known.open.insert(row.ordinal, row);
+            return Ok(());
+        }
         let holds = row.state == State::InDoubt || holds_rest && row.state == State::Failed;
         if holds && row.order_hash != 0 {
             held.push((row.order_hash, row.ordinal));
@@ -84,7 +99,7 @@ pub fn look(
                 doubtful.push(RecordRow { attempts: row.attempts + 1, ..row });
             }
             // What may have arrived is sent again with the same key and bytes, or not by itself.
-            State::Pending if row.unknown && fixed.is_some() => doubtful.push(row),
+            State::Pending if row.unknown && forbidden(&row).is_some() => doubtful.push(row),
             State::Pending => {
                 known.open.insert(row.ordinal, row);
             }
@@ -102,9 +117,18 @@ pub fn look(
         let missing: Vec<RecordRow> = leased_without_row(plan, run, from, values, dropped, has_row)?;
         doubtful.extend(missing);
     }
-    let mut recovered = Recovered { known, held, resent: 0, doubtful: 0 };
-    let why = fixed.unwrap_or("the process ended while its request was under way");
-    let rows: Vec<RecordRow> = doubtful.into_iter().map(|row| recovered.settle(row, policy, why)).collect();
+    let mut recovered = Recovered { known, held, resent: 0, doubtful: 0, to_ask };
+    let mut settle = |mut row: RecordRow| {
+        if row.first_at == 0 {
+            row.first_at = began;
+        }
+        let (policy, why) = match forbidden(&row) {
+            Some(why) if policy == InDoubt::Resend => (InDoubt::Hold, why),
+            _ => (policy, "the process ended while its request was under way"),
+        };
+        recovered.settle(row, policy, why)
+    };
+    let rows: Vec<RecordRow> = doubtful.into_iter().map(&mut settle).collect();
     Ok((recovered, rows))
 }
 
@@ -127,7 +151,19 @@ impl Recovered {
                     ..row
                 }
             }
-            InDoubt::Hold | InDoubt::Probe => {
+            InDoubt::Probe => {
+                self.to_ask += 1;
+                let row = RecordRow {
+                    state: State::InDoubt,
+                    looked: false,
+                    class: "process-ended".into(),
+                    message: why.into(),
+                    ..row
+                };
+                self.known.open.insert(row.ordinal, row.clone());
+                row
+            }
+            InDoubt::Hold => {
                 self.doubtful += 1;
                 self.known.settle(row.ordinal);
                 if row.order_hash != 0 {
@@ -141,16 +177,28 @@ impl Recovered {
 
 /// Why a request that may have arrived must not be sent again although its key makes that harmless
 /// (P5): it would have other bytes, or the far side may have forgotten the key.
-fn fixed_key(plan: &Plan, run: &RunRow, last: Option<&StartRow>) -> Option<&'static str> {
-    let Idempotency::Header { remembered, .. } = &plan.pipeline.endpoint.idempotency else { return None };
-    if last.is_some_and(|start| start.meaning != run.meaning) {
-        return Some("may have arrived before the pipeline changed; its key belongs to the old request");
+struct Keyed {
+    changed: bool,
+    remembered: Option<Duration>,
+    now: i64,
+}
+
+impl Keyed {
+    fn of(plan: &Plan, run: &RunRow, last: Option<&StartRow>) -> Option<Self> {
+        let Idempotency::Header { remembered, .. } = &plan.pipeline.endpoint.idempotency else { return None };
+        Some(Self {
+            changed: last.is_some_and(|start| start.meaning != run.meaning),
+            remembered: *remembered,
+            now: jiff::Timestamp::now().as_millisecond(),
+        })
     }
-    // No attempt is older than its run; a clock before that counts as expired (ruling 11).
-    let began: Option<jiff::Timestamp> = run.started_at.parse().ok();
-    let age = began.and_then(|began| Duration::try_from(jiff::Timestamp::now().duration_since(began)).ok());
-    let forgotten = remembered.is_some_and(|remembered| age.is_none_or(|age| age >= remembered));
-    forgotten.then_some("may have arrived, and the far side may have forgotten its idempotency key")
+
+    fn forbids(&self, row: &RecordRow) -> Option<&'static str> {
+        if self.changed {
+            return Some("may have arrived before the pipeline changed; its key belongs to the old request");
+        }
+        self.remembered.is_some_and(|kept| has_lapsed(row.first_at, self.now, kept)).then_some(KEY_LAPSED)
+    }
 }
 
 fn orders(plan: &Plan) -> bool {

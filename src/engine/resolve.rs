@@ -101,11 +101,14 @@ fn choose<'a>(
                 if held.iter().flat_map(|(_, rows)| rows).any(|row| row.key_hash == wanted) {
                     continue;
                 }
-                let name = if *public { format!("`{key}`") } else { hidden(key) };
-                return Err(not_held(
-                    &format!("the record with key {name}"),
-                    state_of(checkpoint, runs, wanted)?,
-                ));
+                let mut state = None;
+                for run in runs {
+                    state = checkpoint.state_of_key(run, wanted)?;
+                    if state.is_some() {
+                        break;
+                    }
+                }
+                return Err(not_held(&format!("the record with key {}", shown_key(key, *public)), state));
             }
             let wanted: Vec<u64> = keys.iter().map(|key| hash(key)).collect();
             for (_, rows) in &mut held {
@@ -134,24 +137,13 @@ fn choose<'a>(
     }
 }
 
-/// The state of the record with this key in the newest run that has one.
-fn state_of(checkpoint: &Checkpoint, runs: &[RunRow], key: u64) -> Result<Option<State>, Failure> {
-    for run in runs {
-        let mut state = None;
-        checkpoint.each_row(run, 0, |row| {
-            if row.key_hash == key {
-                state = state.or(Some(row.state));
-            }
-            Ok(())
-        })?;
-        if state.is_some() {
-            return Ok(state);
-        }
-    }
-    Ok(None)
+/// A key as it may be shown.
+pub(super) fn shown_key(key: &str, public: bool) -> String {
+    if public { format!("`{key}`") } else { hidden(key) }
 }
 
-fn not_held(what: &str, state: Option<State>) -> Failure {
+/// A record that was named is not in doubt.
+pub(super) fn not_held(what: &str, state: Option<State>) -> Failure {
     let is = match state {
         None => "is not known to any run".to_owned(),
         Some(state) => format!("is {}, not in doubt", state.name().replace('_', " ")),
@@ -174,7 +166,10 @@ fn settle(row: RecordRow, settlement: Settlement, is_newest: bool) -> RecordRow 
     let row = RecordRow { granted: false, ..row };
     match settlement {
         // Its earlier attempt stays unknown, so that a refusal now does not count as certain.
-        Settlement::Resend if is_newest => RecordRow { state: State::Pending, ..row },
+        // And whatever it is today goes out: the person who names it accepts other bytes, too.
+        Settlement::Resend if is_newest => {
+            RecordRow { state: State::Pending, request: 0, first_at: 0, ..row }
+        }
         // Nothing of an older run is sent any more: its key is free for the next run.
         Settlement::Resend => RecordRow {
             state: State::Skipped,

@@ -24,6 +24,8 @@ pub struct Now<'a> {
     pub input: &'a str,
     /// Whether a request of the run may have arrived without an outcome.
     pub may_have_arrived: bool,
+    /// Whether the input is an outcome file of the run.
+    pub copies: bool,
 }
 
 /// What to do.
@@ -125,7 +127,9 @@ pub fn decide(
     }
     let meaning_is_same = run.meaning == now.meaning && run.destination == now.destination;
     let nothing_done = counts.delivered == 0 && counts.in_doubt == 0 && !now.may_have_arrived;
-    let over = !open && input == Input::Same;
+    // Of a run that is over nothing is sent, whatever the files say now; unless this start does.
+    let sends = start.retry.is_some() || start.one.is_some() || now.copies;
+    let over = !open && input == Input::Same && !sends;
     if meaning_is_same || over || nothing_done || start.accept_changes {
         return Ok(Decision::GoOn {
             input_changed: input == Input::Extended,
@@ -181,22 +185,32 @@ fn meaning_changed(run: &RunRow, counts: Counts, now: &Now<'_>, command: &str) -
     } else {
         format!("the destination ({}) is", now.destination)
     };
-    let mut diagnostic = Diagnostic::error("meaning-changed", format!("{what} not as it was when run {} began", run.id))
-        .note(format!(
-            "{} of {} records are settled under the old meaning; nothing was sent",
-            number(counts.settled()),
-            number(run.records)
-        ))
-        .help(format!(
-            "put it back and `{command}`,\nor `{command} --accept-changes` to send the other {} under the new meaning,\nor `{command} \
-             --fresh` to begin again (the {} delivered are sent a second time)",
-            number(counts.unsent),
-                number(counts.delivered)
-        ));
+    let mut diagnostic =
+        Diagnostic::error("meaning-changed", format!("{what} not as it was when run {} began", run.id))
+            .note(format!(
+                "{} of {} records are settled under the old meaning; nothing was sent",
+                number(counts.settled()),
+                number(run.records)
+            ))
+            .help(meaning_choices(counts, command));
     if run.destination != now.destination {
         diagnostic = diagnostic.note(format!("the run began with {}", run.destination));
     }
     Failure::new(Class::State, diagnostic)
+}
+
+/// What can be done about a changed meaning, in commands that exist.
+fn meaning_choices(counts: Counts, command: &str) -> String {
+    let is_apply = command.starts_with("runner apply");
+    let what = if is_apply { format!("the other {}", number(counts.unsent)) } else { "it".to_owned() };
+    let fresh = format!(
+        ",\nor `{command} --fresh` to begin again (the {} delivered are sent a second time)",
+        number(counts.delivered)
+    );
+    format!(
+        "put it back and `{command}`,\nor `{command} --accept-changes` to send {what} under the new meaning{}",
+        if is_apply { &fresh } else { "" }
+    )
 }
 
 #[cfg(test)]
@@ -246,6 +260,7 @@ mod tests {
             survey: Some(survey),
             input: "users.csv",
             may_have_arrived: false,
+            copies: false,
         };
         decide(Some((&run(), counts)), &now, start, "runner apply p")
             .map_err(|failure| failure.diagnostics[0].rule)

@@ -52,6 +52,7 @@ pub fn reopen(
                 generation: row.generation + 1,
                 granted: false,
                 unknown: false,
+                first_at: 0,
                 ..row.clone()
             })
             .collect();

@@ -2,25 +2,27 @@
 //!
 //! Invariant: nothing leaves before the run is decided, its doubt settled and its files opened.
 
-use std::collections::BTreeSet;
+mod decide;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::config::InDoubt;
+use crate::config::{self, Idempotency, InDoubt};
 use crate::deliver::Sender;
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask};
+use crate::model::{Class, Diagnostic, Event, Failure, Mask};
 use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Lock, Responses, RunRow};
-use crate::render::{Leaf, RunValues};
+use crate::render::Leaf;
 use crate::source::Mark;
 
-use super::look::{self, Look};
+use super::copies::Renumbered;
+use decide::{Decided, Ready};
+
 use super::narrow::Narrow;
-use super::open::Plan;
-use super::resume::Decision;
+use super::open::{self, Plan, Wanted};
 use super::sieve::Sieve;
 use super::stop::StopLine;
-use super::{Observer, Report, Start, dispatch, feed, finish, identity, recover, retry, trial};
+use super::{Observer, Report, Start, dispatch, feed, finish, reconcile, recover, status};
 
 pub(super) fn narrowing(plan: &Plan, start: &Start) -> Result<Narrow, Failure> {
     if !start.records.is_empty() && plan.preparer.key.is_none() {
@@ -46,25 +48,17 @@ pub(super) struct Session<'a> {
     pub lock: Lock,
 }
 
-/// A run that is ready to go on.
-struct Ready {
-    run: RunRow,
-    values: RunValues,
-    dropped: Arc<[(u64, u64)]>,
-    counts: Counts,
-    resumed: bool,
-    only: Option<BTreeSet<u64>>,
-}
-
-/// What a start is about.
-enum Decided {
-    Ready(Box<Ready>),
-    /// All of this run is settled or closed.
-    NothingToDo(Box<RunRow>),
-}
-
-fn bug(message: &str) -> Failure {
-    Failure::new(Class::Bug, Diagnostic::error("bug", message.to_owned()))
+/// The pipeline over the run's own input, where this start's is another: the outcome files are
+/// made of that. `None` where it is the same.
+fn own_plan(plan: &Plan, folder: &Folder, run: &RunRow, is_apart: bool) -> Option<Result<Plan, Failure>> {
+    if !is_apart {
+        return None;
+    }
+    let mut pipeline = config::Pipeline::clone(&plan.pipeline);
+    pipeline.source.file.clone_from(&run.input);
+    let spool = (run.input == "-").then(|| folder.stdin());
+    let opened = open::open(pipeline, &Wanted { spool, ..Wanted::default() });
+    Some(opened.and_then(|own| status::same_input(&own, run).map(|()| own)))
 }
 
 impl Session<'_> {
@@ -72,27 +66,32 @@ impl Session<'_> {
     pub(super) fn run(mut self, observer: &mut dyn Observer) -> Result<Report, Failure> {
         let ready = match self.decide(observer)? {
             Decided::Ready(ready) => *ready,
-            Decided::NothingToDo(run) => return self.nothing_to_do(&run),
+            Decided::NothingToDo(run, is_apart) => return self.nothing_to_do(&run, is_apart),
         };
-        let Ready { run, values, dropped, counts, resumed, only } = ready;
+        let run = ready.run.clone();
         tracing::info!(
             pipeline = self.plan.pipeline.name,
             to = self.start.target,
             run = run.id,
             records = run.records,
-            resumed,
-            settled = counts.settled(),
+            resumed = ready.resumed,
+            settled = ready.counts.settled(),
             "run decided"
         );
-        self.narrow.only = only;
+        self.narrow.only.clone_from(&ready.only);
+        self.narrow.picked = ready.is_apart;
         let recovered = recover::recover(
             &self.plan,
             &self.checkpoint,
             &run,
-            &values,
-            &dropped,
-            counts.in_doubt + counts.failed > 0,
+            &ready.values,
+            &ready.dropped,
+            ready.counts.in_doubt + ready.counts.failed > 0,
+            self.start.reconcile.is_some(),
         )?;
+        if let Some(select) = &self.start.reconcile {
+            self.narrow.only = Some(reconcile::chosen(&self.checkpoint, &run, &recovered.known, select)?);
+        }
         let counts = self.checkpoint.counts(&run)?;
         observer.event(&Event::RunStarted {
             pipeline: self.plan.pipeline.name.clone(),
@@ -101,7 +100,7 @@ impl Session<'_> {
             host: self.plan.host(),
             total: run.records,
             before: counts,
-            resumed,
+            resumed: ready.resumed,
             rate: self.plan.pipeline.delivery.rate,
         });
         if recovered.resent > 0 {
@@ -113,120 +112,26 @@ impl Session<'_> {
                 .note("an earlier start ended without noting their outcome; `in_doubt: resend` says that a repeat is harmless"),
             ));
         }
-        self.send(&run, values, dropped, counts, recovered, observer)
-    }
-
-    /// Finds out which run this start is about, and whether there is anything to do.
-    fn decide(&mut self, observer: &mut dyn Observer) -> Result<Decided, Failure> {
-        let found =
-            look::look(&self.plan, self.start, Some(&self.checkpoint), &self.folder.temporary(), observer)?;
-        let pipeline = Arc::clone(&self.plan.pipeline);
-        if self.start.retry.is_some() && matches!(found.decision, Ok(Decision::Begin { .. })) {
-            return Err(Failure::new(
-                Class::State,
-                Diagnostic::error(
-                    "nothing-to-retry",
-                    "there is no run of this input whose failures could be sent again",
-                )
-                .note("nothing was sent")
-                .help("`runner status` shows the runs that are kept"),
-            ));
-        }
-        if matches!(found.decision, Ok(Decision::Begin { .. })) {
-            found.refuse_repeats(&self.plan, self.start)?;
-        }
-        let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, only_new } = found;
-        match decision? {
-            Decision::Begin { close } => {
-                self.remove_old_runs()?;
-                let close = last.as_ref().map(|(run, _)| run).zip(close);
-                let run = self.checkpoint.begin_run(&new, close)?;
-                self.folder.make_run(&run.id)?;
-                if delivered_before > 0 && !only_new {
-                    observer.event(&Event::Warning(Diagnostic::warning(
-                        "sent-again",
-                        format!("{delivered_before} records have keys that earlier runs delivered; they are sent again"),
-                    )));
-                }
-                let counts = Counts { unsent: new.records, ..Counts::default() };
-                let ready = Ready { values: new_values, run, dropped, counts, resumed: false, only: None };
-                Ok(Decided::Ready(Box::new(ready)))
-            }
-            Decision::GoOn { input_changed, take_meaning } => {
-                let Some((run, _)) = last else {
-                    return Err(bug("there is no run to go on with"));
-                };
-                if input_changed || (surveyed && run.input_stamp != new.input_stamp) {
-                    self.checkpoint.update_input(&run, &new)?;
-                }
-                if take_meaning {
-                    self.checkpoint.update_meaning(
-                        &run,
-                        &new.meaning,
-                        &new.meaning_files,
-                        &new.destination,
-                    )?;
-                }
-                let only = match (&self.start.retry, &self.start.one) {
-                    (Some(filter), _) => {
-                        Some(retry::reopen(&self.plan, &self.checkpoint, &run, filter.as_deref())?)
-                    }
-                    (None, Some(one)) => trial::reopen(&self.checkpoint, &run, one, &self.start.command)?,
-                    (None, None) => None,
-                };
-                let run = self.checkpoint.run(run.number)?;
-                self.folder.make_run(&run.id)?;
-                let counts = self.checkpoint.counts(&run)?;
-                if only.as_ref().is_some_and(BTreeSet::is_empty) && counts.unsent > 0 {
-                    return Err(retry::nothing_failed(&run, counts.unsent, &self.start.command));
-                }
-                let nothing_left = counts.unsent == 0 || run.closed_at.is_some() && only.is_none();
-                if nothing_left || only.as_ref().is_some_and(BTreeSet::is_empty) {
-                    return Ok(Decided::NothingToDo(Box::new(run)));
-                }
-                let values = identity::values(&run, &pipeline.name);
-                Ok(Decided::Ready(Box::new(Ready { run, values, dropped, counts, resumed: true, only })))
-            }
-        }
-    }
-
-    /// Ruling 28: finished runs without doubt are removed once they are neither among the newest
-    /// nor young. Their delivered keys are remembered.
-    fn remove_old_runs(&self) -> Result<(), Failure> {
-        let keep = self.plan.pipeline.keep;
-        let runs = self.checkpoint.runs()?;
-        let newest = usize::try_from(keep.runs).unwrap_or(usize::MAX);
-        let age = jiff::SignedDuration::from_hours(
-            i64::try_from(keep.days).unwrap_or(i64::MAX / 24).saturating_mul(24),
-        );
-        let youngest = jiff::Timestamp::now().checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
-        for run in runs.iter().rev().skip(newest) {
-            let is_young = run.started_at.parse::<jiff::Timestamp>().is_ok_and(|at| at > youngest);
-            let is_open = run.closed_at.is_none() || self.checkpoint.counts(run)?.in_doubt > 0;
-            if !is_young && !is_open {
-                self.folder.remove_run(&run.id)?;
-                self.checkpoint.remove_run(run)?;
-            }
-        }
-        Ok(())
+        self.send(Ready { counts, ..ready }, recovered, observer)
     }
 
     fn send(
         self,
-        run: &RunRow,
-        values: RunValues,
-        dropped: Arc<[(u64, u64)]>,
-        counts: Counts,
+        ready: Ready,
         recovered: recover::Recovered,
         observer: &mut dyn Observer,
     ) -> Result<Report, Failure> {
         let Self { plan, start, folder, checkpoint, sender, narrow, begun, lock } = self;
+        let Ready { run, values, dropped, counts, is_apart, .. } = ready;
+        let run = &run;
         let pipeline = Arc::clone(&plan.pipeline);
-        let limit = pipeline.select.limit;
+        let limit = pipeline.select.limit.filter(|_| !is_apart);
         // With a limit every record before it has to be counted again.
-        let from = if limit.is_some() { InputMark::default() } else { run.settled };
+        let from = if limit.is_some() && !is_apart { InputMark::default() } else { run.settled };
         let mut source = plan.source()?;
-        if from.ordinal > 0 {
+        if is_apart {
+            source = Box::new(Renumbered(source));
+        } else if from.ordinal > 0 {
             source.seek(Mark { ordinal: from.ordinal, file: from.file, byte: from.byte, line: from.line })?;
         }
         let is_narrow = narrow.is_narrow();
@@ -246,7 +151,7 @@ impl Session<'_> {
         let host = plan.host();
         let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
         let lanes = pipeline.delivery.concurrency.get();
-        let Plan { preparer, reader, columns, warnings, schema_files, spool, .. } = plan;
+        let Plan { preparer, reader, prober, columns, warnings, schema_files, spool, .. } = plan;
         let preparer = Arc::new(preparer);
         let feed = feed::Feed {
             sieve: Sieve {
@@ -265,6 +170,7 @@ impl Session<'_> {
             writer: writer.clone(),
             leased: run.lease,
             leased_from,
+            is_apart,
             settled: Arc::clone(&settled),
             block: (2 * lanes).max(64),
         };
@@ -286,6 +192,8 @@ impl Session<'_> {
             let with = dispatch::Dispatch {
                 sender,
                 reader: &reader,
+                prober: prober.as_ref().filter(|_| pipeline.delivery.in_doubt == InDoubt::Probe),
+                only_asks: start.reconcile.is_some(),
                 delivery: &pipeline.delivery,
                 writer: &writer,
                 observer,
@@ -299,6 +207,10 @@ impl Session<'_> {
                 keys_are_public: preparer.key_is_public,
                 keeps_responses: pipeline.responses_file,
                 mask: Mask::new(&pipeline.connection.secrets),
+                remembered: match &pipeline.endpoint.idempotency {
+                    Idempotency::Header { remembered, .. } => *remembered,
+                    Idempotency::None | Idempotency::Natural => None,
+                },
                 path_is_fixed,
             };
             dispatch::dispatch(with, inbox, credit, StopLine::listen()?, run.settled).await
@@ -323,10 +235,11 @@ impl Session<'_> {
                 Diagnostic::error("bug", "the reading thread did not let go"),
             ));
         };
-        let plan = Plan { pipeline, preparer, reader, columns, warnings, schema_files, spool };
+        let plan = Plan { pipeline, preparer, reader, prober, columns, warnings, schema_files, spool };
         let nothing_found = wants_keys && ended.attempts == 0 && ended.stopped.is_none();
+        let own = own_plan(&plan, &folder, run, is_apart);
         let mut report = finish::report(finish::Ending {
-            plan: &plan,
+            plan: own.as_ref().map_or(Ok(&plan), Result::as_ref),
             folder: &folder,
             run_id: &run.id,
             ended,
@@ -348,12 +261,19 @@ impl Session<'_> {
     }
 
     /// Ruling 7: nothing to do exits with the class of the finished run.
-    fn nothing_to_do(self, run: &RunRow) -> Result<Report, Failure> {
+    fn nothing_to_do(self, run: &RunRow, is_apart: bool) -> Result<Report, Failure> {
         let counts = self.checkpoint.counts(run)?;
-        let ended = dispatch::Ended { counts, attempts: 0, settled: run.settled, stopped: None };
+        let ended = dispatch::Ended {
+            counts,
+            attempts: 0,
+            settled: run.settled,
+            stopped: None,
+            asked: dispatch::Asked::default(),
+        };
         drop(self.checkpoint);
+        let own = own_plan(&self.plan, &self.folder, run, is_apart);
         let mut report = finish::report(finish::Ending {
-            plan: &self.plan,
+            plan: own.as_ref().map_or(Ok(&self.plan), Result::as_ref),
             folder: &self.folder,
             run_id: &run.id,
             ended,

@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{Record, State};
+use crate::model::{Record, Request, State};
 use crate::outcome::RecordRow;
 use crate::render::RunValues;
 
 use super::block::{Job, Prepared};
 use super::narrow::Narrow;
-use super::prepare::{Preparer, settled};
+use super::prepare::{Idempotency, Preparer, Shaped, settled};
 use super::survey::{RunIds, drop_of};
 
 /// What is asked of every record, in order.
@@ -95,6 +95,10 @@ impl Sieve {
     /// What becomes of the next record of the input.
     pub fn take(&mut self, record: Record) -> Sieved {
         let drop = drop_of(&self.dropped, record.ordinal);
+        if let Some(held) = self.known.open.get(&record.ordinal).filter(|row| row.state == State::InDoubt) {
+            let held = held.clone();
+            return self.look_at(record, &held);
+        }
         if self.known.is_settled(record.ordinal) {
             if self.limit.is_some() && drop.is_none() && self.preparer.shape(record, &self.run).is_ok() {
                 self.selected += 1;
@@ -132,8 +136,53 @@ impl Sieve {
             Ok(request) => request,
             Err(refused) => return Sieved::Ready(Prepared::Settled(refused.settle(shaped.identity))),
         };
+        if let Some(why) = known.as_ref().and_then(|row| self.other_bytes(row, &shaped, &request)) {
+            return Sieved::Ready(Prepared::Held(self.job(shaped, request, known.as_ref()), why));
+        }
         self.sent += 1;
-        Sieved::Ready(Prepared::Send(Box::new(Job::new(shaped.identity, request, known.as_ref()))))
+        Sieved::Ready(Prepared::Send(self.job(shaped, request, known.as_ref())))
+    }
+
+    /// Why a record that may have arrived must not go out as it is rendered now (P15): under its
+    /// idempotency key only the same bytes are the same request, and a row that was sent from another
+    /// file must not be followed by the one that stands here.
+    fn other_bytes(&self, row: &RecordRow, shaped: &Shaped, request: &Request) -> Option<&'static str> {
+        if !row.unknown || row.request == 0 || row.request == request.digest() {
+            return None;
+        }
+        if !matches!(self.preparer.idempotency, Idempotency::None) {
+            return Some("may have arrived, and its idempotency key belongs to a request with other bytes");
+        }
+        (row.digest != shaped.identity.digest)
+            .then_some("may have arrived with other content than the input has now")
+    }
+
+    fn job(&self, shaped: Shaped, request: Request, known: Option<&RecordRow>) -> Box<Job> {
+        let mut job = Box::new(Job::new(shaped.identity, request, known));
+        job.context = self.preparer.keep_contexts.then(|| Box::new(shaped.context));
+        job
+    }
+
+    /// A record in doubt about which the far side is to be asked. It stays in doubt whatever the
+    /// record is like today; only the request that may have arrived can be asked about.
+    fn look_at(&mut self, record: Record, held: &RecordRow) -> Sieved {
+        let ordinal = record.ordinal;
+        if self.limit.is_some() {
+            self.selected += 1;
+        }
+        if !self.narrow.wants(ordinal) {
+            return Sieved::Before;
+        }
+        let Ok(mut shaped) = self.preparer.shape(record, &self.run) else { return Sieved::Before };
+        if !self.narrow.keeps(&shaped) {
+            return Sieved::Before;
+        }
+        match self.preparer.request(&mut shaped, &self.run, held.generation) {
+            Ok(request) if held.request == 0 || held.request == request.digest() => {
+                Sieved::Ready(Prepared::Send(self.job(shaped, request, Some(held))))
+            }
+            _ => Sieved::Before,
+        }
     }
 }
 

@@ -166,15 +166,18 @@ fn named_segments(path: &str) -> String {
     out
 }
 
-fn empty_context(connection: &Connection) -> Context {
-    let nobody = RunValues {
+fn nobody() -> RunValues {
+    RunValues {
         id: "sandbox".into(),
         started_at: jiff::Timestamp::UNIX_EPOCH,
         pipeline: "sandbox".into(),
         ordinal: 0,
         step: 0,
-    };
-    Context::new(nobody).with(Root::Connection, Arc::new(Value::Object(connection.settings.clone())))
+    }
+}
+
+fn empty_context(connection: &Connection) -> Context {
+    Context::new(nobody()).with(Root::Connection, Arc::new(Value::Object(connection.settings.clone())))
 }
 
 fn reply_maker(reply: &SandboxReply, connection: &Connection, problems: &mut Problems) -> Option<ReplyMaker> {
@@ -193,10 +196,14 @@ fn reply_maker(reply: &SandboxReply, connection: &Connection, problems: &mut Pro
         let Some(body) = &body else {
             return ScriptedReply { headers: headers.clone(), ..ScriptedReply::empty(status) };
         };
-        let context = base
+        let mut context = base
             .clone()
             .with(Root::Request, Arc::new(request_value(request)))
             .with(Root::New, Arc::new(new_value(object)));
+        // `now()` is the time of the reply.
+        let now = jiff::Timestamp::now();
+        let started_at = jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
+        context.set_run(RunValues { started_at, ..nobody() });
         match body.value(&context) {
             Ok(value) => {
                 let mut bytes = Vec::with_capacity(256);

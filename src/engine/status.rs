@@ -1,13 +1,12 @@
-//! Where runs stand, and whether what is kept of them is sound. Looks only, but for [`rewrite`].
+//! Where runs stand. Looks only, but for [`rewrite`].
 
-use std::collections::BTreeMap;
-use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Class, Counts, Diagnostic, Failure, State};
+use crate::model::{Class, Counts, Diagnostic, Failure};
 use crate::outcome::{Checkpoint, Folder, Reason, RunRow};
 
 use super::finish::{self, Files, write_files};
+use super::manifest::{self, About, After};
 use super::open::Plan;
 use super::survey::chain;
 
@@ -58,6 +57,7 @@ pub fn standing(folder: &Folder, checkpoint: &Checkpoint) -> Result<Option<Stand
     let mut runs = checkpoint.runs()?;
     let kept = runs.len();
     let Some(run) = runs.pop() else { return Ok(None) };
+    folder.guard_run(&run.id)?;
     let counts = checkpoint.counts(&run)?;
     let start = checkpoint.latest_start(&run)?;
     let running = is_locked(&folder.database().with_extension("lock"));
@@ -92,7 +92,7 @@ pub fn standing(folder: &Folder, checkpoint: &Checkpoint) -> Result<Option<Stand
 
 /// Whether another process holds a lock on this file. Taking it to find out could get in the way
 /// of a start, so the system's list is asked; where there is none, nothing counts as locked.
-fn is_locked(path: &Path) -> bool {
+pub(super) fn is_locked(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(found) = path.metadata() else { return false };
     let wanted = format!(":{}", found.ino());
@@ -117,12 +117,24 @@ pub fn rewrite(
     let class = finish::class_of(&counts);
     let attempts = checkpoint.attempts(run)?;
     finish::write_summary(&files.folder, &run.id, class, state, &counts, attempts, &files.written)?;
+    manifest::write(&About {
+        plan,
+        folder,
+        checkpoint,
+        run,
+        class,
+        state,
+        counts: &counts,
+        written: &files.written,
+        after: After::Rewrite,
+    })?;
     Ok(files)
 }
 
 /// The files join the rows of the checkpoint with the records of the input, so both must belong
 /// together.
-fn same_input(plan: &Plan, run: &RunRow) -> Result<(), Failure> {
+/// Whether the input is still the one that the run was about.
+pub(super) fn same_input(plan: &Plan, run: &RunRow) -> Result<(), Failure> {
     let mut source = plan.source()?;
     let mut digest = 0;
     let mut records = 0;
@@ -140,129 +152,4 @@ fn same_input(plan: &Plan, run: &RunRow) -> Result<(), Failure> {
             .note("the outcome files were left as they are")
             .help("put the old file back; `runner status --files` then makes them"),
     ))
-}
-
-/// Checks a checkpoint and the outcome files of its runs against each other. Gives what differs.
-pub fn verify(folder: &Folder, checkpoint: &Checkpoint) -> Result<Vec<Diagnostic>, Failure> {
-    let mut found = Vec::new();
-    if let Err(failure) = checkpoint.check() {
-        found.extend(failure.diagnostics);
-        return Ok(found);
-    }
-    let running = is_locked(&folder.database().with_extension("lock"));
-    let runs = checkpoint.runs()?;
-    let newest = runs.last().map(|run| run.number);
-    for run in &runs {
-        let mut rows = Counts::default();
-        let mut beyond = 0_u64;
-        let read = checkpoint.each_row(run, 0, |row| {
-            *rows.of(row.state) += 1;
-            beyond += u64::from(row.ordinal >= run.records);
-            Ok(())
-        });
-        if let Err(failure) = read {
-            found.extend(failure.diagnostics);
-            continue;
-        }
-        let counts = checkpoint.counts(run)?;
-        if beyond > 0 || counts.total() != run.records || counts.settled() != rows.settled() {
-            found.push(
-                Diagnostic::error(
-                    "counts-differ",
-                    format!(
-                        "run {}: the checkpoint has {} records, its input {}",
-                        run.id,
-                        counts.total(),
-                        run.records
-                    ),
-                )
-                .at(folder.database().display().to_string()),
-            );
-        }
-        if !(running && newest == Some(run.number)) {
-            found.extend(files_differ(&folder.run(&run.id), run, &counts)?);
-        }
-    }
-    Ok(found)
-}
-
-/// Compares the outcome files of a run with its counts.
-fn files_differ(folder: &Path, run: &RunRow, counts: &Counts) -> Result<Option<Diagnostic>, Failure> {
-    let mut in_files: BTreeMap<String, u64> = BTreeMap::new();
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::io("read the folder", folder, &error)),
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            continue;
-        }
-        let Some((stem, ending)) = name.rsplit_once('.') else { continue };
-        let records = match ending {
-            "csv" | "tsv" => csv_records(&entry.path())?,
-            "ndjson" if stem != "responses" => lines(&entry.path())?,
-            _ => continue,
-        };
-        in_files.insert(stem.to_owned(), records);
-    }
-    // Files are not made at a signal; a run without any is no fault.
-    if in_files.is_empty() {
-        return Ok(None);
-    }
-    let of = |name: &str| in_files.get(name).copied().unwrap_or(0);
-    let mut rows = Vec::new();
-    let mut compare = |name: &str, files: u64, checkpoint: u64| {
-        if files != checkpoint {
-            rows.push(format!("{name}: {files} in the files, {checkpoint} in the checkpoint"));
-        }
-    };
-    let mut counts = *counts;
-    for state in [State::Delivered, State::Failed, State::Skipped, State::InDoubt] {
-        compare(state.name(), of(state.name()), *counts.of(state));
-    }
-    // A row that is no record is invalid once it is reached, and stands apart in any case.
-    compare(
-        "invalid and unsent",
-        of("invalid") + of("unreadable") + of("unsent"),
-        counts.invalid + counts.unsent,
-    );
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let mut diagnostic = Diagnostic::error(
-        "files-differ",
-        format!("the outcome files of run {} are not those of its checkpoint", run.id),
-    )
-    .at(folder.display().to_string())
-    .help("the checkpoint is what counts; `runner status PIPELINE --files` makes the files anew");
-    diagnostic.rows = rows;
-    Ok(Some(diagnostic))
-}
-
-/// Records of a CSV file without its header: line ends outside of quotes, whatever separates fields.
-fn csv_records(path: &Path) -> Result<u64, Failure> {
-    let wrong = |error: std::io::Error| Failure::io("read", path, &error);
-    let mut reader = std::io::BufReader::new(std::fs::File::open(path).map_err(wrong)?);
-    let mut line = Vec::new();
-    let (mut ends, mut quotes) = (0_u64, 0);
-    while reader.read_until(b'\n', &mut line).map_err(wrong)? > 0 {
-        quotes += memchr::memchr_iter(b'"', &line).count();
-        ends += u64::from(quotes.is_multiple_of(2));
-        line.clear();
-    }
-    Ok(ends.saturating_sub(1))
-}
-
-fn lines(path: &Path) -> Result<u64, Failure> {
-    let wrong = |error: std::io::Error| Failure::io("read", path, &error);
-    let mut reader = std::io::BufReader::new(std::fs::File::open(path).map_err(wrong)?);
-    let mut count = 0;
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(wrong)? > 0 {
-        count += u64::from(!line.trim_ascii().is_empty());
-        line.clear();
-    }
-    Ok(count)
 }

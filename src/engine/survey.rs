@@ -13,6 +13,7 @@ use crate::model::{Class, Diagnostic, Failure, Record, State};
 use crate::render::RunValues;
 
 use super::Observer;
+use super::copies::{Copies, Gather};
 use super::open::Plan;
 use super::prepare::Refused;
 
@@ -33,6 +34,8 @@ pub struct Survey {
     pub delivered_before: u64,
     /// Records whose key an earlier run holds in doubt.
     pub held_before: u64,
+    /// The records of an earlier run that the input's records are copies of.
+    pub copies: Option<Copies>,
 }
 
 /// Extends the running digest by one record.
@@ -132,6 +135,8 @@ pub fn survey(
     let mut found = Survey::default();
     let mut source = plan.source()?;
     let mut trial = Trial::default();
+    // Only what is named on the command line can be an outcome file of ours.
+    let mut copies = plan.pipeline.source.place.is_none().then(Gather::default);
     let note = |found: &mut Survey| {
         if digests_at.contains(&found.records) {
             found.at.insert(found.records, found.digest);
@@ -140,6 +145,9 @@ pub fn survey(
     note(&mut found);
     while let Some(record) = source.next() {
         let record = record?;
+        if let Some(copies) = &mut copies {
+            copies.note(&record)?;
+        }
         found.digest = chain(found.digest, record.digest);
         found.records += 1;
         note(&mut found);
@@ -158,6 +166,7 @@ pub fn survey(
     }
     trial.verdict()?;
     found.keys = collector;
+    found.copies = copies.map(Gather::finish).transpose()?.flatten();
     Ok(found)
 }
 

@@ -65,6 +65,8 @@ pub fn reopen(
         granted: false,
         unknown: row.unknown && row.state == State::InDoubt,
         generation: row.generation + u32::from(is_certain),
+        first_at: 0,
+        request: 0,
         ..row
     };
     checkpoint.write_rows(run, std::slice::from_ref(&opened), "try")?;
@@ -128,7 +130,7 @@ impl AdHoc {
     /// The request for these fields, or why there is none.
     pub fn request(&self, fields: Map, place: RecordPlace) -> Result<Request, Outcome> {
         let run = identity::new_run(&self.plan.pipeline.name);
-        let record = Record { ordinal: 0, place, digest: 0, fields: Ok(fields) };
+        let record = Record { ordinal: 0, place, digest: 0, copy_of: None, fields: Ok(fields) };
         let preparer = &self.plan.preparer;
         let mut shaped = preparer.shape(record, &run).map_err(|settled| settled.outcome)?;
         preparer

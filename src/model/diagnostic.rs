@@ -183,7 +183,7 @@ impl Problems {
 }
 
 /// Why a command cannot go on: a class and what there is to say about it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     /// The exit class.
     pub class: Class,

@@ -20,9 +20,9 @@ pub use diagnostic::{Diagnostic, Failure, Problems, Severity, did_you_mean, near
 pub use event::{Event, Pause};
 pub use outcome::{Counts, Outcome, State};
 pub use place::{Place, Placed, SourceText};
-pub use record::{BadRecord, Record, RecordPlace};
+pub use record::{BadRecord, CopyOf, Record, RecordPlace};
 pub use reply::{Arrived, Lost, Reply};
 pub use request::Request;
 pub use secret::{Mask, Secret};
-pub use text::number;
+pub use text::{hex, number};
 pub use value::{Map, Number, Str, Value};

@@ -30,8 +30,19 @@ pub struct Record {
     pub place: RecordPlace,
     /// Hash of its content (xxh3 over the bytes it was read from), which tells a changed input.
     pub digest: u64,
+    /// The record of an earlier run that it is a copy of, when it stands in an outcome file of ours.
+    pub copy_of: Option<Box<CopyOf>>,
     /// Its fields, or why it cannot be read as a record.
     pub fields: Result<Map, BadRecord>,
+}
+
+/// What our columns in an outcome file say of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOf {
+    /// The run that wrote it.
+    pub run: String,
+    /// The record's position in the input of that run.
+    pub ordinal: u64,
 }
 
 /// Why one item of a source is no record. Its neighbours are not affected.

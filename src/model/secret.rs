@@ -1,6 +1,11 @@
 //! A value that must not be seen, and the mask that hides it wherever it turns up.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::ops::Range;
+
 use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// A secret setting. Prints as `***`, is wiped from memory when dropped, cannot be serialized.
@@ -27,49 +32,92 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Replaces every secret in text, also in its base64, percent-encoded and JSON-escaped forms.
-#[derive(Clone, Default)]
+/// A secret of fewer bytes would mask half of every text and hides nothing.
+const SHORTEST: usize = 4;
+/// So many characters of a secret at the end of a text are taken for one that was cut off there.
+const CUT: usize = 8;
+
+/// Replaces every secret in text, in whatever form a far side or a layer of ours may write it:
+/// plain, in other case, percent-encoded, with the escapes of JSON or HTML, in hexadecimal, and in
+/// base64, also as a part of something longer. A text that ends within a secret hides that part.
+#[derive(Clone)]
 pub struct Mask {
     needles: Vec<SecretString>,
+    /// Which bytes a form can begin with: all others are passed over.
+    first: [bool; 256],
+}
+
+impl Default for Mask {
+    fn default() -> Self {
+        Self { needles: Vec::new(), first: [false; 256] }
+    }
 }
 
 impl Mask {
     /// A mask for these secrets.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut needles = Vec::new();
+        let mut mask = Self::default();
         for secret in secrets {
             let value = secret.expose();
-            // A very short secret would mask half of every text and hides nothing.
-            if value.len() < 4 {
+            if value.len() < SHORTEST {
                 continue;
             }
-            let json = serde_json::to_string(value).unwrap_or_default();
-            let forms = [
-                value.to_owned(),
-                base64::engine::general_purpose::STANDARD.encode(value),
-                base64::engine::general_purpose::STANDARD_NO_PAD.encode(value),
-                base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value),
-                percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string(),
-                json.trim_matches('"').to_owned(),
-            ];
-            needles.extend(forms.into_iter().map(SecretString::from));
+            let whole = [value.to_owned(), STANDARD.encode(value), URL_SAFE_NO_PAD.encode(value), hex(value)];
+            let parts = (0..3).flat_map(|shift| within_base64(value, shift));
+            for form in whole.into_iter().chain(parts) {
+                if !mask.needles.iter().any(|needle| needle.expose_secret() == form) {
+                    mask.needles.push(SecretString::from(form));
+                }
+            }
         }
-        // Longer forms first, so that no tail of one is left standing.
-        needles.sort_by_key(|needle| std::cmp::Reverse(needle.expose_secret().len()));
-        needles.dedup_by(|a, b| a.expose_secret() == b.expose_secret());
-        Self { needles }
+        for needle in &mask.needles {
+            let first = needle.expose_secret().bytes().next().unwrap_or_default();
+            for byte in [first.to_ascii_lowercase(), first.to_ascii_uppercase(), b'%', b'\\', b'&'] {
+                if let Some(begins) = mask.first.get_mut(usize::from(byte)) {
+                    *begins = true;
+                }
+            }
+        }
+        mask
     }
 
     /// The text with every secret replaced by `***`.
     #[must_use]
-    pub fn apply<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
-        let mut text = std::borrow::Cow::Borrowed(text);
-        for needle in &self.needles {
-            if text.contains(needle.expose_secret()) {
-                text = std::borrow::Cow::Owned(text.replace(needle.expose_secret(), "***"));
+    pub fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut out = String::new();
+        let mut done = 0;
+        for range in self.found(text) {
+            out.push_str(text.get(done..range.start).unwrap_or_default());
+            out.push_str("***");
+            done = range.end;
+        }
+        if done == 0 {
+            return Cow::Borrowed(text);
+        }
+        out.push_str(text.get(done..).unwrap_or_default());
+        Cow::Owned(out)
+    }
+
+    /// Where secrets stand, in order and apart from each other.
+    fn found(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found: Vec<Range<usize>> = Vec::new();
+        if self.needles.is_empty() {
+            return found;
+        }
+        for (at, byte) in text.bytes().enumerate() {
+            if !self.first.get(usize::from(byte)).is_some_and(|begins| *begins) {
+                continue;
+            }
+            let Some(rest) = text.get(at..) else { continue };
+            let length = self.needles.iter().filter_map(|needle| matched(needle.expose_secret(), rest)).max();
+            let Some(end) = length.map(|length| at + length) else { continue };
+            match found.last_mut() {
+                // Forms overlap; no tail of one is left standing.
+                Some(last) if at <= last.end => last.end = last.end.max(end),
+                _ => found.push(at..end),
             }
         }
-        text
+        found
     }
 }
 
@@ -79,22 +127,187 @@ impl std::fmt::Debug for Mask {
     }
 }
 
+/// What of a secret's base64 is the same whatever stands around it, when so many bytes of a group
+/// of three come before it. Too short a part would be found in what is no secret.
+fn within_base64(value: &str, shift: usize) -> Vec<String> {
+    let bytes: Vec<u8> = std::iter::repeat_n(0, shift).chain(value.bytes()).collect();
+    let (from, to) = ((shift * 8).div_ceil(6), bytes.len() * 8 / 6);
+    let forms = [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)];
+    let parts = forms.iter().filter_map(|form| form.get(from..to)).filter(|part| part.len() >= CUT);
+    parts.map(str::to_owned).collect()
+}
+
+fn hex(value: &str) -> String {
+    value.bytes().fold(String::with_capacity(value.len() * 2), |mut hex, byte| {
+        // Writing into memory does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// How much of the text is the needle in some spelling.
+fn matched(needle: &str, text: &str) -> Option<usize> {
+    if text.starts_with(needle) {
+        return Some(needle.len());
+    }
+    let mut rest = text;
+    let mut before = '\0';
+    for (count, wanted) in needle.chars().enumerate() {
+        // Any number of backslashes is one, however often they were escaped.
+        if wanted == '\\' && before == '\\' {
+            continue;
+        }
+        before = wanted;
+        match spelled(wanted, rest) {
+            Some(length) => rest = rest.get(length..)?,
+            // It was cut here, or in the middle of an escape.
+            None if count >= CUT
+                && (rest.is_empty() || rest.len() < 6 && rest.starts_with(['%', '\\', '&'])) =>
+            {
+                return Some(text.len());
+            }
+            None => return None,
+        }
+    }
+    Some(text.len() - rest.len())
+}
+
+/// The length of one character at the start of a text, as itself or encoded.
+fn spelled(wanted: char, text: &str) -> Option<usize> {
+    let first = text.chars().next()?;
+    let encoded = match first {
+        '%' => percent(wanted, text),
+        '\\' => escaped(wanted, text),
+        '&' => entity(wanted, text),
+        _ => None,
+    };
+    let same = first.eq_ignore_ascii_case(&wanted) || (wanted == ' ' && first == '+');
+    encoded.or_else(|| same.then(|| first.len_utf8()))
+}
+
+/// `%2F`, also when the `%` was encoded once more.
+fn percent(wanted: char, text: &str) -> Option<usize> {
+    let mut buffer = [0; 4];
+    let mut at = 0;
+    for byte in wanted.encode_utf8(&mut buffer).bytes() {
+        let rest = text.get(at..)?.strip_prefix('%')?;
+        let twice = if rest.starts_with("25") && !(byte == b'%' && at == 0) { 2 } else { 0 };
+        let digits = rest.get(twice..twice + 2)?;
+        if !u8::from_str_radix(digits, 16).ok()?.eq_ignore_ascii_case(&byte) {
+            return None;
+        }
+        at += 3 + twice;
+    }
+    Some(at)
+}
+
+/// `\"`, `\/`, `\u0022`, `\x22`, behind as many backslashes as layers of escapes wrote.
+fn escaped(wanted: char, text: &str) -> Option<usize> {
+    let behind = text.trim_start_matches('\\');
+    let slashes = text.len() - behind.len();
+    if wanted == '\\' {
+        return Some(slashes);
+    }
+    let code = |mark: char, digits: usize| {
+        let number = behind.strip_prefix(mark)?.get(..digits)?;
+        let found = char::from_u32(u32::from_str_radix(number, 16).ok()?)?;
+        found.eq_ignore_ascii_case(&wanted).then_some(slashes + 1 + digits)
+    };
+    let itself = || behind.starts_with(wanted).then(|| slashes + wanted.len_utf8());
+    code('u', 4).or_else(|| code('x', 2)).or_else(itself)
+}
+
+/// `&quot;`, `&#34;`, `&#x22;`.
+fn entity(wanted: char, text: &str) -> Option<usize> {
+    let (name, _) = text.get(1..)?.split_once(';').filter(|(name, _)| name.len() <= 7)?;
+    let found = match name {
+        "quot" => '"',
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        "apos" => '\'',
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u32::from_str_radix(digits, 16),
+                None => number.parse(),
+            };
+            char::from_u32(code.ok()?)?
+        }
+    };
+    found.eq_ignore_ascii_case(&wanted).then_some(name.len() + 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TOKEN: &str = "to\"ken+1/x\\y z&é";
+
+    fn masked(text: &str) -> String {
+        Mask::new([&Secret::new(TOKEN.into())]).apply(text).into_owned()
+    }
+
     #[test]
     fn every_form_of_a_secret_is_masked() {
-        let secret = Secret::new("to\"ken+1/x".into());
-        let mask = Mask::new([&secret]);
-        let forms = format!(
-            "{} {} {} {:?}",
-            secret.expose(),
-            base64::engine::general_purpose::STANDARD.encode(secret.expose()),
-            percent_encoding::utf8_percent_encode(secret.expose(), percent_encoding::NON_ALPHANUMERIC),
-            secret.expose(),
-        );
-        assert_eq!(mask.apply(&forms), "*** *** *** \"***\"");
-        assert_eq!(format!("{secret:?}"), "***");
+        // S23
+        let json = serde_json::to_string(TOKEN).unwrap();
+        let percent =
+            percent_encoding::utf8_percent_encode(TOKEN, percent_encoding::NON_ALPHANUMERIC).to_string();
+        for form in [
+            TOKEN.to_owned(),
+            TOKEN.to_uppercase().replace('É', "é"),
+            format!("{json:?}"),
+            json.replace('/', "\\/").replace("\\\"", "\\u0022").replace('é', "\\u00E9"),
+            percent.clone(),
+            percent.to_lowercase(),
+            percent.replace("%20", "+").replace('%', "%25"),
+            TOKEN.replace('&', "&amp;").replace('"', "&#34;").replace('é', "&#xe9;"),
+            STANDARD.encode(TOKEN),
+            URL_SAFE_NO_PAD.encode(TOKEN),
+            STANDARD.encode(TOKEN).replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"),
+            hex(TOKEN),
+            hex(TOKEN).to_uppercase(),
+        ] {
+            let inner = form.trim_matches(['"', '\\']);
+            assert_eq!(masked(&format!("a {inner} b")), "a *** b", "{form}");
+            assert_eq!(masked(inner), "***", "{form}");
+        }
+        assert_eq!(format!("{:?}", Secret::new(TOKEN.into())), "***");
+    }
+
+    #[test]
+    fn a_part_of_longer_base64_is_masked_at_every_alignment() {
+        // S23
+        for before in ["", "u", "us", "use", "user:"] {
+            for after in ["", "!", "!!", "!!!"] {
+                let whole = STANDARD.encode(format!("{before}{TOKEN}{after}"));
+                let shown = masked(&format!("<{whole}>"));
+                let left = shown.replace("***", "");
+                // What is left tells of the neighbours and of at most the bits that share a letter.
+                assert!(shown.contains("***"), "{before} {after}: {shown}");
+                assert!(left.len() <= 2 + before.len() * 8 / 6 + 1 + after.len() * 8 / 6 + 4, "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_at_the_end_of_a_text_is_masked() {
+        // S23
+        assert_eq!(masked("said to\"ken+1/"), "said ***");
+        assert_eq!(masked("said to%22ken%2B1%2"), "said ***");
+        assert_eq!(masked("said to\"ken"), "said to\"ken");
+        assert_eq!(masked("to\"ken+1 and more"), "to\"ken+1 and more");
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        for text in ["", "a token", "100 % of \\ and & are \u{1f600}", "%", "\\", "&;", "to%22ke", "\\u00"] {
+            assert_eq!(masked(text), text);
+        }
+        let short = Mask::new([&Secret::new("abc".into())]);
+        assert_eq!(short.apply("abc"), "abc");
+        let percent = Mask::new([&Secret::new("100%25a\\\\b".into())]);
+        assert_eq!(percent.apply("100%25a\\\\b 100%2525a\\\\\\\\b"), "*** ***");
     }
 }

@@ -92,7 +92,7 @@ impl Checkpoint {
     /// is none yet.
     pub fn open_to_read(folder: &Folder) -> Result<Option<Self>, Failure> {
         let path = folder.database();
-        folder::refuse_links(&path)?;
+        folder.guard()?;
         if !path.exists() {
             return Ok(None);
         }
@@ -162,6 +162,12 @@ impl Checkpoint {
         if get("application_id")? != APPLICATION {
             return Err(self.damage("it is not a checkpoint of this program"));
         }
+        // The file may be written, so it is its head that forbids it.
+        if self.connection.is_readonly(rusqlite::MAIN_DB).map_err(|error| self.failure(&error))?
+            && OpenOptions::new().write(true).open(&self.path).is_ok()
+        {
+            return Err(self.damage("its head says that it is made for a newer version of SQLite"));
+        }
         let version = get("user_version")?;
         if version != FORMAT {
             return Err(Failure::new(
@@ -189,7 +195,8 @@ impl Checkpoint {
             // The first line is a title.
             return Err(self.damage(found.lines().last().unwrap_or_default()));
         }
-        Ok(())
+        let unsound = database::unsound(&self.connection).map_err(|error| self.failure(&error))?;
+        unsound.map_or(Ok(()), |what| Err(self.damage(&what)))
     }
 
     /// Says that the file is damaged, and where.
@@ -298,7 +305,7 @@ impl Checkpoint {
     pub fn write_rows(&self, run: &RunRow, rows: &[RecordRow], why: &str) -> Result<(), Failure> {
         self.durably(|connection| {
             for row in rows {
-                database::write_record(connection, run.number, row)?;
+                database::write_record(connection, run.number, &RecordRow { at: 0, ..row.clone() })?;
                 add_note(connection, run.number, Some(row.ordinal), why, row.state.name())?;
             }
             Ok(())
@@ -322,6 +329,18 @@ impl Checkpoint {
             connection.execute(
                 "UPDATE run SET settled = 0, settled_file = 0, settled_byte = 0, settled_line = 0, settled_digest = 0, \
                  closed_at = NULL, complete = 0 WHERE number = ?1",
+                params![run.number],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The same for a run that stays closed, or open, as it is.
+    pub fn rewind(&self, run: &RunRow) -> Result<(), Failure> {
+        self.durably(|connection| {
+            connection.execute(
+                "UPDATE run SET settled = 0, settled_file = 0, settled_byte = 0, settled_line = 0, settled_digest = 0 \
+                 WHERE number = ?1",
                 params![run.number],
             )?;
             Ok(())
@@ -444,7 +463,9 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Failure> {
 fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
     let Ok(runs) = std::fs::read_dir(folder.runs()) else { return Ok(()) };
     for run in runs.flatten() {
-        let summary = std::fs::read_to_string(run.path().join("summary.json")).unwrap_or_default();
+        let summary = run.path().join("summary.json");
+        folder::refuse_links(&summary)?;
+        let summary = std::fs::read_to_string(summary).unwrap_or_default();
         let complete = serde_json::from_str::<serde_json::Value>(&summary)
             .ok()
             .and_then(|summary| {
@@ -469,11 +490,18 @@ fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
 }
 
 pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure {
-    use rusqlite::ErrorCode;
-    let code = error.sqlite_error_code();
-    let class = match code {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
-        _ => Class::Io,
+    use rusqlite::{Error, ErrorCode};
+    let class = match error {
+        // The tables are strict and we write whole rows: such a value came from nobody.
+        Error::IntegralValueOutOfRange(..)
+        | Error::FromSqlConversionFailure(..)
+        | Error::InvalidColumnType(..)
+        | Error::Utf8Error(..)
+        | Error::QueryReturnedNoRows => Class::State,
+        other => match other.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
+            _ => Class::Io,
+        },
     };
     let diagnostic = match class {
         Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))

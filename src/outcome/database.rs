@@ -2,7 +2,7 @@
 //!
 //! docs/checkpoint.md describes the same tables to people. A change here raises `FORMAT`.
 
-use rusqlite::{CachedStatement, Connection, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 
 use crate::model::State;
 
@@ -11,7 +11,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 1;
+pub const FORMAT: i32 = 2;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -66,6 +66,8 @@ CREATE TABLE record (
   digest INTEGER NOT NULL,
   request INTEGER,
   captures TEXT,
+  at INTEGER NOT NULL,
+  first_at INTEGER,
   crc INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE delivered_key (
@@ -78,6 +80,7 @@ CREATE TABLE attempt (
   at TEXT NOT NULL,
   status INTEGER NOT NULL,
   class TEXT NOT NULL,
+  message TEXT,
   wait_ms INTEGER,
   PRIMARY KEY (record, number, at)
 ) STRICT, WITHOUT ROWID;
@@ -100,11 +103,38 @@ FROM record;
 
 pub const UNKNOWN: u32 = 1;
 const GRANTED: u32 = 2;
+pub const LOOKED: u32 = 4;
 const GENERATION_SHIFT: u32 = 8;
 
 /// The id of a record's row.
 pub const fn record_id(run: i64, ordinal: u64) -> i64 {
     (run << RUN_SHIFT) | ordinal.cast_signed()
+}
+
+/// What is wrong with the tables themselves, or with rows that belong to no run: a run whose number
+/// changed would be taken for one of which nothing was sent.
+pub fn unsound(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut tables =
+        connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")?;
+    let tables: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    if tables.iter().map(String::as_str).ne(TABLES.split(';').map(str::trim).filter(|sql| !sql.is_empty())) {
+        return Ok(Some("its tables are not those of this format".into()));
+    }
+    let mut runs = connection.prepare("SELECT number FROM run")?;
+    let runs: Vec<i64> = runs.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    // From run to run, so that the records themselves are not read.
+    let mut next = i64::MIN;
+    let mut first_from = connection.prepare("SELECT id FROM record WHERE id >= ?1 ORDER BY id LIMIT 1")?;
+    while let Some(id) = first_from.query_row([next], |row| row.get::<_, i64>(0)).optional()? {
+        let run = id >> RUN_SHIFT;
+        if !runs.contains(&run) {
+            return Ok(Some(format!("record {id} belongs to run {run}, which is not there")));
+        }
+        next = record_id(run + 1, 0);
+    }
+    let orphans = "SELECT number FROM start WHERE run NOT IN (SELECT number FROM run) LIMIT 1";
+    let orphan: Option<i64> = connection.query_row(orphans, [], |row| row.get(0)).optional()?;
+    Ok(orphan.map(|start| format!("start {start} belongs to a run that is not there")))
 }
 
 /// A row whose checksum does not fit, or whose values cannot be.
@@ -114,11 +144,11 @@ pub struct Damaged {
 }
 
 const INSERT: &str = "INSERT OR REPLACE INTO record
-  (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, crc)
-  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+  (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, at, first_at, crc)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
 
 /// The columns that [`read_record`] wants, in its order.
-pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, crc";
+pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, at, first_at, crc";
 
 /// Writes one record row, over an older one of the same record.
 pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<()> {
@@ -126,8 +156,10 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
     let id = record_id(run, row.ordinal);
     let flags = (u32::from(row.unknown) * UNKNOWN)
         | (u32::from(row.granted) * GRANTED)
+        | (u32::from(row.looked) * LOOKED)
         | row.generation << GENERATION_SHIFT;
-    let crc = checksum(id, row, flags);
+    let at = if row.at == 0 { jiff::Timestamp::now().as_millisecond() } else { row.at };
+    let crc = checksum(id, row, flags, at);
     statement.execute(params![
         id,
         row.state as u8,
@@ -141,6 +173,8 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
         row.digest.cast_signed(),
         some_hash(row.request),
         some_text(&row.captures),
+        at,
+        (row.first_at != 0).then_some(row.first_at),
         crc,
     ])?;
     Ok(())
@@ -158,6 +192,7 @@ pub fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<RecordRow, Damaged>
         attempts: row.get(2)?,
         unknown: flags & UNKNOWN != 0,
         granted: flags & GRANTED != 0,
+        looked: flags & LOOKED != 0,
         generation: flags >> GENERATION_SHIFT,
         status: row.get(4)?,
         class: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
@@ -167,9 +202,11 @@ pub fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<RecordRow, Damaged>
         digest: row.get::<_, i64>(9)?.cast_unsigned(),
         request: hash_of(row.get(10)?),
         captures: row.get::<_, Option<String>>(11)?.unwrap_or_default(),
+        at: row.get(12)?,
+        first_at: row.get::<_, Option<i64>>(13)?.unwrap_or_default(),
     };
-    let crc: u32 = row.get(12)?;
-    Ok(if crc == checksum(id, &record, flags) { Ok(record) } else { Err(Damaged { id }) })
+    let crc: u32 = row.get(14)?;
+    Ok(if crc == checksum(id, &record, flags, record.at) { Ok(record) } else { Err(Damaged { id }) })
 }
 
 fn some_text(text: &str) -> Option<&str> {
@@ -184,7 +221,7 @@ fn hash_of(stored: Option<i64>) -> u64 {
     stored.unwrap_or(0).cast_unsigned()
 }
 
-fn checksum(id: i64, row: &RecordRow, flags: u32) -> u32 {
+fn checksum(id: i64, row: &RecordRow, flags: u32, at: i64) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&id.to_le_bytes());
     crc.update(&[row.state as u8]);
@@ -198,6 +235,8 @@ fn checksum(id: i64, row: &RecordRow, flags: u32) -> u32 {
     for hash in [row.key_hash, row.order_hash, row.digest, row.request] {
         crc.update(&hash.to_le_bytes());
     }
+    crc.update(&at.to_le_bytes());
+    crc.update(&row.first_at.to_le_bytes());
     crc.finalize()
 }
 
@@ -218,13 +257,15 @@ mod tests {
         row.message = "email is not valid".into();
         row.key_hash = u64::MAX;
         row.digest = 7;
+        row.at = 1_795_000_000_000;
+        row.first_at = 1_794_999_999_000;
         row.captures = r#"{"id":12345678901234567890}"#.into();
         write_record(&connection, 5, &row).unwrap();
         let read = |connection: &Connection| {
             connection.query_row(&format!("SELECT {COLUMNS} FROM record"), [], read_record).unwrap()
         };
         assert_eq!(read(&connection).unwrap(), row);
-        for column in ["state", "attempts", "flags", "status", "digest", "key_hash"] {
+        for column in ["state", "attempts", "flags", "status", "digest", "key_hash", "at", "first_at"] {
             connection.execute(&format!("UPDATE record SET {column} = {column} + 1"), []).unwrap();
             assert!(read(&connection).is_err(), "{column}");
             connection.execute(&format!("UPDATE record SET {column} = {column} - 1"), []).unwrap();

@@ -105,8 +105,14 @@ const MOST_PLACES: usize = 3;
 const NAMES: [&str; 7] = ["delivered", "failed", "invalid", "skipped", "in_doubt", "unsent", "unreadable"];
 
 /// Our columns before those of the captures.
-const OURS: [&str; 5] =
-    ["_runner_run", "_runner_status", "_runner_class", "_runner_message", "_runner_attempts"];
+const OURS: [&str; 6] = [
+    "_runner_run",
+    "_runner_ordinal",
+    "_runner_status",
+    "_runner_class",
+    "_runner_message",
+    "_runner_attempts",
+];
 
 /// Makes all outcome files of a run anew in `folder`.
 pub fn write(
@@ -233,6 +239,7 @@ impl Out<'_> {
                 .unwrap_or_default();
         let mut cells = vec![
             self.run.id.clone(),
+            row.ordinal.to_string(),
             status,
             row.class.clone(),
             row.message.clone(),
@@ -249,6 +256,7 @@ impl Out<'_> {
     fn ours_as_object(&self, row: &RecordRow) -> Value {
         let mut object = Map::new();
         object.push("run", Value::text(self.run.id.as_str()));
+        object.push("ordinal", Value::Number(Number::from(row.ordinal)));
         if row.status != 0 {
             object.push("status", Value::Number(Number::from(u64::from(row.status))));
         }

@@ -35,6 +35,18 @@ impl Folder {
         Self { top: top.to_owned(), target: top.join(target), pipeline: pipeline.to_owned() }
     }
 
+    /// The name of the target.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.target.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The name of the pipeline.
+    #[must_use]
+    pub fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
     /// The checkpoint file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
@@ -98,14 +110,48 @@ impl Folder {
         for folder in [&self.top, &self.target, &state, &self.temporary(), &runs, &self.runs()] {
             make_private_folder(folder)?;
         }
+        self.refuse_foreign_files()
+    }
+
+    /// Refuses state that is there and not ours alone, for commands that look without making any.
+    pub fn guard(&self) -> Result<(), Failure> {
+        let (state, runs) = (self.target.join("state"), self.target.join("runs"));
+        for folder in [&self.top, &self.target, &state, &runs, &self.runs()] {
+            refuse_foreign_folder(folder)?;
+        }
+        self.refuse_foreign_files()
+    }
+
+    fn refuse_foreign_files(&self) -> Result<(), Failure> {
+        let state = self.target.join("state");
+        for ending in ["db", "db-wal", "db-shm", "db-journal", "db.new", "lock", "stdin"] {
+            refuse_links(&state.join(format!("{}.{ending}", self.pipeline)))?;
+        }
         Ok(())
     }
 
-    /// Makes the folder of a run.
+    /// Makes the folder of a run, or looks at what lies in it.
     pub fn make_run(&self, id: &str) -> Result<PathBuf, Failure> {
         let path = self.run(id);
         make_private_folder(&path)?;
+        self.guard_run(id)?;
         Ok(path)
+    }
+
+    /// Refuses the folder of a run when something in it is neither a plain file nor a folder that
+    /// somebody put there. Files of ours are replaced by a rename, which leaves the target of a
+    /// link alone; but whoever reads one would follow it, and would wait at a pipe for ever.
+    pub fn guard_run(&self, id: &str) -> Result<(), Failure> {
+        let path = self.run(id);
+        refuse_foreign_folder(&path)?;
+        let Ok(entries) = std::fs::read_dir(&path) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.extension().is_some() || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                refuse_links(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the folder of a run that is not kept any more.
@@ -199,7 +245,16 @@ fn make_private_folder(path: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(Failure::io("make the folder", path, &error)),
     }
-    let found = path.symlink_metadata().map_err(|error| Failure::io("look at", path, &error))?;
+    refuse_foreign_folder(path)
+}
+
+/// Refuses a path that is there and is no folder, or one that others could change.
+fn refuse_foreign_folder(path: &Path) -> Result<(), Failure> {
+    let found = match path.symlink_metadata() {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::io("look at", path, &error)),
+    };
     let refuse = |why: String, help: &str| {
         Err(Failure::new(
             Class::State,

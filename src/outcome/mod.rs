@@ -8,14 +8,17 @@ mod checkpoint;
 mod database;
 pub mod files;
 mod folder;
+pub mod manifest;
 mod queries;
 mod responses;
 mod rows;
+#[cfg(test)]
+mod tests_property;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Finished, NewRun};
 pub use folder::{Folder, Lock, Use};
 pub use queries::Reason;
 pub use responses::{Exchange, Responses};
-pub use rows::{Grants, InputMark, RecordRow, RunRow, Settlement, StartRow};
+pub use rows::{AttemptRow, Grants, InputMark, NoteRow, RecordRow, RunRow, Settlement, StartRow};
 pub use writer::{Ack, Writer};

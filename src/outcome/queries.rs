@@ -9,7 +9,7 @@ use crate::model::{Counts, Failure, State};
 
 use super::checkpoint::Checkpoint;
 use super::database::{self, COLUMNS, RUN_SHIFT, record_id};
-use super::rows::{Grants, InputMark, RecordRow, RunRow, StartRow, counts_of};
+use super::rows::{AttemptRow, Grants, InputMark, NoteRow, RecordRow, RunRow, StartRow, counts_of};
 
 /// Why records have the state that they have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,26 @@ impl Checkpoint {
             .map_err(|error| self.failure(&error))
     }
 
+    /// How many starts a run had.
+    pub fn starts(&self, run: &RunRow) -> Result<u64, Failure> {
+        self.connection
+            .query_row("SELECT count(*) FROM start WHERE run = ?1", [run.number], |row| row.get::<_, i64>(0))
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// When a run took over another meaning, and which; the oldest first.
+    pub fn meaning_changes(&self, run: &RunRow) -> Result<Vec<(String, String)>, Failure> {
+        let read = || -> rusqlite::Result<Vec<(String, String)>> {
+            let mut statement = self.connection.prepare(
+                "SELECT at, detail FROM note WHERE run = ?1 AND what = 'accept-changes' ORDER BY number",
+            )?;
+            let rows = statement.query_map([run.number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
     /// Calls `each` for every row of a run from `from` on, by ordinal; every row is checked.
     pub fn each_row(
         &self,
@@ -144,6 +164,65 @@ impl Checkpoint {
             None => {}
         }
         Ok(found)
+    }
+
+    /// The rows of a run's records with this key, by ordinal.
+    pub fn rows_of_key(&self, run: &RunRow, key_hash: u64) -> Result<Vec<RecordRow>, Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM record WHERE id >= ?1 AND id < ?2 AND key_hash = ?3 ORDER BY id LIMIT 100",
+            )
+            .map_err(|error| self.failure(&error))?;
+        let bounds = (record_id(run.number, 0), record_id(run.number + 1, 0));
+        let ids: rusqlite::Result<Vec<i64>> = statement
+            .query_map(params![bounds.0, bounds.1, key_hash.cast_signed()], |row| row.get(0))
+            .and_then(Iterator::collect);
+        let mut rows = Vec::new();
+        for id in ids.map_err(|error| self.failure(&error))? {
+            rows.extend(self.row(run, (id & ((1 << RUN_SHIFT) - 1)).cast_unsigned())?);
+        }
+        Ok(rows)
+    }
+
+    /// The noted attempts of one record, in order.
+    pub fn attempts_of(&self, run: &RunRow, ordinal: u64) -> Result<Vec<AttemptRow>, Failure> {
+        let read = || -> rusqlite::Result<Vec<AttemptRow>> {
+            let mut statement = self.connection.prepare(
+                "SELECT number, at, status, class, coalesce(message, ''), wait_ms FROM attempt WHERE record = ?1 ORDER BY at, number",
+            )?;
+            let rows = statement.query_map([record_id(run.number, ordinal)], |row| {
+                Ok(AttemptRow {
+                    number: row.get(0)?,
+                    at: row.get(1)?,
+                    status: row.get(2)?,
+                    class: row.get(3)?,
+                    message: row.get(4)?,
+                    wait_ms: row.get(5)?,
+                })
+            })?;
+            rows.collect()
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// What was noted about one record, in order; without an ordinal, about the run itself.
+    pub fn notes_of(&self, run: &RunRow, ordinal: Option<u64>) -> Result<Vec<NoteRow>, Failure> {
+        let read = || -> rusqlite::Result<Vec<NoteRow>> {
+            let mut statement = self.connection.prepare(
+                "SELECT at, what, detail FROM note WHERE run = ?1 AND record IS ?2 ORDER BY number",
+            )?;
+            let rows = statement.query_map(params![run.number, ordinal.map(u64::cast_signed)], |row| {
+                Ok(NoteRow { at: row.get(0)?, what: row.get(1)?, detail: row.get(2)? })
+            })?;
+            rows.collect()
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// The state of the first record of a run with this key.
+    pub fn state_of_key(&self, run: &RunRow, key_hash: u64) -> Result<Option<State>, Failure> {
+        Ok(self.rows_of_key(run, key_hash)?.first().map(|row| row.state))
     }
 
     /// How many records of a run are in each state; they add up to its input.
@@ -252,6 +331,22 @@ impl Checkpoint {
                     State::InFlight as u8,
                     State::Pending as u8,
                     database::UNKNOWN
+                ],
+                |row| row.get(0),
+            )
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Whether the run holds records in doubt about which the far side was not asked yet.
+    pub fn has_doubt_not_asked_about(&self, run: &RunRow) -> Result<bool, Failure> {
+        self.connection
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM record WHERE id >= ?1 AND id < ?2 AND state = ?3 AND NOT flags & ?4)",
+                params![
+                    record_id(run.number, 0),
+                    record_id(run.number + 1, 0),
+                    State::InDoubt as u8,
+                    database::LOOKED
                 ],
                 |row| row.get(0),
             )

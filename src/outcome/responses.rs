@@ -159,7 +159,9 @@ impl Responses {
         checkpoint.each_row(run, 0, |row| {
             let (at, mask) = bit(row.ordinal);
             let has_line = kept.get(at).is_some_and(|kept| kept & mask != 0);
-            if matches!(row.state, State::Delivered | State::Failed) && row.status != 0 && !has_line {
+            // What a look or a person decided never had a line.
+            let by_reply = row.status != 0 && !matches!(&*row.class, "reconciled" | "resolved");
+            if matches!(row.state, State::Delivered | State::Failed) && by_reply && !has_line {
                 let line = line_without_reply(&row);
                 now += line.len() as u64;
                 out.write_all(&line).map_err(wrap)?;

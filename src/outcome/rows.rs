@@ -96,6 +96,8 @@ pub struct RecordRow {
     pub attempts: u32,
     /// Whether one of them ended without it being known what the far side did.
     pub unknown: bool,
+    /// While in doubt: the far side was asked, and it could not be told.
+    pub looked: bool,
     /// While pending: a durable grant to send it again was given, so that after a loss of power it
     /// may have been sent.
     pub granted: bool,
@@ -117,6 +119,38 @@ pub struct RecordRow {
     pub request: u64,
     /// What was kept of the reply, as a JSON object; empty without captures.
     pub captures: String,
+    /// When this was noted, in milliseconds since 1970 by wall time; 0 is filled in on writing.
+    pub at: i64,
+    /// When its first request may have left; 0 where nothing asks for it.
+    pub first_at: i64,
+}
+
+/// An attempt that was not the last, or not good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// Its number, from 1 over all starts.
+    pub number: u32,
+    /// When it ended: RFC 3339, UTC.
+    pub at: String,
+    /// HTTP status; 0 without one.
+    pub status: u16,
+    /// Why it was no success, as a stable word.
+    pub class: String,
+    /// Why, for people.
+    pub message: String,
+    /// The wait before the next step, in milliseconds.
+    pub wait_ms: Option<i64>,
+}
+
+/// Something out of the ordinary that happened to a run or record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteRow {
+    /// When: RFC 3339, UTC.
+    pub at: String,
+    /// What, as a word: `recovered`, `look`, `resolve:skip`, `retry`, `close`, `accept-changes`.
+    pub what: String,
+    /// In words.
+    pub detail: String,
 }
 
 impl RecordRow {
@@ -128,6 +162,7 @@ impl RecordRow {
             state,
             attempts: 0,
             unknown: false,
+            looked: false,
             granted: false,
             generation: 0,
             status: 0,
@@ -138,6 +173,8 @@ impl RecordRow {
             digest: 0,
             request: 0,
             captures: String::new(),
+            at: 0,
+            first_at: 0,
         }
     }
 }

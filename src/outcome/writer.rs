@@ -39,7 +39,7 @@ enum Command {
     Settled(RecordRow, Option<Vec<u8>>),
     Rows(Vec<RecordRow>),
     Intent(RecordRow, oneshot::Sender<bool>),
-    Attempt { ordinal: u64, number: u32, status: u16, class: String, wait: Option<Duration> },
+    Attempt { ordinal: u64, number: u32, status: u16, class: String, message: String, wait: Option<Duration> },
     Note { ordinal: Option<u64>, what: &'static str, detail: String },
     Lease { upto: u64, digest: u64, settled: InputMark, ack: oneshot::Sender<bool> },
     Sync { settled: InputMark, ack: oneshot::Sender<bool> },
@@ -174,9 +174,10 @@ impl Writer {
         answer
     }
 
-    /// Notes an attempt that was not the last, or not good.
-    pub fn attempt(&self, ordinal: u64, number: u32, status: u16, class: &str, wait: Option<Duration>) {
-        self.send(Command::Attempt { ordinal, number, status, class: class.to_owned(), wait });
+    /// Notes an attempt that was not the last, or not good: its status, class and message.
+    pub fn attempt(&self, ordinal: u64, number: u32, why: (u16, &str, &str), wait: Option<Duration>) {
+        let (status, class, message) = (why.0, why.1.to_owned(), why.2.to_owned());
+        self.send(Command::Attempt { ordinal, number, status, class, message, wait });
     }
 
     /// Notes something about the run or a record.
@@ -378,14 +379,22 @@ impl Work {
                 self.acks.push(ack);
                 Some(Next::Commit)
             }
-            Command::Attempt { ordinal, number, status, class, wait } => {
+            Command::Attempt { ordinal, number, status, class, message, wait } => {
                 let wait = wait.map(|wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
                 self.connection
                     .prepare_cached(
-                        "INSERT OR REPLACE INTO attempt (record, number, at, status, class, wait_ms) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                        "INSERT OR REPLACE INTO attempt (record, number, at, status, class, message, wait_ms) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                     )?
-                    .execute(params![record_id(self.run, ordinal), number, now(), status, class, wait])?;
+                    .execute(params![
+                        record_id(self.run, ordinal),
+                        number,
+                        now(),
+                        status,
+                        class,
+                        (!message.is_empty()).then_some(message),
+                        wait
+                    ])?;
                 None
             }
             Command::Note { ordinal, what, detail } => {

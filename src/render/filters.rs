@@ -9,6 +9,8 @@ use minijinja::value::{Rest, Value};
 use minijinja::{AutoEscape, Environment, Error, State};
 use sha2::Digest as _;
 
+use crate::model::hex;
+
 use super::convert::{Said, from_engine};
 use super::engine;
 
@@ -271,14 +273,6 @@ fn hash(text: &str, algorithm: &str) -> Result<String, Error> {
         _ => return Err(says("`hash` knows 'sha256' and 'sha512'")),
     };
     Ok(hex(&bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 fn base64(text: &str) -> String {

@@ -9,7 +9,7 @@ use super::context::{Context, Scope};
 use super::engine::write_text;
 use super::error::RenderError;
 use super::leaf::Leaf;
-use crate::config::{Connection, Endpoint, HeaderTemplate, Idempotency};
+use crate::config::{Connection, Endpoint, HeaderTemplate, Idempotency, is_framing};
 use crate::model::{Diagnostic, Place, Problems, Value};
 
 /// All headers of a request but credentials.
@@ -150,24 +150,13 @@ fn checked(name: &str, place: &Place, problems: &mut Problems) -> Option<HeaderN
             "letters, digits and dashes, such as `X-Request-Id`",
         );
     };
-    let text = header.as_str();
     if header == header::AUTHORIZATION {
         return bad(
             "`Authorization` is set by the connection's `auth`".to_owned(),
             "give the credentials in runner.yaml",
         );
     }
-    let framing = [
-        "connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "host",
-    ];
-    if framing.contains(&text) || text.starts_with("proxy-") {
+    if is_framing(header.as_str()) {
         return bad(
             format!("`{name}` belongs to the connection itself and cannot be set"),
             "leave the header out",

@@ -7,7 +7,7 @@
 //!
 //! `scan` reads words, `path` finds values, `expr` checks names, `engine` calculates the rest,
 //! `part`, `leaf` and `tree` put these together; `params`, `url`, `headers` and `body` are the positions,
-//! `request` the whole.
+//! `request` the whole; `origin` says which line makes which part.
 
 mod body;
 mod context;
@@ -18,6 +18,7 @@ mod expr;
 mod filters;
 mod headers;
 mod leaf;
+mod origin;
 mod params;
 mod part;
 mod path;
@@ -27,10 +28,13 @@ mod tree;
 mod url;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+#[cfg(test)]
+mod tests_property;
 
 pub use context::{Context, Known, Root, RunValues, Scope};
 pub use error::RenderError;
 pub use leaf::Leaf;
+pub use origin::{Origin, origins};
 pub use request::{CallTemplate, Draft, RequestTemplate};
 pub use tree::{Nulls, TreeTemplate};

@@ -13,13 +13,13 @@ use crate::config::{
 use crate::model::{Diagnostic, Map, Place, Placed, Problems, SourceText, Value};
 
 /// A leaf as it would stand in a file: quoted, behind a key.
-fn template(text: &str) -> Template {
+pub(super) fn template(text: &str) -> Template {
     let file = format!("name: x\nbody: '{text}'\n");
     let source = Arc::new(SourceText { path: "templates/t.yaml".into(), text: file });
     Placed::new(text.into(), Place::new(source, 14..16 + text.len()))
 }
 
-fn placed(text: &str) -> Placed<String> {
+pub(super) fn placed(text: &str) -> Placed<String> {
     template(text)
 }
 
@@ -27,7 +27,7 @@ fn fields(names: &[&str]) -> Arc<[String]> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn any() -> Scope {
+pub(super) fn any() -> Scope {
     Scope::new()
         .allow(Root::Record, Known::Any)
         .allow(Root::Vars, Known::Any)
@@ -353,7 +353,7 @@ fn a_reply_without_the_field_is_no_match_and_no_error() {
     assert_eq!(reads, ["record[response.status]", "response.body.a.b", "response.status"]);
 }
 
-fn endpoint() -> Endpoint {
+pub(super) fn endpoint() -> Endpoint {
     Endpoint {
         name: "x/y".into(),
         place: template("endpoint").place,
@@ -382,7 +382,8 @@ fn endpoint() -> Endpoint {
     }
 }
 
-fn connection(base_url: &str) -> Connection {
+/// A connection with nothing but its address.
+pub fn connection(base_url: &str) -> Connection {
     Connection {
         name: "c".into(),
         place: template("c").place,
@@ -419,7 +420,7 @@ fn with_path(path: &str) -> Endpoint {
     Endpoint { path: template(path), params: vec![param("id")], content: Content::None, ..endpoint() }
 }
 
-fn request_template(endpoint: &Endpoint) -> Result<RequestTemplate, Vec<Diagnostic>> {
+pub(super) fn request_template(endpoint: &Endpoint) -> Result<RequestTemplate, Vec<Diagnostic>> {
     let mut problems = Problems::new();
     let made = RequestTemplate::compile(
         endpoint,
@@ -434,12 +435,12 @@ fn request_template(endpoint: &Endpoint) -> Result<RequestTemplate, Vec<Diagnost
     }
 }
 
-fn request(endpoint: &Endpoint, record: &str) -> Result<crate::model::Request, RenderError> {
+pub(super) fn request(endpoint: &Endpoint, record: &str) -> Result<crate::model::Request, RenderError> {
     let made = request_template(endpoint).unwrap_or_else(|found| panic!("{found:?}"));
     made.render(&mut context(record))?.finish(Some("key-1"), 1 << 20)
 }
 
-fn record_with(name: &str, text: &str) -> String {
+pub(super) fn record_with(name: &str, text: &str) -> String {
     serde_json::json!({ name: text }).to_string()
 }
 
@@ -996,6 +997,6 @@ proptest! {
     }
 }
 
-fn any_text() -> impl Strategy<Value = String> {
+pub(super) fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![proptest::arbitrary::any::<String>(), "[./%2eE0dDaA\\\\?#@:&=+ {}<>\"\r\n\0é-]{0,12}",]
 }

@@ -3,6 +3,8 @@
 //! The shapes are promised: fields are added, never renamed. Invariant: every string is masked
 //! before it is serialized, so that masking can never break the JSON around it.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value, json};
 
 use crate::model::{Class, Counts, Diagnostic, Mask};
@@ -115,14 +117,21 @@ pub(super) fn masked(value: Value, mask: &Mask) -> Value {
     }
 }
 
-/// One line of JSON.
+/// One line of JSON. What is valid in its strings, but a line end to some readers or a command to a
+/// terminal, is escaped; the value stays the same.
 pub(super) fn line(value: &Value) -> String {
-    let mut line = value.to_string();
-    // Valid inside JSON strings, but a line end to some readers.
-    if line.contains(['\u{2028}', '\u{2029}', '\u{85}']) {
-        line =
-            line.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029").replace('\u{85}', "\\u0085");
+    let json = value.to_string();
+    // The serializer has escaped C0.
+    let is_unsafe =
+        |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut line = String::with_capacity(json.len() + 1);
+    let mut rest = json.as_str();
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+        let (clean, behind) = rest.split_at(at);
+        let _ = write!(line, "{clean}\\u{:04x}", u32::from(c));
+        rest = behind.get(c.len_utf8()..).unwrap_or_default();
     }
+    line.push_str(rest);
     line.push('\n');
     line
 }

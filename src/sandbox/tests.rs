@@ -162,7 +162,9 @@ async fn a_route_may_make_its_own_reply() {
     let (status, body) = ask(&sandbox, "POST /v2/conversations?a=1&b=2", r#"{"user":"u"}"#).await;
     let stored = sandbox.objects("/v2/conversations");
     assert_eq!((status, &body["of"], &body["q"]), (202, &json!("u"), &json!(2)));
-    assert_eq!(stored, [json!({"id": body["conversation_id"], "user": "u"})]);
+    // What the reply says of the object is there when it is looked at, too.
+    let object = json!({"id": body["conversation_id"], "conversation_id": body["conversation_id"], "of": "u", "q": 2, "user": "u"});
+    assert_eq!(stored, [object]);
 }
 
 #[tokio::test]

@@ -111,6 +111,14 @@ impl Api {
         let object = fields.to_bytes(&at.id);
         let status = if deed == Deed::Create { 201 } else { 200 };
         let reply = reply(status, request, prepared, route, &at.id, &object);
+        // What the API adds to an object (a time, a state) is there when it is looked at, too.
+        let object = match Fields::parse(&reply.body) {
+            Ok(mut whole) if deed == Deed::Create && (200..300).contains(&reply.status) => {
+                whole.update(Fields::parse(&object).unwrap_or_default());
+                whole.to_bytes(&at.id)
+            }
+            _ => object,
+        };
         let id = at.id.clone();
         let change = Change::Put { at, object, token: token.map(str::to_owned) };
         Plan { reply, change: Some(change), object: Some(id) }

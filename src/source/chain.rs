@@ -110,8 +110,13 @@ impl Source for Chain {
             Ok(Some(found)) => {
                 let file = Arc::clone(self.reader.window().name());
                 let place = RecordPlace { file, line: found.line, byte: found.byte };
-                let record =
-                    Record { ordinal: self.ordinal, place, digest: found.digest, fields: found.fields };
+                let record = Record {
+                    ordinal: self.ordinal,
+                    place,
+                    digest: found.digest,
+                    copy_of: found.copy_of,
+                    fields: found.fields,
+                };
                 self.ordinal += 1;
                 Some(Ok(record))
             }

@@ -10,10 +10,12 @@ use super::rows::{Dialect, Form, Row, Rows};
 use super::window::Window;
 use super::{Found, KEPT, count_of, kept, shown};
 use crate::config::{CsvOptions, Encoding, Format, RecordLimits, SourceSpec};
-use crate::model::{BadRecord, Class, Diagnostic, Failure, Map, Str, Value};
+use crate::model::{BadRecord, Class, CopyOf, Diagnostic, Failure, Map, Str, Value};
 
 /// The first column of the block that our outcome files add.
 const FIRST_OF_OURS: &str = "_runner_run";
+/// The column of our outcome files that tells the record's position.
+const ORDINAL: &str = "_runner_ordinal";
 
 pub(super) struct CsvFile {
     rows: Rows,
@@ -32,6 +34,8 @@ pub(super) struct Header {
     columns: Vec<Column>,
     /// The names that records have.
     pub names: Vec<String>,
+    /// Which columns tell of what record a row is a copy: run and ordinal.
+    copy: Option<(usize, usize)>,
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -100,8 +104,20 @@ impl CsvFile {
             });
             (digest, fields)
         };
+        let copy_of = self.copy_of(&row);
         self.rows.done(&row);
-        Ok(Some(Found { line, byte, digest, fields }))
+        Ok(Some(Found { line, byte, digest, copy_of, fields }))
+    }
+
+    /// The record of an earlier run that the row is a copy of, as our columns say.
+    fn copy_of(&self, row: &Row) -> Option<Box<CopyOf>> {
+        let (run, ordinal) = self.header.copy?;
+        let cell = |at: usize| {
+            let cell = self.rows.cells().get(at)?;
+            std::str::from_utf8(self.rows.raw(row).get(cell.start..cell.end)?).ok()
+        };
+        let run = cell(run).filter(|run| !run.is_empty())?;
+        Some(Box::new(CopyOf { run: run.to_owned(), ordinal: cell(ordinal)?.parse().ok()? }))
     }
 
     /// Copies the content of all cells behind each other, and gives its digest. Columns of ours do
@@ -285,7 +301,9 @@ impl Header {
             let message = if nameless.len() == 1 { message.replace("and are", "and is") } else { message };
             vec![Diagnostic::warning("nameless-column", message).help("name it in the header, or remove it")]
         };
-        Ok(Self { written, columns, names, warnings })
+        let at = |wanted: &str| written.iter().position(|name| name == wanted);
+        let copy = at(FIRST_OF_OURS).zip(at(ORDINAL));
+        Ok(Self { written, columns, names, copy, warnings })
     }
 }
 

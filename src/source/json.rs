@@ -11,7 +11,7 @@ use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 use super::window::Oversize;
 use super::{count_of, shown};
 use crate::config::RecordLimits;
-use crate::model::{BadRecord, Map, Number, Str, Value};
+use crate::model::{BadRecord, CopyOf, Map, Number, Str, Value};
 
 /// Nesting beyond which no setting leads: the stack ends somewhere.
 const DEEPEST: usize = 512;
@@ -43,14 +43,24 @@ pub fn parse_json(bytes: &[u8], limits: &RecordLimits) -> Result<Value, JsonFaul
     parser.text().map_err(|fault| fault.finish(bytes))
 }
 
+/// One record, and what record of an earlier run it is a copy of.
+pub(super) type Parsed = (Map, Option<Box<CopyOf>>);
+
 /// Reads one record: an object, without the key of our own outcome files.
-pub(super) fn parse_record(bytes: &[u8], limits: &RecordLimits) -> Result<Map, JsonFault> {
+pub(super) fn parse_record(bytes: &[u8], limits: &RecordLimits) -> Result<Parsed, JsonFault> {
     let fault = |rule, message: String| Err(JsonFault { rule, message, offset: 0, line: 1, column: 1 });
     let mut map = match parse_json(bytes, limits)? {
         Value::Object(map) => map,
         other => return fault("not-an-object", format!("found {}, expected an object", other.kind())),
     };
-    if let Some(Value::Object(_)) = map.get("_runner") {
+    let mut copy_of = None;
+    if let Some(Value::Object(ours)) = map.get("_runner") {
+        let run = ours.get("run").and_then(Value::as_str);
+        let ordinal = match ours.get("ordinal") {
+            Some(Value::Number(number)) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        copy_of = run.zip(ordinal).map(|(run, ordinal)| Box::new(CopyOf { run: run.to_owned(), ordinal }));
         map.remove("_runner");
     }
     if let Some(name) = map.names().find(|name| name.starts_with("_runner")) {
@@ -59,7 +69,15 @@ pub(super) fn parse_record(bytes: &[u8], limits: &RecordLimits) -> Result<Map, J
             format!("`{}`: names that begin with `_runner` are ours", shown(name)),
         );
     }
-    Ok(map)
+    Ok((map, copy_of))
+}
+
+/// The two parts of what was parsed.
+pub(super) fn apart(parsed: Result<Parsed, BadRecord>) -> (Result<Map, BadRecord>, Option<Box<CopyOf>>) {
+    match parsed {
+        Ok((map, copy_of)) => (Ok(map), copy_of),
+        Err(bad) => (Err(bad), None),
+    }
 }
 
 /// Where a record's text begins in its file.
@@ -462,7 +480,8 @@ mod tests {
     #[test]
     fn our_own_key_is_dropped_and_its_likes_are_refused() {
         let record = |text: &str| parse_record(text.as_bytes(), &RecordLimits::default());
-        let map = record(r#"{"id":1,"_runner":{"run":"x"}}"#).unwrap();
+        let (map, copy_of) = record(r#"{"id":1,"_runner":{"run":"x","ordinal":7}}"#).unwrap();
+        assert_eq!(copy_of.map(|copy| (copy.run, copy.ordinal)), Some(("x".to_owned(), 7)));
         assert_eq!(Value::Object(map).to_json(), r#"{"id":1}"#);
         assert_eq!(record(r#"{"_runner":1}"#).unwrap_err().rule, "reserved-field");
         assert_eq!(record(r#"{"_runner_run":1}"#).unwrap_err().rule, "reserved-field");

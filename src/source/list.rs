@@ -4,7 +4,7 @@
 //! that the document ends as it should. Invariant: an element at fault costs itself; a document
 //! whose brackets or commas are wrong is refused from there on, as nothing behind can be told.
 
-use super::json::{Begin, bad_record, parse_json, parse_record, too_large};
+use super::json::{Begin, apart, bad_record, parse_json, parse_record, too_large};
 use super::skim::{Keep, Skimmed, skim};
 use super::window::{Start, Window};
 use super::{Found, shown};
@@ -114,7 +114,7 @@ impl ListFile {
     fn element(&mut self) -> Result<Found, Failure> {
         let begin =
             Begin { line: self.window.line(), column: self.window.column(), byte: self.window.offset() };
-        let (digest, fields) = match skim(&mut self.window, Keep::UpTo(self.limits.record))? {
+        let (digest, parsed) = match skim(&mut self.window, Keep::UpTo(self.limits.record))? {
             Skimmed::Whole(len) => {
                 let text = self.window.bytes().get(..len).unwrap_or_default();
                 let which = || self.index.map(|index| format!("element {index}"));
@@ -127,7 +127,8 @@ impl ListFile {
             Skimmed::Oversize(oversize) => (oversize.digest(), Err(too_large(oversize, self.limits.record))),
             other => return Err(self.no_value(&other)),
         };
-        Ok(Found { line: begin.line, byte: begin.byte, digest, fields })
+        let (fields, copy_of) = apart(parsed);
+        Ok(Found { line: begin.line, byte: begin.byte, digest, copy_of, fields })
     }
 
     fn descend(&mut self, pointer: &str) -> Result<(), Failure> {

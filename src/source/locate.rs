@@ -41,6 +41,16 @@ pub fn stamp(spec: &SourceSpec, root: &Path, spool: Option<&Path>) -> Result<Vec
     Ok(locate(spec, root, spool)?.iter().map(|file| file.stamp).collect())
 }
 
+/// Each file of the source in order, as it was named and where it lies; `-` is standard input.
+pub fn files(
+    spec: &SourceSpec,
+    root: &Path,
+    spool: Option<&Path>,
+) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let located = locate(spec, root, spool)?;
+    Ok(located.into_iter().map(|file| (file.name.to_string(), file.path)).collect())
+}
+
 /// Copies standard input into a new file that its owner alone may read; returns its size.
 pub fn spool(from: &mut dyn Read, to: &Path) -> Result<u64, Failure> {
     let write = |cause: std::io::Error| Failure::io("write", to, &cause);

@@ -24,10 +24,10 @@ mod tests_property;
 use std::path::Path;
 
 use crate::config::SourceSpec;
-use crate::model::{BadRecord, Diagnostic, Failure, Map, Record};
+use crate::model::{BadRecord, CopyOf, Diagnostic, Failure, Map, Record};
 
 pub use json::{JsonFault, parse_json};
-pub use locate::{FileStamp, spool, stamp};
+pub use locate::{FileStamp, files, spool, stamp};
 
 /// An opened source: its records in order.
 pub trait Source: Send {
@@ -82,6 +82,7 @@ struct Found {
     line: u64,
     byte: u64,
     digest: u64,
+    copy_of: Option<Box<CopyOf>>,
     fields: Result<Map, BadRecord>,
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: a line that is no record, or is too long, costs itself and nothing else.
 
 use super::Found;
-use super::json::{Begin, bad_record, parse_record, too_large};
+use super::json::{Begin, apart, bad_record, parse_record, too_large};
 use super::window::{Oversize, Window};
 use crate::config::RecordLimits;
 use crate::model::{Class, Diagnostic, Failure};
@@ -44,13 +44,14 @@ impl NdjsonFile {
         if let Some(oversize) = oversize {
             let digest = oversize.digest();
             let fields = Err(too_large(oversize, self.limits.record));
-            return Ok(Some(Found { line: begin.line, byte: begin.byte, digest, fields }));
+            return Ok(Some(Found { line: begin.line, byte: begin.byte, digest, copy_of: None, fields }));
         }
         let line = self.window.bytes().get(..len).unwrap_or_default().trim_ascii_end();
         let digest = xxhash_rust::xxh3::xxh3_64(line);
-        let fields = parse_record(line, &self.limits).map_err(|fault| bad_record(&fault, line, &begin, None));
+        let parsed = parse_record(line, &self.limits).map_err(|fault| bad_record(&fault, line, &begin, None));
         self.window.advance(len);
-        Ok(Some(Found { line: begin.line, byte: begin.byte, digest, fields }))
+        let (fields, copy_of) = apart(parsed);
+        Ok(Some(Found { line: begin.line, byte: begin.byte, digest, copy_of, fields }))
     }
 
     /// The rest of the line: its length in the window, or what is left of it when it is too long.

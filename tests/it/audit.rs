@@ -229,6 +229,7 @@ fn every_kind_of_credentials_arrives_and_is_masked() {
 
 #[test]
 fn a_token_is_in_no_output_and_no_file_whatever_the_far_side_repeats() {
+    // S22
     let world = with_auth("{ bearer: token }");
     let more = "responses: { file: true }\n";
     let pipeline = POST_THINGS.replace("connection: local", "connection: api");
@@ -271,6 +272,7 @@ fn a_token_is_in_no_output_and_no_file_whatever_the_far_side_repeats() {
 
 #[test]
 fn digests_and_keys_do_not_depend_on_the_token() {
+    // S28
     let world = with_auth("{ bearer: token }");
     world.answers("* * -> 422");
     with(&world, "apply p", &[("API_TOKEN", "one-token"), ("API_USER", "a")]).exits(1);
@@ -440,6 +442,9 @@ fn policies_of_doubt_that_a_pipeline_chooses() {
     world.run("apply p").exits(3).says("at_most_once");
     let world =
         World::new().pipeline(&with(POST_THINGS, "in_doubt: resend"), things(1)).script("* * #1 -> 500");
+    world.run("apply p").exits(3).says("accept_duplicates: true");
+    assert!(world.seen().is_empty());
+    world.write("pipelines/p.yaml", with(POST_THINGS, "in_doubt: resend, accept_duplicates: true"));
     world.run("apply p").exits(0);
     assert_eq!(world.seen().len(), 2);
     let world = World::new().pipeline(&with(POST_THINGS, "in_doubt: skip"), things(1)).script("* * -> 500");
@@ -608,6 +613,7 @@ fn replies_are_kept_once_for_each_outcome_whatever_ends_the_process() {
 
 #[test]
 fn files_of_a_run_are_private_whatever_the_umask() {
+    // S31
     let world = World::new().pipeline(&format!("{POST_THINGS}responses: {{ file: true }}\n"), things(3));
     let mut command = std::process::Command::new("sh");
     command
@@ -632,6 +638,7 @@ fn files_of_a_run_are_private_whatever_the_umask() {
 
 #[test]
 fn file_names_never_come_from_records() {
+    // S35
     let world = World::new().pipeline(
         &posting("{ file: data/things.csv }", "key: '{{ record.id }}'\nresponses: { file: true }\n"),
         "id\n../../x\n/etc/x\n..\n\"a\u{0}b\"\n",
@@ -669,6 +676,7 @@ fn file_names_never_come_from_records() {
 
 #[test]
 fn proxies_of_the_environment_and_redirects_are_not_followed() {
+    // S08
     let other = World::new();
     let world = World::new().pipeline(POST_THINGS, things(2)).script(&format!(
         "* * body.id=t1 -> redirect {}/stolen 307\n* * body.id=t2 -> redirect {}/stolen 303",
@@ -686,6 +694,7 @@ fn proxies_of_the_environment_and_redirects_are_not_followed() {
 
 #[test]
 fn no_core_file_is_written() {
+    // S30
     let world = World::new().pipeline(POST_THINGS, things(1)).script("* * -> hang");
     let mut running = world.start("apply p");
     assert!(world.until(&running, 1));
@@ -698,6 +707,7 @@ fn no_core_file_is_written() {
 
 #[test]
 fn commands_that_look_open_no_connection() {
+    // S43
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a socket");
     let there = format!("http://{}", listener.local_addr().expect("an address"));
@@ -725,6 +735,7 @@ fn commands_that_look_open_no_connection() {
 
 #[test]
 fn the_stand_in_listens_on_loopback_only() {
+    // S45
     let world = with_auth("none");
     let run = world.run("sandbox api --listen 0.0.0.0:0");
     assert!([2, 3].contains(&run.code), "{}: {}", run.code, run.stderr);
@@ -733,6 +744,7 @@ fn the_stand_in_listens_on_loopback_only() {
 
 #[test]
 fn link_local_addresses_are_refused_in_every_spelling() {
+    // S07
     for host in [
         "169.254.169.254",
         "2852039166",
@@ -752,6 +764,7 @@ fn link_local_addresses_are_refused_in_every_spelling() {
 
 #[test]
 fn a_switched_off_check_of_certificates_is_said_at_every_start() {
+    // S02
     let world = World::new()
         .file(
             "runner.yaml",
@@ -824,6 +837,7 @@ fn a_comparison_of_text_with_a_number_is_found_before_anything_is_sent() {
 
 #[test]
 fn a_whole_url_stays_on_its_connection() {
+    // S06
     let world = World::new();
     let url = world.url();
     let pipeline = |to: &str| POST_THINGS.replace("path: /things", &format!("url: '{to}'"));
@@ -836,6 +850,7 @@ fn a_whole_url_stays_on_its_connection() {
 
 #[test]
 fn values_of_records_are_not_in_what_is_said_by_default() {
+    // S29
     let input = "id,mail\n1,anna@example.com\n2,bob@example.com\n3,\"x\nerror[forged]: y\"\n";
     let more = "key: '{{ record.mail }}'\n";
     let world = World::new()
@@ -954,6 +969,7 @@ fn programs_get_what_is_promised_to_them() {
 
 #[test]
 fn a_key_in_the_query_or_in_headers_of_the_connector_is_in_no_file() {
+    // S22
     let world = with_auth("{ api_key: { query: key, value: token } }");
     let connector = world.read("templates/api/connector.yaml");
     world.write(
@@ -978,6 +994,7 @@ fn a_key_in_the_query_or_in_headers_of_the_connector_is_in_no_file() {
 
 #[test]
 fn links_under_names_of_ours_are_refused() {
+    // S32
     let world = World::new()
         .pipeline(&format!("{PUT_THINGS}responses: {{ file: true }}\n"), things(4))
         .script("* * after=2 -> 401");
@@ -1002,6 +1019,7 @@ fn links_under_names_of_ours_are_refused() {
 
 #[test]
 fn of_many_starts_at_once_one_runs() {
+    // S34
     let world = World::new().pipeline(POST_THINGS, things(12)).script("* * -> delay 150ms");
     let mut starts: Vec<_> = (0..8).map(|_| world.start("apply p --concurrency 2")).collect();
     let mut codes: Vec<i32> = starts.iter_mut().map(|start| start.ended(&world).code).collect();
@@ -1012,6 +1030,7 @@ fn of_many_starts_at_once_one_runs() {
 
 #[test]
 fn what_drives_a_terminal_is_escaped_wherever_it_comes_from() {
+    // S37
     let world = World::new()
         .pipeline(
             &posting("{ file: data/things.csv }", "key: { value: '{{ record.id }}', public: true }\n"),

@@ -128,8 +128,8 @@ fn plan_is_one_object_for_programs() {
     let answer = world.run("plan p --format json").exits(1).json();
     assert_eq!(answer["exit_code"], 1);
     let counts = serde_json::json!({
-        "total": 5, "send": 2, "send_again": 0, "left_out": 0, "behind": 0, "skipped": 1, "invalid": 2,
-        "duplicates": 1
+        "total": 5, "send": 2, "send_again": 0, "left_out": 0, "behind": 0, "asked_about": 0, "held": 0,
+        "skipped": 1, "invalid": 2, "duplicates": 1
     });
     assert_eq!(answer["summary"]["counts"], counts);
     let answer = world.run("plan p --format json --detailed-exitcode").exits(10).json();
@@ -169,6 +169,7 @@ fn plan_knows_what_waits_behind_doubt() {
 
 #[test]
 fn preview_shows_requests_without_secrets() {
+    // S27
     let world = World::new().file("runner.yaml", NEEDY).pipeline(CHOOSY, MIXED);
     let before = tree(&world.path("."));
     assert_snapshot!(world.run("preview p").exits(0).stdout, @r#"
@@ -387,6 +388,7 @@ fn status_finds_files_that_are_not_those_of_the_checkpoint_and_makes_them_anew()
     error[files-differ]: the outcome files of run [RUN] are not those of its checkpoint
       --> [ROOT]/.runner/default/runs/p/[RUN]
        | delivered: 2 in the files, 4 in the checkpoint
+       | delivered.csv: its content changed: 178 bytes, 258 when it was written
     help: the checkpoint is what counts; `runner status PIPELINE --files` makes the files anew
     "#);
     world.run("status p --files").exits(0);

@@ -50,7 +50,10 @@ fn outcome_files_of_a_csv_add_up_to_it_and_are_inputs_again() {
     assert_eq!(rows, input);
     assert!(files >= 5, "{files} kinds of outcome");
     let header = world.outcomes("failed.csv").lines().next().expect("a header").to_owned();
-    assert!(header.starts_with("id,name,\"a \"\"b\"\", c\",_runner_run,_runner_status,"), "{header}");
+    assert!(
+        header.starts_with("id,name,\"a \"\"b\"\", c\",_runner_run,_runner_ordinal,_runner_status,"),
+        "{header}"
+    );
 
     // Each file is an input again: the far side sees the same cells, and no column of ours.
     let sent = |world: &World| -> BTreeSet<Vec<u8>> {

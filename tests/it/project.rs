@@ -250,6 +250,7 @@ fn help_and_completions_are_answers() {
 
 #[test]
 fn every_command_about_the_project_gives_one_json_value_whatever_happens() {
+    // S39
     let world =
         World::new().pipeline(PUT_THINGS, things(1)).file("pipelines/broken.yaml", "connection: nope\n");
     for (arguments, code) in [

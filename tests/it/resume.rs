@@ -275,7 +275,7 @@ fn a_key_that_may_be_forgotten_is_not_trusted() {
         running.kill(&world);
         world.answers("");
         if !started.is_empty() {
-            world.checkpoint("p").execute("UPDATE run SET started_at = ?1", [started]).expect("a run");
+            world.checkpoint("p").execute("UPDATE start SET at = ?1", [started]).expect("a start");
         }
         world.run("apply p").exits(if held { 6 } else { 0 });
         assert_eq!(Said::of(&world, "p").rows[&0].state == IN_DOUBT, held, "{started}");

@@ -26,6 +26,23 @@ pub struct Status {
     pub sandbox: bool,
 }
 
+/// `runner explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Pipeline, by file or name
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// The record: its key, its position from 0 as '#17', or its line as `FILE:18`
+    #[arg(value_name = "RECORD", value_parser = values::not_empty)]
+    pub record: String,
+    /// Look for it in this input instead of the pipeline's file
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Runs against the stand-in
+    #[arg(long)]
+    pub sandbox: bool,
+}
+
 /// `runner retry`
 #[derive(Debug, Args)]
 pub struct Retry {
@@ -70,6 +87,29 @@ pub struct Resolve {
     /// Runs against the stand-in
     #[arg(long)]
     pub sandbox: bool,
+}
+
+/// `runner reconcile`
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// Pipeline, by file or name
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// The input of the run, where it is not the pipeline's file
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Only the record with this key; repeatable
+    #[arg(long = "record", value_name = "KEY", conflicts_with = "ordinals")]
+    pub records: Vec<String>,
+    /// Only the record at this position, from 0; repeatable
+    #[arg(long = "ordinal", value_name = "N", allow_negative_numbers = true)]
+    pub ordinals: Vec<u64>,
+    /// Against the stand-in instead of the far side
+    #[arg(long)]
+    pub sandbox: bool,
+    /// How fast.
+    #[command(flatten)]
+    pub pace: Pace,
 }
 
 /// Exactly one of these.

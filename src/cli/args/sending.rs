@@ -100,6 +100,9 @@ pub struct Try {
     /// Send it although it is delivered or in doubt already
     #[arg(long, conflicts_with_all = ["sample", "payload"])]
     pub again: bool,
+    /// Send it although the pipeline changed since the run began; what is settled stays
+    #[arg(long, conflicts_with_all = ["sample", "payload"])]
+    pub accept_changes: bool,
     /// Against the stand-in instead of the far side
     #[arg(long)]
     pub sandbox: bool,

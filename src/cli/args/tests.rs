@@ -123,7 +123,7 @@ fn lines_that_are_refused_with_2() {
         "schema kind",
         "list things",
         "test a",
-        "explain a b",
+        "explode a b",
         "completions cmd",
     ] {
         let error = read(&format!("runner {line}")).expect_err(line);

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::status::counts_in_words;
 use super::{Refused, far_side, plan};
-use crate::cli::args::{Apply, Retry, Selection};
+use crate::cli::args::{Apply, Reconcile, Retry, Selection};
 use crate::cli::invocation::{Ask, Invocation, shell_word};
-use crate::config::Pipeline;
-use crate::engine::{self, Observer, Report, Signal, Start};
+use crate::config::{InDoubt, Pipeline};
+use crate::engine::{self, Observer, Report, Select, Signal, Start};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
 use crate::outcome::{Checkpoint, Folder};
-use crate::report::text::number;
+use crate::report::text::{counted, number};
 use crate::report::{Reason, Reporter, RunSummary, Settings, Volume};
 
 /// How a command ended.
@@ -90,6 +90,31 @@ pub fn retry(invocation: &Invocation<'_>, args: &Retry, reporter: Reporter) -> R
     all(invocation, std::slice::from_ref(&args.pipeline), &job, false, "retry", reporter)
 }
 
+/// `runner reconcile`: a start of the run that only asks.
+pub fn reconcile(
+    invocation: &Invocation<'_>,
+    args: &Reconcile,
+    reporter: Reporter,
+) -> Result<Ended, Refused> {
+    let selection = Selection { input: args.input.clone(), ..Selection::default() };
+    let select = if !args.ordinals.is_empty() {
+        Select::Ordinals(args.ordinals.clone())
+    } else if !args.records.is_empty() {
+        Select::Keys { keys: args.records.clone(), public: false }
+    } else {
+        Select::All
+    };
+    let job = Job {
+        ask: Ask { selection: Some(&selection), pace: Some(&args.pace), sandbox: args.sandbox },
+        sandbox: args.sandbox,
+        // It changes nothing over there.
+        yes: true,
+        start: Start { reconcile: Some(select), ..Start::default() },
+        stop_after: None,
+    };
+    all(invocation, std::slice::from_ref(&args.pipeline), &job, false, "reconcile", reporter)
+}
+
 fn all(
     invocation: &Invocation<'_>,
     pipelines: &[PathBuf],
@@ -136,6 +161,9 @@ fn one(
     if let Some(failures) = job.stop_after {
         pipeline.delivery.stop_when.failures = Some(failures);
     }
+    if job.start.reconcile.is_some() {
+        look_only(&mut pipeline)?;
+    }
     let typed = invocation.typed(command, named, job.sandbox);
     let sandbox = if job.sandbox {
         // The far side's limits are nobody's here.
@@ -166,16 +194,56 @@ fn one(
     let start =
         Start { target, command: typed, show_keys: settings.volume >= Volume::Records, ..job.start.clone() };
     let name = pipeline.name.clone();
+    let can_ask = pipeline.endpoint.reconcile.is_some();
     let report = engine::apply(pipeline, &start, &mut Watcher { reporter, settings: &settings })?;
     drop(sandbox);
     for diagnostic in &report.diagnostics {
         reporter.diagnostic(diagnostic);
     }
+    if let Some(line) = asked(&name, &report) {
+        reporter.say(&line);
+    }
     if report.nothing_to_do {
         reporter.say(&format!("{name}: nothing to do, run {} is settled", report.run));
     }
-    reporter.end_run(&summary(invocation, &name, named, &report, job));
+    reporter.end_run(&summary(invocation, &name, named, &report, job, can_ask));
     Ok(report)
+}
+
+/// Has the far side asked about doubt, whatever the pipeline's own policy is.
+fn look_only(pipeline: &mut Pipeline) -> Result<(), Failure> {
+    if pipeline.endpoint.reconcile.is_some() {
+        pipeline.delivery.in_doubt = InDoubt::Probe;
+        return Ok(());
+    }
+    Err(Failure::new(
+        Class::Config,
+        Diagnostic::error(
+            "reconcile-missing",
+            format!(
+                "the endpoint {} does not say how to ask about a request in doubt",
+                pipeline.endpoint.name
+            ),
+        )
+        .place(&pipeline.endpoint.place)
+        .note("nothing was asked, nothing was changed")
+        .help("describe the look in its template (`reconcile:`), or decide by hand with `runner resolve`"),
+    ))
+}
+
+/// What the far side told about records in doubt, in one line.
+fn asked(name: &str, report: &Report) -> Option<String> {
+    let engine::Asked { applied, not_applied, unclear } = report.asked;
+    let parts: Vec<String> =
+        [(applied, "had arrived"), (not_applied, "had not arrived"), (unclear, "could not be told")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{} {what}", number(count)))
+            .collect();
+    (!parts.is_empty()).then(|| {
+        let all = counted(applied + not_applied + unclear, "record", "records");
+        format!("{name}: asked about {all} in doubt: {}", parts.join(", "))
+    })
 }
 
 /// The summary of a start, with the commands that come next.
@@ -185,6 +253,7 @@ fn summary(
     named: &Path,
     report: &Report,
     job: &Job<'_>,
+    can_ask: bool,
 ) -> RunSummary {
     let counts = &report.counts;
     let typed = |command: &str| invocation.typed(command, named, job.sandbox);
@@ -198,6 +267,9 @@ fn summary(
         next.push(format!("{}{input}", typed("apply")));
     }
     if counts.in_doubt > 0 {
+        if can_ask && report.asked.unclear == 0 {
+            next.push(format!("{}{input}", typed("reconcile")));
+        }
         next.push(format!("{} --all --resend (or --delivered, --failed, --skip)", typed("resolve")));
     }
     if counts.failed > 0 && counts.unsent == 0 {

@@ -35,6 +35,10 @@ pub fn stand_in(invocation: &Invocation<'_>, pipeline: &mut Pipeline) -> Result<
         failure
     })?;
     stand_in::redirect(&mut pipeline.connection, &handle.url());
+    if let Some(reconcile) = &mut pipeline.endpoint.reconcile {
+        // What is stored here can be seen at once.
+        reconcile.after = std::time::Duration::ZERO;
+    }
     Ok(handle)
 }
 

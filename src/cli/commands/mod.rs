@@ -3,6 +3,7 @@
 mod apply;
 mod check_connection;
 mod completions;
+mod explain;
 mod far_side;
 mod help;
 mod init;
@@ -48,6 +49,8 @@ pub fn run(invocation: &Invocation<'_>, reporter: Reporter) -> Result<Ended, Ref
         Command::Preview(args) => preview::preview(invocation, args, reporter),
         Command::Try(args) => try_one::try_one(invocation, args, reporter),
         Command::Status(args) => status::status(invocation, args, reporter),
+        Command::Reconcile(args) => apply::reconcile(invocation, args, reporter),
+        Command::Explain(args) => explain::explain(invocation, args, reporter),
         Command::Resolve(args) => resolve::resolve(invocation, args, reporter),
         Command::Sandbox(args) => sandbox::sandbox(invocation, args, reporter),
         Command::Init(args) => init::init(invocation, args, reporter),

@@ -261,6 +261,14 @@ impl About {
         if forecast.behind > 0 {
             row("waiting", &format!("{} behind one in doubt", counted(forecast.behind, "record", "records")));
         }
+        if forecast.asked_about > 0 {
+            let n = counted(forecast.asked_about, "record", "records");
+            row("in doubt", &format!("the far side is asked about {n} first"));
+        }
+        if forecast.held_back > 0 {
+            let n = counted(forecast.held_back, "record", "records");
+            row("held", &format!("{n} that may have arrived with other bytes"));
+        }
         for (name, groups) in [("skipped", &forecast.skipped), ("invalid", &forecast.invalid)] {
             if !groups.is_empty() {
                 row(name, &format!("{}{}", counted(sum(groups), "record", "records"), listed(groups)));
@@ -307,6 +315,8 @@ impl About {
                 "send_again": forecast.again + forecast.delivered_before,
                 "left_out": forecast.left_out,
                 "behind": forecast.behind,
+                "asked_about": forecast.asked_about,
+                "held": forecast.held_back,
                 "skipped": sum(&forecast.skipped),
                 "invalid": sum(&forecast.invalid),
                 "duplicates": duplicates,

@@ -64,9 +64,11 @@ fn settle(
     let left = newest.as_ref().map(|run| checkpoint.counts(run)).transpose()?.unwrap_or_default();
     let is_closed = newest.as_ref().is_some_and(|run| run.closed_at.is_some());
     let input = newest.as_ref().map(|run| input_flag(invocation, run)).unwrap_or_default();
+    let can_ask = pipeline.endpoint.reconcile.is_some();
     drop(lock);
-    let next =
-        next_of(&left, is_closed, &input, &|command| invocation.typed(command, &args.pipeline, args.sandbox));
+    let next = next_of(&left, is_closed, can_ask, &input, &|command| {
+        invocation.typed(command, &args.pipeline, args.sandbox)
+    });
     Ok(answer(
         &pipeline.name,
         settlement,

@@ -10,7 +10,7 @@ use crate::cli::args::Status as Args;
 use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::{Durability, Pipeline};
 use crate::engine::{self, Plan, Standing, Wanted, open};
-use crate::model::{Class, Counts, Diagnostic, Failure};
+use crate::model::{Class, Counts, Diagnostic, Failure, Severity};
 use crate::outcome::{Checkpoint, Folder, RunRow};
 use crate::report::Reporter;
 use crate::report::text::{line, number};
@@ -28,10 +28,14 @@ struct Subject {
     name: String,
     /// How it is typed.
     typed: PathBuf,
+    /// The project's root.
+    root: PathBuf,
     state_dir: PathBuf,
     target: String,
     /// Whether its pipeline says `durability: process`.
     is_for_process: bool,
+    /// Whether its endpoint says how to ask about doubt.
+    can_ask: bool,
 }
 
 fn all(
@@ -47,12 +51,12 @@ fn all(
         let folder = Folder::new(&subject.state_dir, &subject.target, &subject.name);
         let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { continue };
         if args.verify {
-            let found = engine::verify(&folder, &checkpoint)?;
+            let found = engine::verify(&subject.root, &folder, &checkpoint)?;
             for diagnostic in &found {
                 reporter.diagnostic(diagnostic);
-                class = class.worst(Class::State);
             }
-            if !found.is_empty() {
+            if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+                class = class.worst(Class::State);
                 continue;
             }
         }
@@ -104,21 +108,28 @@ fn subjects(invocation: &Invocation<'_>, args: &Args) -> Result<Vec<Subject>, Fa
             name: pipeline.name,
             typed: named.clone(),
             is_for_process: pipeline.delivery.durability == Durability::Process,
+            can_ask: pipeline.endpoint.reconcile.is_some(),
+            root: pipeline.root,
             state_dir: pipeline.state_dir,
         }]);
     }
     let project = invocation.project()?;
     let target = target(&project.environment);
     let names = engine::names(&project.state_dir, &target)?;
-    let subject = |name: String| Subject {
-        typed: PathBuf::from(&name),
+    let subject = |name: String| {
         // A run whose pipeline is gone or broken stands where it stands.
-        is_for_process: invocation
-            .pipeline(Path::new(&name), Ask::default())
-            .is_ok_and(|(pipeline, _)| pipeline.delivery.durability == Durability::Process),
-        name,
-        state_dir: project.state_dir.clone(),
-        target: target.clone(),
+        let pipeline = invocation.pipeline(Path::new(&name), Ask::default()).ok().map(|found| found.0);
+        Subject {
+            typed: PathBuf::from(&name),
+            is_for_process: pipeline
+                .as_ref()
+                .is_some_and(|pipeline| pipeline.delivery.durability == Durability::Process),
+            can_ask: pipeline.is_some_and(|pipeline| pipeline.endpoint.reconcile.is_some()),
+            name,
+            root: project.root.clone(),
+            state_dir: project.state_dir.clone(),
+            target: target.clone(),
+        }
     };
     Ok(names.into_iter().map(subject).collect())
 }
@@ -167,9 +178,18 @@ pub fn counts_in_words(counts: &Counts) -> String {
 
 /// What a person would type next, by what is left of a run.
 #[must_use]
-pub fn next_of(counts: &Counts, is_closed: bool, input: &str, typed: &dyn Fn(&str) -> String) -> Vec<String> {
+pub fn next_of(
+    counts: &Counts,
+    is_closed: bool,
+    can_ask: bool,
+    input: &str,
+    typed: &dyn Fn(&str) -> String,
+) -> Vec<String> {
     let mut next = Vec::new();
     if counts.in_doubt > 0 {
+        if can_ask {
+            next.push(format!("{}{input}", typed("reconcile")));
+        }
         next.push(format!("{} --all --resend (or --delivered, --failed, --skip)", typed("resolve")));
     }
     if counts.unsent > 0 && !is_closed {
@@ -199,7 +219,8 @@ fn next(invocation: &Invocation<'_>, standing: &Standing, subject: &Subject, san
     let input = input_flag(invocation, &standing.run);
     let counts = Counts { in_doubt: standing.counts.in_doubt + standing.held_before, ..standing.counts };
     let is_closed = standing.run.closed_at.is_some();
-    next_of(&counts, is_closed, &input, &|command| invocation.typed(command, &subject.typed, sandbox))
+    let typed = |command: &str| invocation.typed(command, &subject.typed, sandbox);
+    next_of(&counts, is_closed, subject.can_ask, &input, &typed)
 }
 
 fn in_words(invocation: &Invocation<'_>, subject: &Subject, standing: &Standing, next: &[String]) -> String {
@@ -229,7 +250,7 @@ fn in_words(invocation: &Invocation<'_>, subject: &Subject, standing: &Standing,
 }
 
 /// A stamp in the time of the person who reads it.
-fn local(stamp: &str) -> String {
+pub(super) fn local(stamp: &str) -> String {
     stamp.parse::<jiff::Timestamp>().map_or_else(
         |_| stamp.to_owned(),
         |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
@@ -278,6 +299,6 @@ pub fn counts_json(counts: &Counts) -> Value {
 /// A failure to make files, as something that is said beside.
 #[must_use]
 pub fn as_warnings(failure: Failure) -> Vec<Diagnostic> {
-    let warning = |found| Diagnostic { severity: crate::model::Severity::Warning, ..found };
+    let warning = |found| Diagnostic { severity: Severity::Warning, ..found };
     failure.diagnostics.into_iter().map(warning).collect()
 }

@@ -102,6 +102,7 @@ fn record(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
         records: args.record.iter().cloned().collect(),
         one: Some(One { key: args.record.clone(), again: args.again }),
         again: args.again,
+        accept_changes: args.accept_changes,
         show_keys: true,
         command: typed(invocation, args),
         ..Start::default()
@@ -149,7 +150,7 @@ fn record(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
             "key": settled.as_ref().and_then(|settled| settled.key.clone()),
         },
         "request": request_json(&drawing, &attempt.request),
-        "reply": reply_json(&attempt.reply),
+        "reply": reply_json(&attempt.reply, &mask),
         "outcome": settled.as_ref().map(|settled| outcome_json(&settled.outcome)),
         "seconds": attempt.took.as_secs_f64(),
         "next": (report.counts.unsent > 0).then_some(next),
@@ -281,7 +282,7 @@ fn ad_hoc(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
         "run_id": null,
         "entered": false,
         "request": request_json(&drawing, &request),
-        "reply": reply_json(&reply),
+        "reply": reply_json(&reply, &mask),
         "outcome": {
             "state": state.replace(' ', "_"),
             "status": (reading.status != 0).then_some(reading.status),
@@ -388,7 +389,7 @@ fn exchange(drawing: &Drawing<'_>, request: &Request, reply: &Reply, took: Durat
             let _ = writeln!(out, "\nHTTP {}, in {}", arrived.status, duration(took));
             for (name, value) in &arrived.headers {
                 let value = shown_header(name.as_str(), value);
-                let _ = writeln!(out, "{name}: {}", line(&mask.apply(&value)));
+                let _ = writeln!(out, "{}: {}", mask.apply(name.as_str()), line(&mask.apply(&value)));
             }
             if !arrived.body.is_empty() {
                 // Masked as it came, before it is laid out anew.
@@ -445,14 +446,17 @@ fn request_json(drawing: &Drawing<'_>, request: &Request) -> Json {
     as_json(&Value::Object(drawing.json(request)))
 }
 
-fn reply_json(reply: &Reply) -> Json {
+fn reply_json(reply: &Reply, mask: &Mask) -> Json {
     match reply {
         Reply::Lost(lost) => json!({ "lost": lost.class, "certain": lost.certain, "message": lost.message }),
         Reply::Arrived(arrived) => {
             let headers: serde_json::Map<String, Json> = arrived
                 .headers
                 .iter()
-                .map(|(name, value)| (name.to_string(), shown_header(name.as_str(), value).into()))
+                // Values are masked with all other texts; names of the far side only here.
+                .map(|(name, value)| {
+                    (mask.apply(name.as_str()).into_owned(), shown_header(name.as_str(), value).into())
+                })
                 .collect();
             json!({
                 "status": arrived.status.as_u16(),

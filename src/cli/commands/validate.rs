@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use super::{Ended, Refused};
 use crate::cli::args::Validate;
 use crate::cli::invocation::{Ask, Invocation};
-use crate::config::{self, CheckedEndpoint, Connection, FileCounts, Pipeline, Reconcile};
-use crate::deliver::Reader;
+use crate::config::{self, CheckedEndpoint, FileCounts, Pipeline};
+use crate::deliver::{Prober, Reader};
 use crate::engine::{self, Plan, Wanted, stand_in};
 use crate::model::{Class, Diagnostic, Failure, Problems, Severity};
-use crate::render::{CallTemplate, Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
+use crate::render::{CallTemplate, Context, Known, RequestTemplate, Root, RunValues, Scope};
 use crate::report::{Reporter, text};
 use crate::schema::Schema;
 
@@ -238,9 +238,7 @@ fn look_at(checked: &CheckedEndpoint) -> Vec<Diagnostic> {
         let scope = Scope::new().allow(Root::Connection, Known::Fields(fields.into()));
         CallTemplate::compile(&check.method, &check.path, &[], connection, &scope, &mut problems);
     }
-    if let Some(reconcile) = &endpoint.reconcile {
-        look_at_reconcile(reconcile, connection, &mut problems);
-    }
+    Prober::compile(endpoint, connection, &scope, crate::model::Mask::default(), &mut problems);
     if let Some(named) = &endpoint.response_schema {
         Schema::load(root, &named.value, &named.place, &mut problems);
     }
@@ -250,21 +248,4 @@ fn look_at(checked: &CheckedEndpoint) -> Vec<Diagnostic> {
         found.extend(failure.diagnostics);
     }
     found
-}
-
-/// The look at what became of a request in doubt: its call, and what is read from the reply.
-fn look_at_reconcile(reconcile: &Reconcile, connection: &Connection, problems: &mut Problems) {
-    let settings: Vec<String> = connection.settings.names().map(str::to_owned).collect();
-    let scope = Scope::new()
-        .allow(Root::Record, Known::Any)
-        .allow(Root::Params, Known::Any)
-        .allow(Root::Vars, Known::Any)
-        .allow(Root::Request, Known::Any)
-        .allow(Root::Connection, Known::Fields(settings.into()));
-    CallTemplate::compile(&reconcile.method, &reconcile.path, &reconcile.query, connection, &scope, problems);
-    let scope = scope.allow(Root::Response, Known::Any);
-    let captures = reconcile.captures.iter().map(|(_, template)| template);
-    for template in std::iter::once(&reconcile.applied).chain(&reconcile.not_applied).chain(captures) {
-        Leaf::compile(template, &scope, problems);
-    }
 }

@@ -97,7 +97,7 @@ fn help_and_version_are_answers() {
     let (class, out, err) = tell("runner --version");
     assert_eq!(
         (class, out, err),
-        (Class::Ok, format!("runner {}\n", env!("CARGO_PKG_VERSION")), String::new())
+        (Class::Ok, format!("runner {}\n", crate::cli::args::VERSION), String::new())
     );
     let (class, out, _) = tell("runner apply --help --format json");
     assert!(class == Class::Ok && out.contains("Usage: runner apply"), "{out}");

@@ -23,6 +23,10 @@ impl Loop<'_> {
             return;
         };
         let now = Instant::now();
+        if job.doubt.is_some() {
+            self.finish_look(job, &reply, now);
+            return;
+        }
         let reading = self.with.reader.read(&reply, &job.request);
         self.with.observer.attempted(job.identity.ordinal, &job.request, &reply, took);
         self.note_pause(&reading, now);
@@ -52,6 +56,9 @@ impl Loop<'_> {
                 let message = format!("may have arrived ({}); skipped by `in_doubt: skip`", reading.class);
                 let reading = Reading { class: "in_doubt".into(), message, ..reading };
                 self.settle(job, State::Skipped, reading, Some(&reply));
+            }
+            Verdict::InDoubt if self.with.prober.is_some() && job.context.is_some() => {
+                self.ask_later(job, reading, now);
             }
             Verdict::InDoubt => self.settle(job, State::InDoubt, reading, Some(&reply)),
             Verdict::Again { after } => self.again(job, &reading, after, now),
@@ -102,7 +109,7 @@ impl Loop<'_> {
         let rule = if class == Class::Halted { "error-budget" } else { "far-side-down" };
         let diagnostic = Diagnostic::error(rule, enough.words())
             .note(format!("the far side is {}", self.with.host))
-            .help("look at the reasons below, then start the same command again; it goes on");
+            .help("look at the reasons below and mend their cause, then start the same command again");
         self.stop(Stopped { class, why: enough.words(), diagnostics: vec![diagnostic], signal: None });
     }
 
@@ -129,6 +136,11 @@ impl Loop<'_> {
         reason = "a job is boxed from its making to its end; moving it out would copy it"
     )]
     pub(super) fn settle(&mut self, job: Box<Job>, state: State, reading: Reading, reply: Option<&Reply>) {
+        if matches!(state, State::Failed | State::InDoubt) && job.doubt.is_none() && job.made_now > 0 {
+            // What a person or a retry decides later goes over the row; this stays.
+            let why = (reading.status, &*reading.class, &*reading.message);
+            self.with.writer.attempt(job.identity.ordinal, job.made, why, None);
+        }
         let outcome = Outcome {
             state,
             status: reading.status,
@@ -139,7 +151,11 @@ impl Loop<'_> {
         };
         let mut row = job.identity.outcome_row(&outcome);
         row.unknown = job.unknown;
+        row.looked = state == State::InDoubt && job.doubt.as_ref().is_some_and(|doubt| doubt.looks > 0);
         row.generation = job.generation;
+        if job.unknown || state == State::InDoubt {
+            row.first_at = job.first_at;
+        }
         let holds = state == State::InDoubt
             || state == State::Failed && self.with.delivery.on_failure == OnFailure::HoldRest;
         if state == State::InDoubt {
@@ -171,13 +187,12 @@ impl Loop<'_> {
             for behind in self.order.hold(hash, job.identity.ordinal) {
                 self.leave_behind(&behind, job.identity.ordinal);
             }
-        } else if hash != 0
-            && let Some(next) = self.order.leave(hash)
-        {
-            self.ready.push_back(next);
+        } else {
+            self.release(hash);
         }
         if matches!(state, State::Delivered | State::Failed | State::Skipped)
-            && let Some(enough) = self.budget.record_settled(state == State::Failed)
+            && let Some(enough) =
+                self.budget.record_settled((state == State::Failed).then_some(&*outcome.class))
         {
             self.enough(&enough);
         }
@@ -206,7 +221,8 @@ impl Loop<'_> {
     }
 
     fn again(&mut self, job: Box<Job>, reading: &Reading, after: Duration, now: Instant) {
-        self.with.writer.attempt(job.identity.ordinal, job.made, reading.status, &reading.class, Some(after));
+        let why = (reading.status, &*reading.class, &*reading.message);
+        self.with.writer.attempt(job.identity.ordinal, job.made, why, Some(after));
         if reading.meaning != Meaning::Unknown
             && (job.has_row || self.with.delivery.in_doubt != InDoubt::Resend)
         {

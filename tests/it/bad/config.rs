@@ -46,6 +46,7 @@ fn an_unknown_key() {
 
 #[test]
 fn a_key_twice_in_one_mapping() {
+    // S21
     bad("B036")
         .pipeline(with("select:\n  limit: 1\n  limit: 2\n"))
         .input(things(2))
@@ -68,6 +69,7 @@ fn a_tab_for_indentation() {
 
 #[test]
 fn an_alias_bomb() {
+    // S21, S41
     let mut text = String::from("a: &a [1,1,1,1,1,1,1,1,1]\n");
     for (name, of) in ["b", "c", "d", "e", "f", "g", "h"].into_iter().zip(["a", "b", "c", "d", "e", "f", "g"])
     {
@@ -138,6 +140,7 @@ fn a_template_that_is_missing() {
 
 #[test]
 fn a_template_outside_of_the_root() {
+    // S18
     let pipeline = "connection: local\nendpoint: ../../etc/passwd\nsource: { file: data/things.csv }\n";
     bad("B044")
         .pipeline(pipeline)
@@ -179,6 +182,7 @@ fn a_token_that_ends_in_a_newline() {
 
 #[test]
 fn credentials_over_plain_http() {
+    // S04
     connection(
         "B047",
         "    base_url: http://api.example.test/v2\n    auth: { bearer: api_token }\n    api_token: { env: API_TOKEN }\n",

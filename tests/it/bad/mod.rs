@@ -12,7 +12,7 @@ mod schema;
 mod state;
 mod table;
 mod templates;
-mod tls;
+pub mod tls;
 
 use std::process::{Command, Stdio};
 

@@ -40,6 +40,7 @@ fn nobody_listens() {
 
 #[test]
 fn a_certificate_that_is_not_good() {
+    // S01
     let ours = Authority::new("ours");
     let cases = [
         (Authority::new("theirs").certify("localhost", false), "not trusted"),
@@ -160,6 +161,7 @@ fn a_far_side_that_reads_and_closes() {
 
 #[test]
 fn a_far_side_that_never_answers() {
+    // S11
     post("B084", 3, "POST /things -> hang")
         .pipeline(delivery(POST_THINGS, "timeout: 200ms"))
         .exits(Class::InDoubt)
@@ -169,6 +171,7 @@ fn a_far_side_that_never_answers() {
 
 #[test]
 fn a_redirect_to_another_host() {
+    // S05
     for status in [302, 307] {
         let other = World::new();
         let target = format!("{}/things", other.url());
@@ -196,11 +199,13 @@ fn a_page_of_html() {
 
 #[test]
 fn a_reply_that_unpacks_to_10_gib() {
+    // S11, S41
     post("B088", 2, "POST /things #1 -> gzip_bomb 10GiB").exits(Class::Ok).names(["2 delivered"]).sent(2);
 }
 
 #[test]
 fn reply_headers_without_end() {
+    // S11
     post("B089", 2, "POST /things #1 -> endless_headers")
         .exits(Class::InDoubt)
         .names(["1 in doubt", "1 delivered"])
@@ -209,6 +214,7 @@ fn reply_headers_without_end() {
 
 #[test]
 fn a_reply_byte_by_byte() {
+    // S11
     post("B090", 2, "POST /things #1 -> slow_body 100ms")
         .pipeline(delivery(POST_THINGS, "timeout: 300ms"))
         .exits(Class::Ok)

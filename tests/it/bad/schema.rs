@@ -45,6 +45,7 @@ fn a_schema_that_is_none() {
 
 #[test]
 fn a_reference_to_the_network() {
+    // S19
     with_schema("B072", r#"{ "$ref": "https://example.test/s.json" }"#)
         .exits(Class::Config)
         .names(["https://example.test/s.json", "schemas/thing.schema.json"])
@@ -57,6 +58,7 @@ fn a_reference_to_the_network() {
 
 #[test]
 fn a_reference_outside_of_the_root() {
+    // S19
     for reference in ["../../secret.json", "file:///etc/passwd"] {
         with_schema("B073", &format!("{{ \"$ref\": \"{reference}\" }}"))
             .exits(Class::Config)
@@ -67,6 +69,7 @@ fn a_reference_outside_of_the_root() {
 
 #[test]
 fn a_pattern_that_explodes() {
+    // S41
     let schema =
         r#"{ "type": "object", "properties": { "name": { "type": "string", "pattern": "^(a+)+$" } } }"#;
     let record = format!("{{\"id\":\"t1\",\"name\":\"{}!\"}}\n{{\"id\":\"t2\"}}\n", "a".repeat(50_000));

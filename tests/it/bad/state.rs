@@ -220,6 +220,7 @@ fn a_loss_of_power_with_eight_in_flight() {
 
 #[test]
 fn a_row_of_the_database_that_changed() {
+    // S36
     for column in ["state", "status", "attempts", "digest"] {
         let world = halted("B100", PUT_THINGS).world;
         let database = rusqlite::Connection::open(world.path(DATABASE)).expect("a database");
@@ -238,6 +239,7 @@ fn a_row_of_the_database_that_changed() {
 
 #[test]
 fn a_bit_that_flipped_in_the_database() {
+    // S36
     let mut world = halted("B100", PUT_THINGS).world;
     // All of it into the one file.
     let database = rusqlite::Connection::open(world.path(DATABASE)).expect("a database");
@@ -279,7 +281,7 @@ fn a_checkpoint_of_a_newer_version() {
     again("B101", world, "apply p")
         .exits(Class::State)
         .rule("state-version")
-        .names(["99", "format 1"])
+        .names(["99", "format 2"])
         .sent(4);
 }
 
@@ -329,6 +331,7 @@ fn a_disk_that_fills_up() {
 
 #[test]
 fn a_checkpoint_that_is_a_link() {
+    // S32
     let case = bad("B105").input(things(2)).file("elsewhere", "not ours").with(|world| {
         std::fs::create_dir_all(world.path(".runner/default/state")).expect("folders");
         for folder in [".runner", ".runner/default", ".runner/default/state"] {

@@ -99,6 +99,7 @@ fn a_letter_with_an_accent_in_a_path_parameter() {
 
 #[test]
 fn a_line_end_in_a_header() {
+    // S13
     let record = serde_json::json!({ "id": "t1", "name": "a\r\nX-Evil: 1" });
     let ended = bad("B063")
         .pipeline(format!(
@@ -116,6 +117,7 @@ fn a_line_end_in_a_header() {
 
 #[test]
 fn text_that_needs_escapes() {
+    // S15
     let text = "\"quotes\" back\\slash\nnewline\ttab 😀 \u{2028}";
     let record = serde_json::json!({ "id": "t1", "name": text });
     let ended = body("B064", "{ name: '{{ record.name }}', more: 'x {{ record.name }}' }", &record)
@@ -128,6 +130,7 @@ fn text_that_needs_escapes() {
 
 #[test]
 fn an_expression_in_a_record() {
+    // S16
     for text in ["{{ 7*7 }}", "{% include 'x' %}"] {
         let record = serde_json::json!({ "id": "t1", "name": text });
         let ended = body("B065", "{ name: '{{ record.name }}', more: 'x {{ record.name }}' }", &record)
@@ -161,6 +164,7 @@ key: '{{ record.id }}'
 
 #[test]
 fn work_without_end() {
+    // S41
     let loop_ = "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
     let too_much = [
         "{{ 'x' * 1000000000 }}",

@@ -124,6 +124,8 @@ fn of_delivery(pipeline: &Pipeline, places: &[(String, Place)]) -> Vec<Setting> 
     let Delivery { mode, in_doubt, concurrency, rate, timeout, connect_timeout, stop_grace, retry, .. } =
         &pipeline.delivery;
     let stop = &pipeline.delivery.stop_when;
+    let classes: Vec<String> = stop.classes.iter().map(|(class, n)| format!("{class}: {n}")).collect();
+    let classes = classes.join(", ");
     let span = |span: &std::time::Duration| humantime::format_duration(*span).to_string();
     let some = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let limits = &pipeline.connection.limits;
@@ -140,8 +142,10 @@ fn of_delivery(pipeline: &Pipeline, places: &[(String, Place)]) -> Vec<Setting> 
         ("retry.max_wait", span(&retry.max_wait), false),
         ("retry.max_retry_after", span(&retry.max_retry_after), false),
         ("stop_when.failures", some(stop.failures.map(|n| n.to_string())), false),
+        ("stop_when.classes", some((!classes.is_empty()).then_some(classes)), false),
         ("stop_when.failure_rate", some(stop.failure_rate.map(|share| format!("{}%", share * 100.0))), false),
         ("stop_when.window", stop.window.to_string(), false),
+        ("stop_when.min_sample", stop.min_sample.to_string(), false),
         ("stop_when.canary", some(stop.canary.map(|n| n.to_string())), false),
         ("stop_when.consecutive", stop.consecutive.to_string(), false),
     ];
