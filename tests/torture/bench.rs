@@ -83,6 +83,8 @@ pub struct Bench {
     pub world: World,
     pub setup: Setup,
     pub keys: Vec<String>,
+    /// Whether failures were retried: a refused record then has an outcome, and a reply, for each time.
+    pub retried: bool,
 }
 
 impl Bench {
@@ -96,7 +98,7 @@ impl Bench {
             .pipeline(&setup.pipeline(delivery), crate::world::things(records))
             .script(&setup.usual_replies());
         let keys = (1..=records).map(|n| format!("t{n}")).collect();
-        Self { world, setup, keys }
+        Self { world, setup, keys, retried: false }
     }
 
     pub fn case(&self) -> Case<'_> {

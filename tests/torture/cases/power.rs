@@ -38,7 +38,8 @@ pub fn cut(plan: &Plan) -> Figures {
     let (recordings, cuts) = (plan.amount(8, 60), if plan.full { 60 } else { 6 });
     each(plan, "T04", recordings, |item, chance, figures| {
         let story = STORIES[(item + item / 4 * 2) % STORIES.len()];
-        let bench = Bench::new(SETUPS[item % 4], RECORDS);
+        let mut bench = Bench::new(SETUPS[item % 4], RECORDS);
+        bench.retried = matches!(story, Story::FailuresRetried);
         record(&bench, story, chance, figures);
         let (log, seen) = (calls(&bench.world), bench.world.seen());
         let of_files: Vec<usize> = (0..log.len())
