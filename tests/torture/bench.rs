@@ -83,6 +83,8 @@ pub struct Bench {
     pub world: World,
     pub setup: Setup,
     pub keys: Vec<String>,
+    /// Whether failures were retried: a refused record then has an outcome, and a reply, for each time.
+    pub retried: bool,
 }
 
 impl Bench {
@@ -96,7 +98,7 @@ impl Bench {
             .pipeline(&setup.pipeline(delivery), crate::world::things(records))
             .script(&setup.usual_replies());
         let keys = (1..=records).map(|n| format!("t{n}")).collect();
-        Self { world, setup, keys }
+        Self { world, setup, keys, retried: false }
     }
 
     pub fn case(&self) -> Case<'_> {
@@ -131,7 +133,7 @@ pub fn ended(running: &mut Running, world: &World) -> Run {
     let (over, wait) = mpsc::channel::<()>();
     let process = rustix::process::Pid::from_raw(running.id().cast_signed()).expect("a process");
     let watch = std::thread::spawn(move || {
-        let hangs = wait.recv_timeout(Duration::from_secs(120)) == Err(mpsc::RecvTimeoutError::Timeout);
+        let hangs = wait.recv_timeout(Duration::from_mins(2)) == Err(mpsc::RecvTimeoutError::Timeout);
         if hangs {
             // It was not waited for yet, so the id is its own.
             let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);

@@ -3,8 +3,8 @@
 //! What was synced before the cut is there. Of what was not, a choice is made: all, none, the
 //! first so many, any, or any with pages torn at 512 bytes. Names count by themselves: a file that
 //! was made, renamed or removed is so for certain only once its folder was synced. That is harsher
-//! than the file systems in use, which keep changes of names in order. Shared memory of SQLite
-//! (`-shm`) does not outlive the machine and is left out.
+//! than the file systems in use, which keep changes of names in order. Shared memory of the
+//! database (`-shm`) does not outlive the machine and is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

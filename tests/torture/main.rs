@@ -52,6 +52,7 @@ impl Plan {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "it prints a table")]
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     if std::env::args().any(|word| word == "--list") {

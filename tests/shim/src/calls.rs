@@ -1,98 +1,11 @@
 //! The functions of libc that are taken over. Each asks [`around`] to number, fail, kill and note.
 
-use std::ffi::{c_char, c_int, c_long, c_void};
+use std::ffi::{c_char, c_int, c_void};
 
 use crate::control::{Kind, Short, clock_offset, done, errno, number, orders, pass_gate, set_errno, step};
 use crate::files::{What, closed, is, watched, what};
 use crate::log::{CUT, Entry, FAILED, MADE, note};
-
-/// Bytes of a vectored call.
-#[repr(C)]
-pub struct Part {
-    base: *const c_void,
-    length: usize,
-}
-
-/// What `sendmsg` takes.
-#[repr(C)]
-pub struct Message {
-    name: *const c_void,
-    name_length: u32,
-    parts: *const Part,
-    count: usize,
-}
-
-#[repr(C)]
-pub struct Time {
-    seconds: i64,
-    fraction: c_long,
-}
-
-/// The functions that these stand in front of.
-pub mod real {
-    use super::{Message, Part, Time};
-    use std::ffi::{CStr, c_char, c_int, c_void};
-    use std::sync::atomic::{AtomicPtr, Ordering};
-
-    unsafe extern "C" {
-        fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
-    }
-
-    /// `RTLD_NEXT`
-    const NEXT: *mut c_void = -1_isize as *mut c_void;
-
-    fn find(name: &CStr, at: &AtomicPtr<c_void>) -> *mut c_void {
-        let mut found = at.load(Ordering::Relaxed);
-        if found.is_null() {
-            found = unsafe { dlsym(NEXT, name.as_ptr()) };
-            at.store(found, Ordering::Relaxed);
-        }
-        found
-    }
-
-    macro_rules! real {
-        ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
-            #[inline]
-            pub unsafe fn $name($($argument: $type),*) -> $result {
-                static AT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
-                let name = unsafe { CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes()) };
-                let found = find(name, &AT);
-                let function: unsafe extern "C" fn($($type),*) -> $result = unsafe { std::mem::transmute(found) };
-                unsafe { function($($argument),*) }
-            }
-        )*};
-    }
-
-    real! {
-        fn open(path: *const c_char, flags: c_int, mode: u32) -> c_int;
-        fn openat(at: c_int, path: *const c_char, flags: c_int, mode: u32) -> c_int;
-        fn close(fd: c_int) -> c_int;
-        fn read(fd: c_int, to: *mut c_void, length: usize) -> isize;
-        fn pread64(fd: c_int, to: *mut c_void, length: usize, at: i64) -> isize;
-        fn write(fd: c_int, from: *const c_void, length: usize) -> isize;
-        fn pwrite64(fd: c_int, from: *const c_void, length: usize, at: i64) -> isize;
-        fn writev(fd: c_int, parts: *const Part, count: c_int) -> isize;
-        fn fsync(fd: c_int) -> c_int;
-        fn fdatasync(fd: c_int) -> c_int;
-        fn ftruncate64(fd: c_int, length: i64) -> c_int;
-        fn lseek64(fd: c_int, at: i64, from: c_int) -> i64;
-        fn access(path: *const c_char, mode: c_int) -> c_int;
-        fn rename(from: *const c_char, to: *const c_char) -> c_int;
-        fn unlink(path: *const c_char) -> c_int;
-        fn mkdir(path: *const c_char, mode: u32) -> c_int;
-        fn rmdir(path: *const c_char) -> c_int;
-        fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
-        fn connect(fd: c_int, address: *const c_void, length: u32) -> c_int;
-        fn send(fd: c_int, from: *const c_void, length: usize, flags: c_int) -> isize;
-        fn sendto(fd: c_int, from: *const c_void, length: usize, flags: c_int, address: *const c_void, size: u32) -> isize;
-        fn sendmsg(fd: c_int, message: *const Message, flags: c_int) -> isize;
-        fn recv(fd: c_int, to: *mut c_void, length: usize, flags: c_int) -> isize;
-        fn recvfrom(fd: c_int, to: *mut c_void, length: usize, flags: c_int, address: *mut c_void, size: *mut u32) -> isize;
-        fn clock_gettime(clock: c_int, time: *mut Time) -> c_int;
-        fn time(out: *mut i64) -> i64;
-        fn gettimeofday(time: *mut Time, zone: *mut c_void) -> c_int;
-    }
-}
+use crate::real::{self, Message, Part, Time};
 
 /// What is noted of a call besides its result.
 struct About<'a> {
@@ -207,7 +120,11 @@ unsafe fn sent(call: impl FnOnce() -> isize, parts: &[Part]) -> isize {
         data.extend_from_slice(unsafe { bytes(part.base, part.length) });
     }
     let about = About { kind: Kind::Send, flags: 0, offset: 0, path: &[] };
-    size(around(&about, || call() as i64, |taken| &data[..usize::try_from(taken).unwrap_or(0).min(data.len())]))
+    size(around(
+        &about,
+        || call() as i64,
+        |taken| &data[..usize::try_from(taken).unwrap_or(0).min(data.len())],
+    ))
 }
 
 fn received(call: impl FnOnce() -> isize) -> isize {
@@ -217,10 +134,23 @@ fn received(call: impl FnOnce() -> isize) -> isize {
 
 unsafe fn synced(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
     let What::State(path) = what(fd) else { return call() };
-    let entry = |kind, flags, number, result| Entry { kind, flags, number, result, offset: 0, path: &path, data: &[] };
+    let entry = |kind, flags, number, result| Entry {
+        kind,
+        flags,
+        number,
+        result,
+        offset: 0,
+        path: &path,
+        data: &[],
+    };
     let held = step();
     let (number, fail) = number(Kind::Sync);
-    note(&entry(Kind::Sync, if fail.is_some() { FAILED } else { 0 }, number, if fail.is_some() { -1 } else { 0 }));
+    note(&entry(
+        Kind::Sync,
+        if fail.is_some() { FAILED } else { 0 },
+        number,
+        if fail.is_some() { -1 } else { 0 },
+    ));
     drop(held);
     if let Some(errno) = fail {
         done(number);
@@ -240,7 +170,12 @@ unsafe fn synced(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
     result
 }
 
-unsafe fn named(kind: Kind, path: *const c_char, other: *const c_char, call: impl FnOnce() -> c_int) -> c_int {
+unsafe fn named(
+    kind: Kind,
+    path: *const c_char,
+    other: *const c_char,
+    call: impl FnOnce() -> c_int,
+) -> c_int {
     let Some(below) = watched(path) else { return call() };
     let to = watched(other);
     let to = to.as_deref().unwrap_or_default();

@@ -25,3 +25,4 @@ mod calls;
 mod control;
 mod files;
 mod log;
+mod real;

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::calls::real;
 use crate::control::{Kind, orders};
+use crate::real;
 
 pub const MADE: u8 = 1;
 pub const CUT: u8 = 2;

@@ -97,15 +97,15 @@ fn fails(bench: &Bench, order: &str, interrupted: bool, figures: &mut Figures) {
 /// What may fail without harm: what the next start makes anew, what is only for messages, and the
 /// move of a synced log into the database after the last request, which the next start makes up for.
 fn is_harmless(path: &str, kind: Kind, sent_later: bool) -> bool {
-    path.ends_with(".lock")
-        || path.ends_with("-shm")
-        || path.ends_with(".db") && !sent_later
+    path == "default/state/p.lock"
+        || path == "default/state/p.db-shm"
+        || path == "default/state/p.db" && !sent_later
         || kind == Kind::Unlink
         || kind == Kind::Read
 }
 
-/// SQLite syncs the folder with the first sync of its log and goes on when that fails. Harmless, as
-/// the folder was synced before, when the log was made.
+/// The database syncs the folder with the first sync of its log and goes on when that fails.
+/// Harmless, as the folder was synced before, when the log was made.
 fn name_was_synced(log: &[Call]) -> bool {
     let Some(at) = log.iter().position(|call| call.failed) else { return false };
     let made = log[..at].iter().rposition(|call| call.made && call.path.ends_with(".db-wal"));

@@ -21,7 +21,7 @@ fn calls_of(setup: usize, records: usize) -> u64 {
 /// evenly, so that in full each is met.
 pub fn at_each_call(plan: &Plan) -> Figures {
     let records = plan.amount(40, 120).min(120);
-    let items = plan.amount(40, 1600);
+    let items = plan.amount(32, 1600);
     let known: Vec<u64> = (0..4).map(|setup| calls_of(setup, records)).collect();
     each(plan, "T01", items, |item, chance, figures| {
         let (setup, step) = (item % 4, (item / 4) as u64);
@@ -62,12 +62,13 @@ pub fn at_any_time(plan: &Plan) -> Figures {
 
 /// T03: killed at a random call of every start until one gets through.
 pub fn until_done(plan: &Plan) -> Figures {
-    let (worlds, records) = (plan.amount(2, 12), if plan.full { 2000 } else { 150 });
+    let (worlds, records) = (plan.amount(2, 12), if plan.full { 1000 } else { 150 });
     each(plan, "T03", worlds, |item, chance, figures| {
         let bench = Bench::new(SETUPS[item % SETUPS.len()], records);
         let mut killed = 0;
         loop {
-            let number = if chance.u8(0..4) == 0 { chance.u64(1..200) } else { chance.u64(1..500) };
+            // A later start reads more before it sends; it has to get on in the mean.
+            let number = chance.u64(1..400 + 25 * killed);
             let orders = Orders { kill: Some(format!("before:{number}")), ..Orders::default() };
             let mut running = Running::of(&mut bench.command(Some(&orders)));
             let run = ended(&mut running, &bench.world);

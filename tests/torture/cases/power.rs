@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use runner::sandbox::Seen;
 
 use crate::Plan;
-use crate::bench::{Bench, SETUPS};
+use crate::bench::{Bench, SETUPS, ended};
 use crate::disk::{self, Lost};
 use crate::figures::{Figures, each};
 use crate::judge;
 use crate::oracle::Said;
 use crate::shim::{Call, Kind, Orders, calls};
-use crate::world::things;
+use crate::world::{Running, things};
 
 const RECORDS: usize = 160;
 
@@ -22,17 +22,24 @@ enum Story {
     KilledAndResumed,
     HaltedAndResumed,
     InputGrown,
+    FailuresRetried,
 }
 
-const STORIES: [Story; 4] =
-    [Story::Undisturbed, Story::KilledAndResumed, Story::HaltedAndResumed, Story::InputGrown];
+const STORIES: [Story; 5] = [
+    Story::Undisturbed,
+    Story::KilledAndResumed,
+    Story::HaltedAndResumed,
+    Story::InputGrown,
+    Story::FailuresRetried,
+];
 
 /// Each item is a recording, cut at many moments.
 pub fn cut(plan: &Plan) -> Figures {
-    let (recordings, cuts) = (plan.amount(8, 36), if plan.full { 60 } else { 6 });
+    let (recordings, cuts) = (plan.amount(8, 60), if plan.full { 60 } else { 6 });
     each(plan, "T04", recordings, |item, chance, figures| {
-        let story = STORIES[item / 4 % STORIES.len()];
-        let bench = Bench::new(SETUPS[item % 4], RECORDS);
+        let story = STORIES[(item + item / 4 * 2) % STORIES.len()];
+        let mut bench = Bench::new(SETUPS[item % 4], RECORDS);
+        bench.retried = matches!(story, Story::FailuresRetried);
         record(&bench, story, chance, figures);
         let (log, seen) = (calls(&bench.world), bench.world.seen());
         let of_files: Vec<usize> = (0..log.len())
@@ -76,7 +83,8 @@ fn record(bench: &Bench, story: Story, chance: &mut fastrand::Rng, figures: &mut
             bench.apply(Some(&Orders { kill, ..orders.clone() }), figures);
         }
         Story::HaltedAndResumed => {
-            bench.world.answers(&format!("* * after={} -> 401", chance.usize(10..120)));
+            let halts = format!("* * after={} -> 401\n", chance.usize(10..120));
+            bench.world.answers(&(bench.setup.usual_replies() + &halts));
             let run = bench.apply(Some(&orders), figures);
             assert_eq!(run.code, 9, "{}", run.stderr);
             bench.world.answers(&bench.setup.usual_replies());
@@ -86,6 +94,15 @@ fn record(bench: &Bench, story: Story, chance: &mut fastrand::Rng, figures: &mut
             let run = bench.apply(Some(&orders), figures);
             assert_eq!(run.code, 1, "{}", run.stderr);
             bench.world.write("data/things.csv", things(RECORDS));
+        }
+        Story::FailuresRetried => {
+            let run = bench.apply(Some(&orders), figures);
+            assert_eq!(run.code, 1, "{}", run.stderr);
+            let mut command = bench.world.command("retry p");
+            orders.give(&bench.world, &mut command);
+            let run = ended(&mut Running::of(&mut command), &bench.world);
+            assert_eq!(run.code, 1, "{}", run.stderr);
+            return;
         }
     }
     let run = bench.apply(Some(&orders), figures);

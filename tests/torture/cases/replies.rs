@@ -130,7 +130,7 @@ pub fn one_key_often(plan: &Plan) -> Figures {
         let mut rows = String::from("id,turn\n");
         for turn in 0..times {
             for key in 0..keys {
-                rows.push_str(&format!("k{key},{turn}\n"));
+                rows.extend(["k", &key.to_string(), ",", &turn.to_string(), "\n"]);
             }
         }
         let pipeline =
