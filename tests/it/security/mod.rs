@@ -7,8 +7,10 @@
 mod files;
 mod injection;
 mod output;
+mod privacy;
 mod resources;
 mod secrets;
+mod sources;
 mod table;
 mod transport;
 

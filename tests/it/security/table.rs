@@ -5,6 +5,8 @@ use crate::table::{Module, Table};
 const OWN: &[Module] = &[
     ("transport", include_str!("transport.rs")),
     ("injection", include_str!("injection.rs")),
+    ("sources", include_str!("sources.rs")),
+    ("privacy", include_str!("privacy.rs")),
     ("secrets", include_str!("secrets.rs")),
     ("files", include_str!("files.rs")),
     ("output", include_str!("output.rs")),
