@@ -23,14 +23,17 @@ fn row() -> impl Strategy<Value = RecordRow> {
         ),
         (text(), text(), text()),
         (hash(), hash(), hash(), hash()),
+        // A time of 0 is filled in on writing.
+        (1i64..i64::MAX, any::<i64>(), any::<bool>()),
     )
-        .prop_map(|(small, texts, hashes)| {
+        .prop_map(|(small, texts, hashes, (at, first_at, looked))| {
             let (ordinal, state, attempts, unknown, granted, generation, status) = small;
             let (class, message, captures) = texts;
             let (key_hash, order_hash, digest, request) = hashes;
             RecordRow {
                 attempts,
                 unknown,
+                looked,
                 granted,
                 generation,
                 status,
@@ -41,6 +44,8 @@ fn row() -> impl Strategy<Value = RecordRow> {
                 digest,
                 request,
                 captures,
+                at,
+                first_at,
                 ..RecordRow::new(ordinal, State::ALL[state])
             }
         })
