@@ -433,9 +433,11 @@ pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure 
         | Error::FromSqlConversionFailure(..)
         | Error::InvalidColumnType(..)
         | Error::Utf8Error(..)
-        | Error::QueryReturnedNoRows => Class::State,
+        | Error::QueryReturnedNoRows
+        // Our statements are fixed: what does not fit them is the tables.
+        | Error::SqlInputError { .. } => Class::State,
         other => match other.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::State,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => Class::State,
             _ => Class::Io,
         },
     };
