@@ -50,3 +50,17 @@ fn bytes_of_chance_keep_every_property() {
         }
     }
 }
+
+/// T14 by chance alone; `FUZZ_OPENS=100000` is the whole of it.
+#[test]
+fn a_damaged_checkpoint_is_refused_or_exact() {
+    let opens = std::env::var("FUZZ_OPENS").ok().and_then(|opens| opens.parse().ok()).unwrap_or(600);
+    let mut chance = fastrand::Rng::with_seed(opens);
+    for _ in 0..opens {
+        let mut data = vec![chance.u8(1..6)];
+        let length = 4 * chance.usize(1..5);
+        data.extend(std::iter::repeat_with(|| chance.u8(..)).take(length));
+        let held = std::panic::catch_unwind(|| super::checkpoint(&data));
+        assert!(held.is_ok(), "{data:?}");
+    }
+}

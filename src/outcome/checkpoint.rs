@@ -488,12 +488,17 @@ fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
 }
 
 pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure {
-    use rusqlite::ErrorCode;
-    let code = error.sqlite_error_code();
-    let class = match code {
-        // Without a code it is a value that cannot be what its column holds: no failure of a disk.
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => Class::State,
-        Some(_) => Class::Io,
+    use rusqlite::{Error, ErrorCode};
+    let class = match error {
+        // Our statements are fixed: what does not fit them is the tables.
+        Error::SqlInputError { .. } => Class::State,
+        other => match other.sqlite_error_code() {
+            // Without a code it is a value that cannot be what its column holds: no failure of a disk.
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) | None => {
+                Class::State
+            }
+            Some(_) => Class::Io,
+        },
     };
     let diagnostic = match class {
         Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))

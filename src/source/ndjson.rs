@@ -11,6 +11,8 @@ use crate::model::{Class, Diagnostic, Failure};
 pub(super) struct NdjsonFile {
     pub window: Window,
     limits: RecordLimits,
+    /// The byte at which the first line begins.
+    first: u64,
     looked: Looked,
 }
 
@@ -23,13 +25,15 @@ enum Looked {
 
 impl NdjsonFile {
     pub(super) const fn new(window: Window, limits: RecordLimits) -> Self {
-        Self { window, limits, looked: Looked::NotYet }
+        let first = window.offset();
+        Self { window, limits, first, looked: Looked::NotYet }
     }
 
     /// Goes on in a window that starts behind a record.
     pub(super) fn resume(&mut self, window: Window) {
+        // From its start on, the file is looked at as it was when it was opened.
+        self.looked = if window.offset() == self.first { Looked::NotYet } else { Looked::Yes };
         self.window = window;
-        self.looked = Looked::Yes;
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Found>, Failure> {
