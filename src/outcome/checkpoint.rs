@@ -5,7 +5,8 @@
 //! Invariant: anything odd in the file is refused with its name; nothing is repaired by guess.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -110,7 +111,7 @@ impl Checkpoint {
         for ending in ["", "-wal", "-shm", "-journal"] {
             let left_over = with_ending(&new, ending);
             match std::fs::remove_file(&left_over) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(Failure::io("remove", &left_over, &error));
                 }
                 _ => {}
@@ -118,6 +119,7 @@ impl Checkpoint {
         }
         // SQLite gives its other files the rights of this one, whatever the umask.
         let file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create_new(true)
             .mode(0o600)
@@ -133,15 +135,15 @@ impl Checkpoint {
                  PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT",
                 database::TABLES
             ))?;
-            // A mode that cannot be set is told by the mode that stays.
-            let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
-            if mode != "wal" {
-                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
-                return Err(rusqlite::Error::SqliteFailure(code, Some("the log cannot be used".into())));
-            }
+            connection.execute_batch("PRAGMA journal_mode=WAL")?;
             connection.close().map_err(|(_, error)| error)
         };
         make_tables().map_err(|error| database_failure(&new, &error))?;
+        // A change of the mode that was not written is no error there: the file itself has to say it.
+        let mut versions = [0; 2];
+        file.read_exact_at(&mut versions, 18)
+            .and_then(|()| if versions == [2, 2] { Ok(()) } else { Err(ErrorKind::WriteZero.into()) })
+            .map_err(|error| Failure::io("make the checkpoint", &new, &error))?;
         file.sync_all().map_err(|error| Failure::io("sync", &new, &error))?;
         std::fs::rename(&new, &path).map_err(|error| Failure::io("rename to", &path, &error))?;
         if let Some(parent) = path.parent() {

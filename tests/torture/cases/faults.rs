@@ -9,6 +9,8 @@ use crate::shim::{Call, FALLIBLE, Kind, Orders, calls};
 
 const ERRORS: [(&str, i32); 4] = [("EIO", 5), ("ENOSPC", 28), ("EINTR", 4), ("EACCES", 13)];
 const RECORDS: usize = 60;
+/// How many writes make a new checkpoint, one to the lock before them.
+const LAST_OF_MAKING: u64 = 10;
 /// Where syncs stand in [`FALLIBLE`].
 const SYNC: usize = 3;
 
@@ -44,6 +46,10 @@ pub fn each_call_fails(plan: &Plan) -> Figures {
 fn fault(known: &[Vec<u64>], item: usize, chance: &mut fastrand::Rng) -> (usize, &'static str, String) {
     if (item as u64) < known[0][SYNC] {
         return (0, "EIO", format!("sync:{}:once:5", item + 1));
+    }
+    // The last write that makes the checkpoint: it names the log, and that it failed was not told.
+    if item as u64 == known[0][SYNC] {
+        return (2, "ENOSPC", format!("write:{LAST_OF_MAKING}:once:28"));
     }
     let setup = item % 4;
     let (error, errno) = ERRORS[item / 4 % ERRORS.len()];
