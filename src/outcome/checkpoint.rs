@@ -254,7 +254,8 @@ impl Checkpoint {
             connection.execute(
                 "UPDATE run SET input_stamp = ?2, records = ?3, input_digest = ?4, duplicates = ?5, \
                  settled_file = 0, settled_byte = 0, settled_line = 0, \
-                 closed_at = CASE WHEN ?3 > records THEN NULL ELSE closed_at END WHERE number = ?1",
+                 closed_at = CASE WHEN ?3 > records THEN NULL ELSE closed_at END, \
+                 complete = CASE WHEN ?3 > records THEN 0 ELSE complete END WHERE number = ?1",
                 params![
                     run.number,
                     new.input_stamp,

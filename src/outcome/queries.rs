@@ -225,15 +225,21 @@ impl Checkpoint {
         Ok(self.rows_of_key(run, key_hash)?.first().map(|row| row.state))
     }
 
-    /// How many records of a run are in each state; they add up to its input.
+    /// How many records of a run are in each state; they add up to its input. Rows that have to be
+    /// there and are gone are damage: a page that is whole and stands in a wrong place takes rows
+    /// with it, and no checksum of a row tells that.
     pub fn counts(&self, run: &RunRow) -> Result<Counts, Failure> {
-        let read = || -> rusqlite::Result<Vec<(State, u64)>> {
-            let mut statement = self
-                .connection
-                .prepare("SELECT state, count(*) FROM record WHERE id >= ?1 AND id < ?2 GROUP BY state")?;
+        // Every record before the settled point has a row, and each of a run that is complete.
+        let sure = if run.complete { run.records } else { run.settled.ordinal };
+        let mut found = 0;
+        let mut read = || -> rusqlite::Result<Vec<(State, u64)>> {
+            let mut statement = self.connection.prepare(
+                "SELECT state, count(*), sum(id < ?3) FROM record WHERE id >= ?1 AND id < ?2 GROUP BY state",
+            )?;
             let rows = statement.query_map(
-                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
+                params![record_id(run.number, 0), record_id(run.number + 1, 0), record_id(run.number, sure)],
                 |row| {
+                    found += row.get::<_, i64>(2)?.cast_unsigned();
                     Ok((
                         State::from_number(row.get(0)?).unwrap_or(State::Pending),
                         row.get::<_, i64>(1)?.cast_unsigned(),
@@ -242,7 +248,15 @@ impl Checkpoint {
             )?;
             rows.collect()
         };
-        Ok(counts_of(read().map_err(|error| self.failure(&error))?, run.records))
+        let pairs = read().map_err(|error| self.failure(&error))?;
+        if found < sure {
+            return Err(self.damage(&format!(
+                "table `record`: of the first {sure} records of run {}, {} have no row",
+                run.id,
+                sure - found
+            )));
+        }
+        Ok(counts_of(pairs, run.records))
     }
 
     /// Sum of attempts over all records of a run.
@@ -360,4 +374,43 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         class: row.get(19)?,
         complete: row.get(20)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Checkpoint, Folder, NewRun, RecordRow, Use};
+    use crate::model::State;
+
+    #[test]
+    fn a_row_that_has_to_be_there_and_is_gone_is_damage() {
+        let top = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new(top.path(), "default", "p");
+        folder.prepare(Use::Create).expect("a place");
+        let checkpoint = Checkpoint::open(&folder).expect("a checkpoint");
+        let new = NewRun {
+            id: "20261122T0214-3f9c".into(),
+            started_at: String::new(),
+            destination: String::new(),
+            meaning: String::new(),
+            meaning_files: String::new(),
+            input: String::new(),
+            input_stamp: String::new(),
+            records: 9,
+            input_digest: 0,
+            duplicates: 0,
+        };
+        let mut run = checkpoint.begin_run(&new, None).expect("a run");
+        let rows: Vec<RecordRow> =
+            (0..9).filter(|at| *at != 4).map(|at| RecordRow::new(at, State::Delivered)).collect();
+        checkpoint.write_rows(&run, &rows, "test").expect("rows");
+        assert_eq!(checkpoint.counts(&run).expect("counts").unsent, 1, "nothing says that it is settled");
+        run.settled.ordinal = 4;
+        assert_eq!(checkpoint.counts(&run).expect("counts").unsent, 1);
+        run.settled.ordinal = 5;
+        let said = checkpoint.counts(&run).expect_err("damage").diagnostics[0].message.clone();
+        assert!(said.contains("of the first 5 records of run 20261122T0214-3f9c, 1 have no row"), "{said}");
+        run.settled.ordinal = 0;
+        run.complete = true;
+        assert!(checkpoint.counts(&run).is_err());
+    }
 }
