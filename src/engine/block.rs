@@ -98,6 +98,8 @@ pub struct Settled {
     pub identity: Identity,
     /// What became of it.
     pub outcome: Outcome,
+    /// Its row, where a request of it may have arrived: what it says of that stays.
+    pub may_have_arrived: Option<Box<RecordRow>>,
 }
 
 impl Identity {

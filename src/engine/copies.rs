@@ -28,6 +28,18 @@ pub struct Copies {
 }
 
 impl Copies {
+    /// The highest position, plus one.
+    fn end(&self) -> u64 {
+        let last = self.bits.last().map_or(0, |bits| 64 - u64::from(bits.leading_zeros()));
+        (self.bits.len() as u64).saturating_sub(1) * 64 + last
+    }
+
+    /// Whether all of them are records of the run's input as it is known.
+    #[must_use]
+    pub fn fit(&self, run: &RunRow) -> bool {
+        self.end() <= run.records
+    }
+
     /// Whether there is a copy of this record.
     #[must_use]
     pub fn holds(&self, ordinal: u64) -> bool {
@@ -197,6 +209,19 @@ impl Source for Renumbered {
     fn warnings(&self) -> &[Diagnostic] {
         self.0.warnings()
     }
+}
+
+/// A copy of a record that the run's input does not have.
+pub fn refuse_unfit(run: &RunRow) -> Failure {
+    Failure::new(
+        Class::Input,
+        Diagnostic::error(
+            "mixed-input",
+            format!("this file names records that the input of run {} does not have", run.id),
+        )
+        .note(format!("the run has {} records; nothing was sent", run.records))
+        .help("the input changed since the file was written: take it from the run's folder again, or take its `_runner` columns away"),
+    )
 }
 
 /// A copy cannot settle what nobody has looked at yet: only the run's own input tells what a start

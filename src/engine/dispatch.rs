@@ -9,7 +9,7 @@ mod looks;
 mod verdicts;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc as credits;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::config::{Delivery, InDoubt, OnFailure};
 use crate::deliver::{Budget, Order, Prober, Rate, Reader, Reading, Sender, Turn};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, Request, State};
-use crate::outcome::{InputMark, Writer};
+use crate::outcome::{InputMark, RecordRow, Writer};
 
 use super::Observer;
 use super::block::{Block, Identity, Job, Prepared, Settled};
@@ -62,6 +62,8 @@ pub struct Dispatch<'a> {
     pub deadline: Option<Instant>,
     /// Order values behind records that earlier starts hold: (order hash, ordinal).
     pub held: Vec<(u64, u64)>,
+    /// The same of records in doubt about which the far side is to be asked.
+    pub undecided: Vec<(u64, u64)>,
     /// The point before which all is settled, for the thread that asks for leases.
     pub settled: Arc<Mutex<InputMark>>,
     /// Whether keys may be shown as they are.
@@ -148,6 +150,8 @@ struct Progress {
 struct Loop<'a> {
     with: Dispatch<'a>,
     order: Order<Box<Job>>,
+    /// Records in doubt that are to be asked about and were not met yet, by order value.
+    undecided: HashMap<u64, BTreeSet<u64>>,
     rate: Rate,
     budget: Budget,
     queue: VecDeque<Prepared>,
@@ -188,10 +192,15 @@ pub async fn dispatch(
     for (hash, ordinal) in &with.held {
         order.hold(*hash, *ordinal);
     }
+    let mut undecided: HashMap<u64, BTreeSet<u64>> = HashMap::new();
+    for (hash, ordinal) in with.undecided.iter().filter(|(hash, _)| *hash != 0) {
+        undecided.entry(*hash).or_default().insert(*ordinal);
+    }
     let mut this = Loop {
         rate: Rate::new(with.delivery.rate, now),
         budget: Budget::new(with.delivery.stop_when.clone()),
         order,
+        undecided,
         queue: VecDeque::new(),
         ready: VecDeque::new(),
         retries: BinaryHeap::new(),
@@ -357,8 +366,18 @@ impl Loop<'_> {
     }
 
     fn settle_unsent(&mut self, settled: Settled, block: u64) {
-        let Settled { identity, outcome } = settled;
-        let written = self.with.writer.row(identity.outcome_row(&outcome));
+        let Settled { identity, outcome, may_have_arrived } = settled;
+        let row = match may_have_arrived {
+            None => identity.outcome_row(&outcome),
+            Some(row) => RecordRow {
+                state: outcome.state,
+                class: outcome.class.clone(),
+                message: outcome.message.clone(),
+                at: 0,
+                ..*row
+            },
+        };
+        let written = self.with.writer.row(row);
         if outcome.state == State::Invalid
             && let Some(enough) = self.budget.record_was_invalid(&outcome.class)
         {
@@ -435,6 +454,13 @@ impl Loop<'_> {
     fn next_new(&mut self) -> Option<Box<Job>> {
         while let Some(item) = self.queue.pop_front() {
             let Prepared::Send(job) = item else { continue };
+            // Behind one in doubt that this start does not ask about, nothing of its order goes.
+            let before = self.undecided.get(&job.identity.order_hash);
+            let before = before.and_then(|ordinals| ordinals.range(..job.identity.ordinal).next().copied());
+            if let Some(ordinal) = before {
+                self.leave_behind(&job, ordinal);
+                continue;
+            }
             match self.order.enter(job.identity.order_hash, job) {
                 Turn::Go(job) => return Some(job),
                 Turn::Waits => {}
@@ -510,7 +536,7 @@ impl Loop<'_> {
         for mut job in lanes {
             job.unknown = true;
             if job.doubt.is_some() {
-                self.hold_doubt(job, None);
+                self.hold_unasked(job);
                 continue;
             }
             if self.with.delivery.in_doubt == InDoubt::Resend {
@@ -535,7 +561,7 @@ impl Loop<'_> {
         let behind: Vec<Box<Job>> = self.order.drain().collect();
         for job in waiting.into_iter().chain(behind) {
             if job.doubt.is_some() {
-                self.hold_doubt(job, None);
+                self.hold_unasked(job);
             } else {
                 rows.push(job.row(State::Pending));
             }

@@ -37,6 +37,8 @@ pub struct Feed {
     pub leased: u64,
     /// Records below this are granted by a row each, as no lease of this start speaks of them.
     pub leased_from: u64,
+    /// Records of the run: what was appended to its input since is the next start's.
+    pub records: u64,
     /// The input is not the run's own: its places say nothing of what is settled there.
     pub is_apart: bool,
     /// The point before which all is settled, as the loop moves it.
@@ -85,7 +87,9 @@ impl Feed {
         let mut seen = 0_usize;
         while items.len() < size && bytes < BLOCK_BYTES && seen < 64 * MOST_RECORDS {
             // What is behind the last record that this start can want is not leased by it.
-            let ended = self.sieve.is_over() || self.sieve.narrow.ends_before(self.source.mark().ordinal);
+            let beyond = !self.is_apart && self.source.mark().ordinal >= self.records;
+            let ended =
+                beyond || self.sieve.is_over() || self.sieve.narrow.ends_before(self.source.mark().ordinal);
             let Some(record) = (!ended).then(|| self.source.next()).flatten() else {
                 if seen == 0 {
                     return Ok(None);

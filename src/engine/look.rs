@@ -117,6 +117,10 @@ pub fn look(
         (Some(checkpoint), Some(run)) => checkpoint.may_have_arrived(run)?,
         _ => false,
     };
+    let rows_beyond_lease = match (checkpoint, &last) {
+        (Some(checkpoint), Some(run)) => checkpoint.has_rows_from(run, run.lease)?,
+        _ => false,
+    };
     let now = Now {
         destination: &destination,
         meaning: &digests.meaning,
@@ -125,6 +129,7 @@ pub fn look(
         input: &input,
         may_have_arrived,
         copies: copies.is_some(),
+        rows_beyond_lease,
     };
     let mut asked = start.clone();
     asked.close |= pipeline.on_new_input == OnNewInput::Close;

@@ -249,6 +249,7 @@ pub fn settled(identity: Identity, state: State, class: &str, message: String) -
             attempts: 0,
             captures: Value::Absent,
         },
+        may_have_arrived: None,
     })
 }
 

@@ -30,6 +30,8 @@ pub struct Recovered {
     pub doubtful: u64,
     /// Records in doubt about which the far side is asked.
     pub to_ask: u64,
+    /// Their order values.
+    pub undecided: Vec<(u64, u64)>,
 }
 
 /// Reads the rows of a run and settles the doubt among them.
@@ -78,10 +80,12 @@ pub fn look(
     let holds_rest = plan.pipeline.delivery.on_failure == OnFailure::HoldRest;
     let asks = policy == InDoubt::Probe && plan.prober.is_some();
     let mut to_ask = 0;
+    let mut undecided = Vec::new();
     checkpoint.each_row(run, from, |row| {
         // One that was asked about in vain is asked about again only when somebody says so.
         if asks && row.state == State::InDoubt && (!row.looked || ask_again) {
             to_ask += 1;
+            undecided.push((row.order_hash, row.ordinal));
             known.open.insert(row.ordinal, row);
             return Ok(());
         }
@@ -113,11 +117,10 @@ pub fn look(
                 || known.open.contains_key(&ordinal)
                 || doubtful.iter().any(|row: &RecordRow| row.ordinal == ordinal)
         };
-        let from = start.grants.leased_from;
-        let missing: Vec<RecordRow> = leased_without_row(plan, run, from, values, dropped, has_row)?;
+        let missing: Vec<RecordRow> = leased_without_row(plan, run, &start, values, dropped, has_row)?;
         doubtful.extend(missing);
     }
-    let mut recovered = Recovered { known, held, resent: 0, doubtful: 0, to_ask };
+    let mut recovered = Recovered { known, held, resent: 0, doubtful: 0, to_ask, undecided };
     let mut settle = |mut row: RecordRow| {
         if row.first_at == 0 {
             row.first_at = began;
@@ -153,6 +156,7 @@ impl Recovered {
             }
             InDoubt::Probe => {
                 self.to_ask += 1;
+                self.undecided.push((row.order_hash, row.ordinal));
                 let row = RecordRow {
                     state: State::InDoubt,
                     looked: false,
@@ -210,11 +214,12 @@ fn orders(plan: &Plan) -> bool {
 fn leased_without_row(
     plan: &Plan,
     run: &RunRow,
-    from: u64,
+    start: &StartRow,
     values: &RunValues,
     dropped: &[(u64, u64)],
     has_row: impl Fn(u64) -> bool,
 ) -> Result<Vec<RecordRow>, Failure> {
+    let (from, changed) = (start.grants.leased_from, start.meaning != run.meaning);
     let mut rows = Vec::new();
     let mut source = plan.source()?;
     let mark = run.settled;
@@ -227,8 +232,21 @@ fn leased_without_row(
         if record.ordinal < from || has_row(record.ordinal) || drop_of(dropped, record.ordinal).is_some() {
             continue;
         }
-        let Ok(mut shaped) = plan.preparer.shape(record, values) else { continue };
-        let Ok(request) = plan.preparer.request(&mut shaped, values, 0) else { continue };
+        let mut shaped = match plan.preparer.shape(record, values) {
+            Ok(shaped) => shaped,
+            // What the pipeline was then may have sent it.
+            Err(settled) if changed => {
+                rows.push(settled.identity.row(State::InFlight));
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let Ok(request) = plan.preparer.request(&mut shaped, values, 0) else {
+            if changed {
+                rows.push(shaped.identity.row(State::InFlight));
+            }
+            continue;
+        };
         rows.push(RecordRow { request: request.digest(), ..shaped.identity.row(State::InFlight) });
     }
     Ok(rows)

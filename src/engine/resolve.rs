@@ -67,13 +67,16 @@ pub fn resolve(
         let keys: Vec<u64> = rows.iter().map(|row| row.key_hash).filter(|hash| *hash != 0).collect();
         let rows: Vec<RecordRow> = rows.into_iter().map(|row| settle(row, settlement, is_newest)).collect();
         let why = format!("resolve:{}", settlement.name());
+        if settlement == Settlement::Resend && is_newest {
+            // First: a pending record in a run that is closed or settled beyond it would be forgotten.
+            checkpoint.reopen(run)?;
+        }
         checkpoint.write_rows(run, &rows, &why)?;
-        if settlement == Settlement::Resend {
-            if is_newest {
-                checkpoint.reopen(run)?;
-            } else if let Some(newest) = newest {
-                free(checkpoint, newest, &keys, &why)?;
-            }
+        if settlement == Settlement::Resend
+            && !is_newest
+            && let Some(newest) = newest
+        {
+            free(checkpoint, newest, &keys, &why)?;
         }
         resolved.push(Resolved { run: run.clone(), before, after: checkpoint.counts(run)?, records });
     }
@@ -202,8 +205,8 @@ fn free(checkpoint: &Checkpoint, newest: &RunRow, keys: &[u64], why: &str) -> Re
         Ok(())
     })?;
     if !rows.is_empty() {
-        checkpoint.write_rows(newest, &rows, why)?;
         checkpoint.reopen(newest)?;
+        checkpoint.write_rows(newest, &rows, why)?;
     }
     Ok(())
 }

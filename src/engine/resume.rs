@@ -26,6 +26,8 @@ pub struct Now<'a> {
     pub may_have_arrived: bool,
     /// Whether the input is an outcome file of the run.
     pub copies: bool,
+    /// Whether records behind the lease have rows (sent from a copy): then their places are fixed.
+    pub rows_beyond_lease: bool,
 }
 
 /// What to do.
@@ -74,6 +76,11 @@ pub fn compare_input(run: &RunRow, survey: Option<&Survey>) -> Input {
     Input::Other
 }
 
+/// Whether the input has all the records that the run knew, and more behind them.
+fn grew(run: &RunRow, survey: Option<&Survey>) -> bool {
+    survey.is_some_and(|survey| survey.at.get(&run.records) == Some(&run.input_digest))
+}
+
 /// The run that an input belongs to (ruling 5: identity over all kept runs): the newest if it goes
 /// on with it, else the newest that had the very same records, else the newest. `runs` has the
 /// newest first.
@@ -108,7 +115,10 @@ pub fn decide(
         return Ok(Decision::Begin { close: Some("fresh") });
     }
     let open = counts.unsent > 0 && run.closed_at.is_none();
-    let input = compare_input(run, now.survey);
+    let mut input = compare_input(run, now.survey);
+    if input == Input::Extended && now.rows_beyond_lease && !grew(run, now.survey) {
+        input = Input::Other;
+    }
     if input == Input::Other {
         if !open && start.resume {
             return Err(refuse(
@@ -261,6 +271,7 @@ mod tests {
             input: "users.csv",
             may_have_arrived: false,
             copies: false,
+            rows_beyond_lease: false,
         };
         decide(Some((&run(), counts)), &now, start, "runner apply p")
             .map_err(|failure| failure.diagnostics[0].rule)

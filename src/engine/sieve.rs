@@ -11,7 +11,7 @@ use crate::model::{Record, Request, State};
 use crate::outcome::RecordRow;
 use crate::render::RunValues;
 
-use super::block::{Job, Prepared};
+use super::block::{Identity, Job, Prepared};
 use super::narrow::Narrow;
 use super::prepare::{Idempotency, Preparer, Shaped, settled};
 use super::survey::{RunIds, drop_of};
@@ -111,17 +111,20 @@ impl Sieve {
         let known = self.known.open.remove(&record.ordinal);
         let mut shaped = match self.preparer.shape(record, &self.run) {
             Ok(shaped) => shaped,
+            Err(settled) if may_have_arrived(known.as_ref()) => {
+                return still_in_doubt(settled.identity, known);
+            }
             // A record that would not be sent is settled by a start that looks at all of them.
             Err(_) if self.narrow.is_selective() => return Sieved::LeftOut,
             Err(settled) => return Sieved::Ready(Prepared::Settled(settled)),
         };
-        if let Some(drop) = drop {
+        if let Some(drop) = drop.filter(|_| !may_have_arrived(known.as_ref())) {
             let (state, class, message) = drop.outcome(&self.run_ids);
             let settled = settled(shaped.identity, state, class, message);
             return Sieved::Ready(Prepared::Settled(settled));
         }
         if let Some(limit) = self.limit {
-            if self.selected >= limit {
+            if self.selected >= limit && !may_have_arrived(known.as_ref()) {
                 let message = format!("beyond `select.limit: {limit}`");
                 let settled = settled(shaped.identity, State::Skipped, "limit", message);
                 return Sieved::Ready(Prepared::Settled(settled));
@@ -134,6 +137,7 @@ impl Sieve {
         let generation = known.as_ref().map_or(0, |row| row.generation);
         let request = match self.preparer.request(&mut shaped, &self.run, generation) {
             Ok(request) => request,
+            Err(_) if may_have_arrived(known.as_ref()) => return still_in_doubt(shaped.identity, known),
             Err(refused) => return Sieved::Ready(Prepared::Settled(refused.settle(shaped.identity))),
         };
         if let Some(why) = known.as_ref().and_then(|row| self.other_bytes(row, &shaped, &request)) {
@@ -184,6 +188,22 @@ impl Sieve {
             _ => Sieved::Before,
         }
     }
+}
+
+fn may_have_arrived(known: Option<&RecordRow>) -> bool {
+    known.is_some_and(|row| row.unknown)
+}
+
+/// A record that may have arrived and would not be sent as things stand today: that says nothing of
+/// what became of it.
+fn still_in_doubt(identity: Identity, known: Option<RecordRow>) -> Sieved {
+    let message = "may have arrived, and could not be sent as the pipeline is today";
+    let mut held = settled(identity, State::InDoubt, "request-changed", message.into());
+    if let Some(row) = &known {
+        held.outcome.attempts = row.attempts;
+    }
+    held.may_have_arrived = known.map(Box::new);
+    Sieved::Ready(Prepared::Settled(held))
 }
 
 #[cfg(test)]

@@ -135,6 +135,7 @@ proptest! {
             input: "a.csv",
             may_have_arrived,
             copies: false,
+            rows_beyond_lease: false,
         };
 
         // The model: what was reached, and is it still there?
@@ -189,6 +190,7 @@ proptest! {
             input: "a.csv",
             may_have_arrived: false,
             copies: false,
+            rows_beyond_lease: false,
         };
         match decide(None, &now, &start, "runner apply p") {
             Ok(decision) => {

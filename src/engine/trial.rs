@@ -69,8 +69,8 @@ pub fn reopen(
         request: 0,
         ..row
     };
-    checkpoint.write_rows(run, std::slice::from_ref(&opened), "try")?;
     checkpoint.reopen(run)?;
+    checkpoint.write_rows(run, std::slice::from_ref(&opened), "try")?;
     Ok(only)
 }
 

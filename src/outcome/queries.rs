@@ -225,6 +225,17 @@ impl Checkpoint {
         Ok(self.rows_of_key(run, key_hash)?.first().map(|row| row.state))
     }
 
+    /// Whether records from this position on have rows.
+    pub fn has_rows_from(&self, run: &RunRow, ordinal: u64) -> Result<bool, Failure> {
+        self.connection
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM record WHERE id >= ?1 AND id < ?2)",
+                params![record_id(run.number, ordinal), record_id(run.number + 1, 0)],
+                |row| row.get(0),
+            )
+            .map_err(|error| self.failure(&error))
+    }
+
     /// How many records of a run are in each state; they add up to its input. Rows that have to be
     /// there and are gone are damage: a page that is whole and stands in a wrong place takes rows
     /// with it, and no checksum of a row tells that.
@@ -249,7 +260,9 @@ impl Checkpoint {
             rows.collect()
         };
         let pairs = read().map_err(|error| self.failure(&error))?;
-        if found < sure {
+        // A run that was removed or reopened meanwhile is none that rows are missing of.
+        let as_it_was = |now: &RunRow| now.complete == run.complete && now.settled == run.settled;
+        if found < sure && self.run(run.number).is_ok_and(|now| as_it_was(&now)) {
             return Err(self.damage(&format!(
                 "table `record`: of the first {sure} records of run {}, {} have no row",
                 run.id,
@@ -399,18 +412,27 @@ mod tests {
             input_digest: 0,
             duplicates: 0,
         };
-        let mut run = checkpoint.begin_run(&new, None).expect("a run");
+        let run = checkpoint.begin_run(&new, None).expect("a run");
         let rows: Vec<RecordRow> =
             (0..9).filter(|at| *at != 4).map(|at| RecordRow::new(at, State::Delivered)).collect();
         checkpoint.write_rows(&run, &rows, "test").expect("rows");
-        assert_eq!(checkpoint.counts(&run).expect("counts").unsent, 1, "nothing says that it is settled");
-        run.settled.ordinal = 4;
-        assert_eq!(checkpoint.counts(&run).expect("counts").unsent, 1);
-        run.settled.ordinal = 5;
-        let said = checkpoint.counts(&run).expect_err("damage").diagnostics[0].message.clone();
+        let counts = |change: &str| {
+            checkpoint.connection.execute_batch(change).expect("a change");
+            super::super::seal(&checkpoint.connection, None).expect("a seal");
+            let run = checkpoint.run(run.number).expect("the run");
+            checkpoint
+                .counts(&run)
+                .map(|counts| counts.unsent)
+                .map_err(|found| found.diagnostics[0].message.clone())
+        };
+        assert_eq!(counts(""), Ok(1), "nothing says that it is settled");
+        assert_eq!(counts("UPDATE run SET settled = 4"), Ok(1));
+        let said = counts("UPDATE run SET settled = 5").expect_err("damage");
         assert!(said.contains("of the first 5 records of run 20261122T0214-3f9c, 1 have no row"), "{said}");
-        run.settled.ordinal = 0;
-        run.complete = true;
-        assert!(checkpoint.counts(&run).is_err());
+        assert!(counts("UPDATE run SET settled = 0, complete = 1").is_err());
+        // A reader that knows the run as it was before it was reopened.
+        let old = checkpoint.run(run.number).expect("the run");
+        assert_eq!(counts("UPDATE run SET complete = 0"), Ok(1));
+        assert!(checkpoint.counts(&old).is_ok());
     }
 }

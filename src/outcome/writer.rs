@@ -421,10 +421,18 @@ impl Work {
             }
             Command::Finish { finished, settled, close } => {
                 self.settled(settled)?;
+                // The rows say it, not a count that a start kept.
+                let all: bool = self.connection.query_row(
+                    "SELECT (SELECT count(*) FROM record WHERE id >= ?1 AND id < ?1 + run.records AND state > 1) = records \
+                     FROM run WHERE number = ?2",
+                    params![record_id(self.run, 0), self.run],
+                    |row| row.get(0),
+                )?;
+                let (complete, close) = (finished.complete && all, close && all);
                 self.connection.execute(
                     "UPDATE run SET class = ?2, complete = ?3, closed_at = CASE WHEN ?4 THEN ?5 ELSE closed_at END \
                      WHERE number = ?1",
-                    params![self.run, finished.class.name(), finished.complete, close, now()],
+                    params![self.run, finished.class.name(), complete, close, now()],
                 )?;
                 self.connection.execute(
                     "UPDATE start SET class = ?2 WHERE number = (SELECT max(number) FROM start WHERE run = ?1)",

@@ -143,3 +143,14 @@ fn a_single_try_goes_under_a_changed_pipeline_only_when_that_is_said() {
     world.run("try p --record t2 --accept-changes").exits(0);
     assert_eq!(world.seen().len(), 7);
 }
+
+#[test]
+fn a_copy_of_a_record_that_the_input_does_not_have_is_refused() {
+    let world = two_refused();
+    let failed = world.read(&file(&world, "failed.csv"));
+    let run = Said::of(&world, "p").run;
+    world.write("far.csv", failed.replace(&format!("{run},4,"), &format!("{run},6,")));
+    world.run("apply p --input far.csv").exits(4).says("does not have");
+    assert_eq!(world.seen().len(), 6);
+    world.run("status p --verify").exits(0);
+}

@@ -2,7 +2,7 @@
 //! `runner reconcile`.
 
 use crate::oracle::{Case, DELIVERED, IN_DOUBT, PENDING, Said};
-use crate::world::{World, things};
+use crate::world::{PUT_THINGS, World, things};
 
 /// POSTs things, and can look for one by its id.
 const ASKS: &str = "\
@@ -233,4 +233,35 @@ fn a_key_belongs_to_the_bytes_that_it_went_out_with() {
     let bodies: Vec<String> =
         world.seen().iter().map(|seen| String::from_utf8_lossy(&seen.body).into_owned()).collect();
     assert_eq!(bodies.iter().filter(|body| body.contains("\"t1\"")).count(), 1, "{bodies:?}");
+}
+
+#[test]
+fn what_may_have_arrived_stays_in_doubt_when_it_could_not_be_sent_today() {
+    let world = World::new().pipeline(PUT_THINGS, things(3)).script("* * after=1 -> hang act");
+    let running = world.start("apply p --concurrency 1");
+    assert!(world.until(&running, 2));
+    running.kill(&world);
+    world.answers("");
+    // t2 was under way; now a schema forbids its name.
+    world.write("schemas/s.json", r#"{"type":"object","properties":{"name":{"pattern":"^thing [13]$"}}}"#);
+    world.write("pipelines/p.yaml", format!("{PUT_THINGS}schema: schemas/s.json\n"));
+    world
+        .run("apply p --accept-changes")
+        .exits(6)
+        .says("2 delivered, 0 failed, 0 invalid, 0 skipped, 1 in doubt");
+    assert!(world.outcomes("in_doubt.csv").contains("t2,"), "{}", world.outcomes("in_doubt.csv"));
+}
+
+#[test]
+fn nothing_of_its_order_overtakes_a_record_in_doubt_that_is_not_asked_about() {
+    let ordered = ASKS.replace("delivery: {", "delivery: { order_by: all,");
+    let world = World::new().pipeline(&ordered, things(4)).script("POST /things #2 -> hang act");
+    let running = world.start("apply p --concurrency 1");
+    assert!(world.until(&running, 2));
+    running.kill(&world);
+    world.answers("");
+    world.run("apply p --record t4");
+    assert_eq!(posts(&world), 2, "t4 waits behind t2");
+    world.run("apply p").exits(0).says("4 delivered");
+    assert_eq!((posts(&world), looks(&world)), (4, 1));
 }

@@ -23,7 +23,11 @@ impl Loop<'_> {
         let counts = &mut self.with.counts;
         counts.in_doubt = counts.in_doubt.saturating_sub(1);
         counts.unsent += 1;
-        match self.order.enter(job.identity.order_hash, job) {
+        let (hash, ordinal) = (job.identity.order_hash, job.identity.ordinal);
+        if let Some(ordinals) = self.undecided.get_mut(&hash) {
+            ordinals.remove(&ordinal);
+        }
+        match self.order.enter(hash, job) {
             Turn::Go(job) => self.look_after_a_while(job, Instant::now()),
             Turn::Waits => {}
             Turn::Behind(job, ordinal) => {
@@ -119,6 +123,7 @@ impl Loop<'_> {
                 let at = now + asked.max(prober.after);
                 self.retries.push(Reverse(Due { at, turn: self.turn, job }));
             }
+            Found::Unclear(..) if looks < prober.tries.get() => self.hold_unasked(job),
             Found::Unclear(why, _) => {
                 self.asked.unclear += 1;
                 let times = if looks == 1 { "1 look".to_owned() } else { format!("{looks} looks") };
@@ -126,10 +131,7 @@ impl Loop<'_> {
             }
             Found::Refused => {
                 // Nothing was found out: the next start asks again.
-                if let Some(doubt) = &mut job.doubt {
-                    doubt.looks = 0;
-                }
-                self.hold_doubt(job, None);
+                self.hold_unasked(job);
                 let why = format!("{} answered 401 to a look at what may have arrived", self.with.host);
                 let diagnostic = Diagnostic::error("credentials-refused", why.clone()).help(format!(
                     "correct the credentials of connection `{}`, then go on with the same command",
@@ -181,6 +183,14 @@ impl Loop<'_> {
         let wait = backoff(job.made_now.max(1), &self.with.delivery.retry, fastrand::f64());
         self.turn += 1;
         self.retries.push(Reverse(Due { at: now + wait, turn: self.turn, job }));
+    }
+
+    /// Leaves a record in doubt whose looks were cut short: the next start asks again.
+    pub(super) fn hold_unasked(&mut self, mut job: Box<Job>) {
+        if let Some(doubt) = &mut job.doubt {
+            doubt.looks = 0;
+        }
+        self.hold_doubt(job, None);
     }
 
     /// Leaves a record in doubt, as it was and with what the looks said.

@@ -164,6 +164,9 @@ impl Session<'_> {
             return Err(copies::refuse_unsettled(run, &self.start.command));
         }
         let run = self.checkpoint.run(run.number)?;
+        if !copies.fit(&run) {
+            return Err(copies::refuse_unfit(&run));
+        }
         if copies.to_send(&self.checkpoint, &run)? == 0 {
             return Ok(Decided::NothingToDo(Box::new(run), true));
         }
