@@ -289,8 +289,8 @@ impl Checkpoint {
         let read = || -> rusqlite::Result<Vec<Reason>> {
             let mut statement = self.connection.prepare(
                 "SELECT state, status, coalesce(class, ''), min(coalesce(message, '')), max(coalesce(message, '')), count(*) \
-                 FROM record WHERE id >= ?1 AND id < ?2 AND (state > 2 OR state = 0 AND class IS NOT NULL) \
-                 GROUP BY state, status, class ORDER BY state, count(*) DESC, class LIMIT 200",
+                 FROM record WHERE id >= ?1 AND id < ?2 AND (state > 2 OR state = 0 AND coalesce(class, '') <> '') \
+                 GROUP BY state, status, coalesce(class, '') ORDER BY state, count(*) DESC, class LIMIT 200",
             )?;
             let rows = statement.query_map(
                 params![record_id(run.number, 0), record_id(run.number + 1, 0)],
