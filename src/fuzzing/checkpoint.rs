@@ -33,7 +33,7 @@ pub fn checkpoint(data: &[u8]) {
         0 => bytes = input.rest().to_vec(),
         1 => flip(&mut input, &mut bytes),
         2 => flip_cells(&mut input, &mut bytes),
-        3 => pages(&mut input, &mut bytes),
+        3 => pages(&mut input, &mut bytes, &good.before_log),
         4 => statement = Some(column(&mut input)),
         _ => {
             // The log of a later write, damaged or without its file.
@@ -275,16 +275,27 @@ fn flip_cells(input: &mut Input<'_>, bytes: &mut [u8]) {
     }
 }
 
-/// Pages that were lost: cut off, zeroed, or followed by others. A page in the place of another
-/// that is whole is not among them: it can take rows with it, and no checksum of a row tells that.
-fn pages(input: &mut Input<'_>, bytes: &mut Vec<u8>) {
+/// Pages that were lost: cut off, zeroed, or followed by others; and whole ones in the place of
+/// another: of this file, of both, or as they were before the last writes.
+fn pages(input: &mut Input<'_>, bytes: &mut Vec<u8>, before: &[u8]) {
     let count = bytes.len() / PAGE;
-    let (what, page) = (input.below(3), input.below(count));
-    let at = page * PAGE;
+    let (what, page, other) = (input.below(6), input.below(count), input.below(count));
+    let (at, from) = (page * PAGE, other * PAGE);
     match what {
         0 => bytes.truncate(at + usize::from(input.byte()) * 16),
         1 => bytes[at..at + PAGE].fill(0),
-        _ => bytes.extend_from_slice(&[0xA5; PAGE][..usize::from(input.byte()) * 16]),
+        2 => bytes.extend_from_slice(&[0xA5; PAGE][..usize::from(input.byte()) * 16]),
+        3 => bytes.copy_within(from..from + PAGE, at),
+        4 => {
+            let moved = bytes[at..at + PAGE].to_vec();
+            bytes.copy_within(from..from + PAGE, at);
+            bytes[from..from + PAGE].copy_from_slice(&moved);
+        }
+        _ => {
+            if let Some(old) = before.get(at..at + PAGE) {
+                bytes[at..at + PAGE].copy_from_slice(old);
+            }
+        }
     }
 }
 

@@ -131,10 +131,12 @@ impl Checkpoint {
             // The log comes last, when there is nothing to put into it: closing hides a failure to
             // move it.
             connection.execute_batch(&format!(
-                "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; BEGIN; {} \
+                "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; BEGIN; {} {}; \
                  PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT",
-                database::TABLES
+                database::TABLES,
+                database::FIRST_TOTAL
             ))?;
+            database::seal(&connection, None)?;
             connection.execute_batch("PRAGMA journal_mode=WAL")?;
             connection.close().map_err(|(_, error)| error)
         };
@@ -304,11 +306,13 @@ impl Checkpoint {
     /// Writes rows as one durable step; what recovery found, or what a person decided.
     pub fn write_rows(&self, run: &RunRow, rows: &[RecordRow], why: &str) -> Result<(), Failure> {
         self.durably(|connection| {
+            let mut change = 0;
             for row in rows {
-                database::write_record(connection, run.number, &RecordRow { at: 0, ..row.clone() })?;
+                change +=
+                    database::write_record(connection, run.number, &RecordRow { at: 0, ..row.clone() })?;
                 add_note(connection, run.number, Some(row.ordinal), why, row.state.name())?;
             }
-            Ok(())
+            database::add_to_sum(connection, run.number, change)
         })
     }
 

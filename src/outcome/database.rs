@@ -41,6 +41,7 @@ CREATE TABLE run (
   closed_at TEXT,
   class TEXT NOT NULL DEFAULT '',
   complete INTEGER NOT NULL DEFAULT 0,
+  rows_crc INTEGER NOT NULL DEFAULT 0,
   crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE start (
@@ -77,6 +78,11 @@ CREATE TABLE delivered_key (
   key_hash INTEGER PRIMARY KEY,
   run INTEGER NOT NULL,
   crc INTEGER NOT NULL
+) STRICT;
+CREATE TABLE total (
+  number INTEGER PRIMARY KEY,
+  keys_crc INTEGER NOT NULL,
+  crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE attempt (
   record INTEGER NOT NULL,
@@ -116,8 +122,9 @@ pub const fn record_id(run: i64, ordinal: u64) -> i64 {
 }
 
 /// Tables whose rows have a checksum over all their columns: a run's id is in every idempotency key, and
-/// its lease says what may have been sent.
-const SEALED: [&str; 2] = ["run", "start"];
+/// its lease says what may have been sent. The sums of their records and keys stand in them, too, as a
+/// page that is whole and old, or in a wrong place, takes rows with it that no checksum of a row misses.
+const SEALED: [&str; 3] = ["run", "start", "total"];
 /// Columns without: a start of another boot is only trusted less, and its class is for people.
 const OPEN: [&str; 3] = ["crc", "boot", "class"];
 
@@ -206,8 +213,13 @@ const INSERT: &str = "INSERT OR REPLACE INTO record
 /// The columns that [`read_record`] wants, in its order.
 pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, at, first_at, crc";
 
-/// Writes one record row, over an older one of the same record.
-pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<()> {
+/// The row that the totals begin with.
+pub const FIRST_TOTAL: &str = "INSERT INTO total (number, keys_crc) VALUES (1, 0)";
+
+/// Writes one record row, over an older one of the same record. Gives by how much the sum of the
+/// checksums of the run's rows changed, which the caller adds to `run.rows_crc` in the same
+/// transaction.
+pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<i64> {
     let mut statement: CachedStatement<'_> = connection.prepare_cached(INSERT)?;
     let id = record_id(run, row.ordinal);
     let flags = (u32::from(row.unknown) * UNKNOWN)
@@ -216,6 +228,10 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
         | row.generation << GENERATION_SHIFT;
     let at = if row.at == 0 { jiff::Timestamp::now().as_millisecond() } else { row.at };
     let crc = checksum(id, row, flags, at);
+    let old: Option<i64> = connection
+        .prepare_cached("SELECT crc FROM record WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
     statement.execute(params![
         id,
         row.state as u8,
@@ -233,6 +249,16 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
         (row.first_at != 0).then_some(row.first_at),
         crc,
     ])?;
+    Ok(i64::from(crc) - old.unwrap_or(0))
+}
+
+/// Adds a change to the sum of a run's rows.
+pub fn add_to_sum(connection: &Connection, run: i64, change: i64) -> rusqlite::Result<()> {
+    if change != 0 {
+        connection
+            .prepare_cached("UPDATE run SET rows_crc = rows_crc + ?2 WHERE number = ?1")?
+            .execute(params![run, change])?;
+    }
     Ok(())
 }
 

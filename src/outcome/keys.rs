@@ -27,7 +27,9 @@ pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()
             note.execute(params![key, run, checksum(key, run)])?;
         }
     }
-    Ok(())
+    connection
+        .execute("UPDATE total SET keys_crc = (SELECT coalesce(sum(crc), 0) FROM delivered_key)", [])
+        .map(|_| ())
 }
 
 impl Checkpoint {
@@ -41,32 +43,44 @@ impl Checkpoint {
     ) -> Result<(), Failure> {
         match self.keys(before, states, each) {
             Ok(None) => Ok(()),
-            Ok(Some((table, row))) => {
+            Ok(Some((table, None))) => {
+                Err(self.damage(&format!("table `{table}`: its rows are not those that were written last")))
+            }
+            Ok(Some((table, Some(row)))) => {
                 Err(self.damage(&format!("table `{table}`, row {row}: its checksum does not fit")))
             }
             Err(error) => Err(self.failure(&error)),
         }
     }
 
-    /// The same; gives the table and row that is damaged.
+    /// The same; gives the table that is damaged, and the row where it is one.
     fn keys(
         &self,
         before: i64,
         states: &[State],
         mut each: impl FnMut(i64, State, u64),
-    ) -> rusqlite::Result<Option<(&'static str, i64)>> {
+    ) -> rusqlite::Result<Option<(&'static str, Option<i64>)>> {
+        // One look, so that a run that is removed meanwhile does not come in between.
+        let _look = self.connection.unchecked_transaction()?;
         // All rows are read and chosen from here: in a damaged one, what it would be chosen by may
         // be what is damaged.
         let mut removed = self.connection.prepare("SELECT key_hash, run, crc FROM delivered_key")?;
         let mut rows = removed.query([])?;
+        let mut sum = 0;
         while let Some(row) = rows.next()? {
             let (key, run, crc): (i64, i64, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
             if crc != checksum(key, run) {
-                return Ok(Some(("delivered_key", key)));
+                return Ok(Some(("delivered_key", Some(key))));
             }
+            sum += i64::from(crc);
             if run < before {
                 each(run, State::Delivered, key.cast_unsigned());
             }
+        }
+        let total: i64 =
+            self.connection.query_row("SELECT keys_crc FROM total WHERE number = 1", [], |row| row.get(0))?;
+        if sum != total {
+            return Ok(Some(("delivered_key", None)));
         }
         let mut statement =
             self.connection.prepare(&format!("SELECT {COLUMNS} FROM record WHERE id < ?1"))?;
@@ -78,7 +92,7 @@ impl Checkpoint {
                     each(id >> RUN_SHIFT, record.state, record.key_hash);
                 }
                 Ok(_) => {}
-                Err(Damaged { id }) => return Ok(Some(("record", id))),
+                Err(Damaged { id }) => return Ok(Some(("record", Some(id)))),
             }
         }
         Ok(None)

@@ -236,37 +236,39 @@ impl Checkpoint {
             .map_err(|error| self.failure(&error))
     }
 
-    /// How many records of a run are in each state; they add up to its input. Rows that have to be
-    /// there and are gone are damage: a page that is whole and stands in a wrong place takes rows
-    /// with it, and no checksum of a row tells that.
+    /// How many records of a run are in each state; they add up to its input. Rows that are not all
+    /// those that were written last are damage.
     pub fn counts(&self, run: &RunRow) -> Result<Counts, Failure> {
-        // Every record before the settled point has a row, and each of a run that is complete.
-        let sure = if run.complete { run.records } else { run.settled.ordinal };
-        let mut found = 0;
-        let mut read = || -> rusqlite::Result<Vec<(State, u64)>> {
+        // One statement, so that a writer beside it does not come in between.
+        let read = || -> rusqlite::Result<(Vec<(State, u64)>, i64)> {
             let mut statement = self.connection.prepare(
-                "SELECT state, count(*), sum(id < ?3) FROM record WHERE id >= ?1 AND id < ?2 GROUP BY state",
+                "SELECT run.rows_crc, found.state, found.records, found.crcs FROM run LEFT JOIN \
+                 (SELECT state, count(*) AS records, sum(crc) AS crcs FROM record WHERE id >= ?1 AND id < ?2 \
+                 GROUP BY state) AS found ON true WHERE run.number = ?3",
             )?;
-            let rows = statement.query_map(
-                params![record_id(run.number, 0), record_id(run.number + 1, 0), record_id(run.number, sure)],
-                |row| {
-                    found += row.get::<_, i64>(2)?.cast_unsigned();
-                    Ok((
-                        State::from_number(row.get(0)?).unwrap_or(State::Pending),
-                        row.get::<_, i64>(1)?.cast_unsigned(),
-                    ))
-                },
-            )?;
-            rows.collect()
+            let mut rows = statement.query(params![
+                record_id(run.number, 0),
+                record_id(run.number + 1, 0),
+                run.number
+            ])?;
+            let (mut pairs, mut expected, mut sum) = (Vec::new(), 0, 0);
+            while let Some(row) = rows.next()? {
+                expected = row.get(0)?;
+                if let Some(state) = row.get(1)? {
+                    let state = State::from_number(state).unwrap_or(State::Pending);
+                    pairs.push((state, row.get::<_, i64>(2)?.cast_unsigned()));
+                    sum += row.get::<_, i64>(3)?;
+                }
+            }
+            Ok((pairs, sum - expected))
         };
-        let pairs = read().map_err(|error| self.failure(&error))?;
-        // A run that was removed or reopened meanwhile is none that rows are missing of.
-        let as_it_was = |now: &RunRow| now.complete == run.complete && now.settled == run.settled;
-        if found < sure && self.run(run.number).is_ok_and(|now| as_it_was(&now)) {
+        let (pairs, difference) = read().map_err(|error| self.failure(&error))?;
+        if difference != 0 {
+            // A single row that was changed has a name.
+            self.each_row(run, 0, |_| Ok(()))?;
             return Err(self.damage(&format!(
-                "table `record`: of the first {sure} records of run {}, {} have no row",
-                run.id,
-                sure - found
+                "table `record`: the rows of run {} are not those that were written last, some are missing or old",
+                run.id
             )));
         }
         Ok(counts_of(pairs, run.records))
@@ -395,7 +397,7 @@ mod tests {
     use crate::model::State;
 
     #[test]
-    fn a_row_that_has_to_be_there_and_is_gone_is_damage() {
+    fn rows_that_are_gone_or_old_are_damage() {
         let top = tempfile::tempdir().expect("a folder");
         let folder = Folder::new(top.path(), "default", "p");
         folder.prepare(Use::Create).expect("a place");
@@ -416,23 +418,23 @@ mod tests {
         let rows: Vec<RecordRow> =
             (0..9).filter(|at| *at != 4).map(|at| RecordRow::new(at, State::Delivered)).collect();
         checkpoint.write_rows(&run, &rows, "test").expect("rows");
-        let counts = |change: &str| {
-            checkpoint.connection.execute_batch(change).expect("a change");
-            super::super::seal(&checkpoint.connection, None).expect("a seal");
-            let run = checkpoint.run(run.number).expect("the run");
+        let counts = || {
             checkpoint
                 .counts(&run)
-                .map(|counts| counts.unsent)
+                .map(|counts| (counts.delivered, counts.unsent))
                 .map_err(|found| found.diagnostics[0].message.clone())
         };
-        assert_eq!(counts(""), Ok(1), "nothing says that it is settled");
-        assert_eq!(counts("UPDATE run SET settled = 4"), Ok(1));
-        let said = counts("UPDATE run SET settled = 5").expect_err("damage");
-        assert!(said.contains("of the first 5 records of run 20261122T0214-3f9c, 1 have no row"), "{said}");
-        assert!(counts("UPDATE run SET settled = 0, complete = 1").is_err());
-        // A reader that knows the run as it was before it was reopened.
-        let old = checkpoint.run(run.number).expect("the run");
-        assert_eq!(counts("UPDATE run SET complete = 0"), Ok(1));
-        assert!(checkpoint.counts(&old).is_ok());
+        assert_eq!(counts(), Ok((8, 1)));
+        let change = |sql: &str| checkpoint.connection.execute_batch(sql).expect("a change");
+        // What a whole page that is old, or in a wrong place, does: rows go, or are as they were.
+        change("CREATE TEMP TABLE old AS SELECT * FROM record");
+        change("DELETE FROM record WHERE id & 255 = 3");
+        assert!(counts().expect_err("a row is gone").contains("some are missing or old"));
+        change("INSERT OR REPLACE INTO record SELECT * FROM old");
+        assert_eq!(counts(), Ok((8, 1)));
+        checkpoint.write_rows(&run, &[RecordRow::new(3, State::Failed)], "test").expect("a row");
+        assert_eq!(counts(), Ok((7, 1)));
+        change("INSERT OR REPLACE INTO record SELECT * FROM old");
+        assert!(counts().expect_err("a row is old").contains("some are missing or old"));
     }
 }

@@ -18,7 +18,7 @@ use crate::config::Durability;
 use crate::model::{Class, Diagnostic, Failure};
 
 use super::checkpoint::{Finished, add_note, database_failure, now};
-use super::database::{record_id, seal, write_record};
+use super::database::{add_to_sum, record_id, seal, write_record};
 use super::responses::Responses;
 use super::rows::{InputMark, RecordRow};
 
@@ -105,6 +105,7 @@ impl Writer {
             responses_noted: 0,
             open: false,
             rows: 0,
+            change: 0,
             unsynced: 0,
             since_move: 0,
             since: None,
@@ -249,6 +250,8 @@ struct Work {
     responses_noted: u64,
     open: bool,
     rows: usize,
+    /// By how much the sum of the rows' checksums changed since the last commit.
+    change: i64,
     unsynced: usize,
     /// Rows since the log was last moved into the database.
     since_move: usize,
@@ -357,7 +360,7 @@ impl Work {
         self.unsynced += 1;
         Ok(match command {
             Command::Row(row) => {
-                write_record(&self.connection, self.run, &row)?;
+                self.write(&row)?;
                 None
             }
             Command::Settled(row, response) => {
@@ -366,19 +369,19 @@ impl Work {
                         .append(&line)
                         .map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
                 }
-                write_record(&self.connection, self.run, &row)?;
+                self.write(&row)?;
                 None
             }
             Command::Rows(rows) => {
                 self.rows += rows.len();
                 self.unsynced += rows.len();
                 for row in &rows {
-                    write_record(&self.connection, self.run, row)?;
+                    self.write(row)?;
                 }
                 None
             }
             Command::Intent(row, ack) => {
-                write_record(&self.connection, self.run, &row)?;
+                self.write(&row)?;
                 self.acks.push(ack);
                 Some(Next::Commit)
             }
@@ -443,6 +446,11 @@ impl Work {
         })
     }
 
+    fn write(&mut self, row: &RecordRow) -> rusqlite::Result<()> {
+        self.change += write_record(&self.connection, self.run, row)?;
+        Ok(())
+    }
+
     /// Moves the log into the database now and then, so that it does not grow without end. Behind
     /// a synced commit, as the move syncs the log too.
     fn move_log(&mut self) -> rusqlite::Result<()> {
@@ -484,6 +492,7 @@ impl Work {
                     self.responses_noted = length;
                 }
             }
+            add_to_sum(&self.connection, self.run, std::mem::take(&mut self.change))?;
             seal(&self.connection, Some(self.run))?;
             self.connection.prepare_cached("COMMIT")?.execute([])?;
         }
