@@ -13,6 +13,8 @@ mod delivery;
 mod endpoint;
 mod env;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fixtures;
 mod load;
 mod meaning;
 mod pipeline;

@@ -4,9 +4,11 @@
 //! `request` mean the same in both. Only the parts that are read are made: most replies need no
 //! parsing at all.
 
+use std::sync::Arc;
+
 use crate::config::RecordLimits;
-use crate::model::{Arrived, Map, Number, Request, Value};
-use crate::render::Leaf;
+use crate::model::{Arrived, Map, Mask, Number, Request, Value};
+use crate::render::{Context, Leaf};
 use crate::source::parse_json;
 
 /// The parts of an exchange that expressions read: the others are not parsed.
@@ -64,6 +66,28 @@ pub(super) fn response(arrived: &Arrived, needs: Needs, limits: &RecordLimits) -
     (Value::Object(response), readable)
 }
 
+/// At most so many bytes of captures are kept of one reply.
+const MOST_CAPTURED: usize = 4096;
+
+/// What is kept of a reply: an object, or absent when there is nothing, or too much. One that repeats
+/// a secret in a captured place captures nothing.
+pub(super) fn capture(captures: &[(Arc<str>, Leaf)], context: &Context, mask: &Mask) -> Value {
+    if captures.is_empty() {
+        return Value::Absent;
+    }
+    let mut kept = Map::with_capacity(captures.len());
+    for (name, leaf) in captures {
+        let value = leaf.lenient_value(context);
+        if !value.is_nothing() {
+            kept.push(Arc::clone(name), value);
+        }
+    }
+    let kept = Value::Object(kept);
+    let json = kept.to_json();
+    let is_clean = matches!(mask.apply(&json), std::borrow::Cow::Borrowed(_));
+    if is_clean && json.len() <= MOST_CAPTURED { kept } else { Value::Absent }
+}
+
 /// `request`: the one that was sent, without credentials. `params` are those that it was made of,
 /// where they are known.
 pub(super) fn request(request: &Request, params: Option<&Value>, limits: &RecordLimits) -> Value {
@@ -110,8 +134,6 @@ fn parsed(arrived: &Arrived, limits: &RecordLimits) -> (Value, bool) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::model::{Place, Placed, Problems, SourceText};
     use crate::render::{Known, Root, Scope};

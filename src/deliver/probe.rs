@@ -15,7 +15,7 @@ use crate::render::{CallTemplate, Context, Known, Leaf, RenderError, RequestTemp
 
 use super::exchange::{self, Needs};
 use super::headers;
-use super::reading::{MOST_CAPTURED, shortened};
+use super::reading::shortened;
 
 /// A `reconcile:` block, compiled once.
 pub struct Prober {
@@ -69,10 +69,8 @@ impl Prober {
             .iter()
             .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
             .collect();
-        if let Some(applied) = &applied {
-            lint(endpoint, reconcile, applied, problems);
-        }
         let (call, applied) = (call?, applied?);
+        lint(endpoint, &call, &applied, problems);
         let all = std::iter::once(&applied).chain(&not_applied).chain(captures.iter().map(|(_, leaf)| leaf));
         let needs = Needs::of(all);
         let prober = Self {
@@ -117,7 +115,7 @@ impl Prober {
         // Another status than success speaks of the write only to who asks for it.
         let holds = |leaf: &Leaf| (status.is_success() || reads_status(leaf)) && leaf.lenient_truth(&context);
         match (holds(&self.applied), self.not_applied.as_ref().is_some_and(holds)) {
-            (true, false) => Found::Applied(self.capture(&context)),
+            (true, false) => Found::Applied(exchange::capture(&self.captures, &context, &self.mask)),
             (false, true) => Found::NotApplied,
             (both, _) => {
                 let which = if both {
@@ -140,21 +138,6 @@ impl Prober {
     fn reads_status(&self) -> bool {
         reads_status(&self.applied) || self.not_applied.as_ref().is_some_and(reads_status)
     }
-
-    fn capture(&self, context: &Context) -> Value {
-        let mut kept = crate::model::Map::with_capacity(self.captures.len());
-        for (name, leaf) in &self.captures {
-            let value = leaf.lenient_value(context);
-            if !value.is_nothing() {
-                kept.push(Arc::clone(name), value);
-            }
-        }
-        let kept = Value::Object(kept);
-        let json = kept.to_json();
-        let is_clean = matches!(self.mask.apply(&json), std::borrow::Cow::Borrowed(_));
-        let is_small = json.len() <= MOST_CAPTURED;
-        if is_clean && is_small && !self.captures.is_empty() { kept } else { Value::Absent }
-    }
 }
 
 fn reads_status(leaf: &Leaf) -> bool {
@@ -163,8 +146,7 @@ fn reads_status(leaf: &Leaf) -> bool {
 
 /// `applied` has to recognise this write (ruling 12): what another write could have set as well
 /// proves nothing.
-fn lint(endpoint: &Endpoint, reconcile: &Reconcile, applied: &Leaf, problems: &mut Problems) {
-    let names = |text: &str, name: &str| text.contains(name);
+fn lint(endpoint: &Endpoint, call: &CallTemplate, applied: &Leaf, problems: &mut Problems) {
     let knows_time_or_key = applied.reads().any(|path| {
         ["run", "request.headers"].iter().any(|root| {
             path == *root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with(['.', '[']))
@@ -172,14 +154,11 @@ fn lint(endpoint: &Endpoint, reconcile: &Reconcile, applied: &Leaf, problems: &m
     });
     // A search by what the request held finds what it made; the path of an update only names what
     // it changed.
+    let by_what_was_sent = call.reads().any(|path| {
+        ["request", "record", "params"].iter().any(|root| path.split(['.', '[']).next() == Some(root))
+    });
     let searches = endpoint.method.value == http::Method::POST
-        && (std::iter::once(reconcile.path.value.as_str())
-            .chain(reconcile.query.iter().filter_map(|(_, tree)| match tree {
-                crate::config::Tree::Text(text) => Some(text.value.as_str()),
-                _ => None,
-            }))
-            .any(|text| ["request.", "record.", "params."].iter().any(|root| names(text, root)))
-            || applied.reads().any(|path| path.starts_with("request.")));
+        && (by_what_was_sent || applied.reads().any(|path| path.starts_with("request.")));
     if knows_time_or_key || searches {
         return;
     }
@@ -188,7 +167,7 @@ fn lint(endpoint: &Endpoint, reconcile: &Reconcile, applied: &Leaf, problems: &m
             "reconcile-weak",
             "`applied` compares only what another write could have set as well, so it does not prove that this one arrived",
         )
-        .place(&reconcile.applied.place)
+        .place(applied.place())
         .help("compare a time with `run.started_at`, or a reference of your own that only this request holds"),
     );
 }
@@ -219,7 +198,7 @@ mod tests {
     fn check(applied: &str, not_applied: &str, status: u16, body: &str) -> Found {
         let (applied, not_applied) = (leaf(applied), (!not_applied.is_empty()).then(|| leaf(not_applied)));
         let needs = Needs::of(std::iter::once(&applied).chain(&not_applied));
-        let connection = crate::render::tests::connection("http://127.0.0.1:1/");
+        let connection = crate::config::fixtures::connection("http://127.0.0.1:1/");
         let call = CallTemplate::compile(
             &http::Method::GET,
             &written("/things"),
@@ -246,14 +225,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::from_static(br#"{"ref":"r 1"}"#),
         };
-        let nobody = RunValues {
-            id: "".into(),
-            started_at: jiff::Timestamp::UNIX_EPOCH,
-            pipeline: "".into(),
-            ordinal: 0,
-            step: 0,
-        };
-        let context = Context::new(nobody);
+        let context = Context::new(RunValues::of_nobody());
         let look = prober.request(&context, &sent).expect("a look");
         assert_eq!(look.url.as_str(), "http://127.0.0.1:1/things?ref=r%201");
         let reply = if status == 0 {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use crate::config::{Endpoint, OutcomeRule, RecordLimits, StatusMatch, Then};
-use crate::model::{Arrived, Lost, Map, Mask, Problems, Reply, Request, Value};
+use crate::model::{Arrived, Lost, Mask, Problems, Reply, Request, Value};
 use crate::render::{Context, Known, Leaf, Root, Scope};
 
 use super::exchange::{self, Needs};
@@ -78,8 +78,6 @@ impl Reading {
     }
 }
 
-/// At most so many bytes of captures are kept of one reply.
-pub(super) const MOST_CAPTURED: usize = 4096;
 /// At most so many characters of a far side's message are kept.
 const MOST_MESSAGE: usize = 500;
 
@@ -209,7 +207,8 @@ impl Reader {
         let acted = usual == Meaning::Acted;
         let class = if acted { self.oddity(&context) } else { self.word(&context, arrived) };
         let message = if acted { String::new() } else { self.words(&context, arrived) };
-        let captures = if acted { self.capture(&context) } else { Value::Absent };
+        let captures =
+            if acted { exchange::capture(&self.captures, &context, &self.mask) } else { Value::Absent };
         Reading { meaning: usual, status: status.as_u16(), class, message, captures, pause }
     }
 
@@ -240,7 +239,8 @@ impl Reader {
             None if acted => String::new(),
             None => self.words(context, arrived),
         };
-        let captures = if acted { self.capture(context) } else { Value::Absent };
+        let captures =
+            if acted { exchange::capture(&self.captures, context, &self.mask) } else { Value::Absent };
         Reading { meaning, status: arrived.status.as_u16(), class, message, captures, pause }
     }
 
@@ -253,24 +253,6 @@ impl Reader {
             context.set(Root::Request, Arc::new(exchange::request(request, None, &self.limits)));
         }
         (context, readable)
-    }
-
-    fn capture(&self, context: &Context) -> Value {
-        if self.captures.is_empty() {
-            return Value::Absent;
-        }
-        let mut kept = Map::with_capacity(self.captures.len());
-        for (name, leaf) in &self.captures {
-            let value = leaf.lenient_value(context);
-            if !value.is_nothing() {
-                kept.push(Arc::clone(name), value);
-            }
-        }
-        let kept = Value::Object(kept);
-        let json = kept.to_json();
-        // A reply that repeats a secret in a captured place captures nothing.
-        let is_clean = matches!(self.mask.apply(&json), std::borrow::Cow::Borrowed(_));
-        if is_clean && json.len() <= MOST_CAPTURED { kept } else { Value::Absent }
     }
 
     /// What is odd about a reply that acted: noted, never an error.

@@ -244,9 +244,8 @@ fn find(
 }
 
 fn known(plan: &Plan, record: Record, values: &RunValues) -> Found {
-    let key_hash = plan.preparer.key_hash(record.clone(), values);
     let key = plan.preparer.key_text(record.clone(), values);
-    Found { record, key, key_hash }
+    Found { record, key_hash: key.as_deref().map(hash), key }
 }
 
 /// Whether a file that was typed is the one of a record.

@@ -214,13 +214,7 @@ fn compile(
 
 /// The context that all records of a pipeline share.
 fn base_context(pipeline: &Pipeline) -> Context {
-    let nobody = RunValues {
-        id: "".into(),
-        started_at: jiff::Timestamp::UNIX_EPOCH,
-        pipeline: pipeline.name.as_str().into(),
-        ordinal: 0,
-        step: 0,
-    };
+    let nobody = RunValues { pipeline: pipeline.name.as_str().into(), ..RunValues::of_nobody() };
     Context::new(nobody)
         .with(Root::Vars, Arc::new(Value::Object(pipeline.vars.clone())))
         .with(Root::Connection, Arc::new(Value::Object(pipeline.connection.settings.clone())))

@@ -126,20 +126,9 @@ impl Preparer {
     }
 
     /// The hash of a record's key without the other checks; `None` when it has none. A cheap look
-    /// for the first pass.
+    /// for the first pass: types are given to cells only where the key can tell.
     pub fn key_hash(&self, record: Record, run: &RunValues) -> Option<u64> {
-        let key = self.key.as_ref()?;
-        let mut fields = record.fields.ok()?;
-        self.selection.rename(&mut fields);
-        if !key.is_plain_path() {
-            self.selection.retype(&mut fields);
-        }
-        let mut context = self.base.clone();
-        context.set_run(RunValues { ordinal: record.ordinal, ..run.clone() });
-        context.set(Root::Record, Arc::new(Value::Object(fields)));
-        let mut text = String::new();
-        key.text(&context, &mut text).ok()?;
-        (!text.is_empty()).then(|| hash(&text))
+        self.key_text(record, run).map(|text| hash(&text))
     }
 
     /// The key of a record as it is; `None` when it has none.
@@ -147,7 +136,9 @@ impl Preparer {
         let key = self.key.as_ref()?;
         let mut fields = record.fields.ok()?;
         self.selection.rename(&mut fields);
-        self.selection.retype(&mut fields);
+        if !key.is_plain_path() {
+            self.selection.retype(&mut fields);
+        }
         let mut context = self.base.clone();
         context.set_run(RunValues { ordinal: record.ordinal, ..run.clone() });
         context.set(Root::Record, Arc::new(Value::Object(fields)));

@@ -167,13 +167,7 @@ fn named_segments(path: &str) -> String {
 }
 
 fn nobody() -> RunValues {
-    RunValues {
-        id: "sandbox".into(),
-        started_at: jiff::Timestamp::UNIX_EPOCH,
-        pipeline: "sandbox".into(),
-        ordinal: 0,
-        step: 0,
-    }
+    RunValues { id: "sandbox".into(), pipeline: "sandbox".into(), ..RunValues::of_nobody() }
 }
 
 fn empty_context(connection: &Connection) -> Context {

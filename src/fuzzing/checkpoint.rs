@@ -134,15 +134,8 @@ fn make() -> Result<Good, Failure> {
 fn new_run(number: u64) -> NewRun {
     NewRun {
         id: format!("20261122T0214-000{number}"),
-        started_at: "2026-11-22T02:14:00Z".into(),
-        destination: "c https://api.example.com".into(),
-        meaning: "8f".repeat(16),
-        meaning_files: r#"{"pipelines/p.yaml":"ab"}"#.into(),
-        input: "data/a.csv".into(),
-        input_stamp: "[]".into(),
-        records: RECORDS,
         input_digest: 0x1234_5678_9abc_def0 + number,
-        duplicates: 0,
+        ..NewRun::example(RECORDS)
     }
 }
 

@@ -3,14 +3,11 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::config::{
-    Auth, Connection, Content, CsvOptions, Endpoint, ErrorReading, Idempotency, Limits, RecordLimits,
-    SandboxSpec, SourceSpec, Template, Tls,
-};
-use crate::model::{Diagnostic, Map, Place, Placed, SourceText};
+pub(super) use crate::config::fixtures::{connection, endpoint, template};
+use crate::config::{CsvOptions, RecordLimits, SourceSpec};
+use crate::model::Diagnostic;
 use crate::render::RunValues;
 
 /// An input that is taken apart from its front.
@@ -108,65 +105,6 @@ pub(super) fn source(file: &str) -> SourceSpec {
         pointer: String::new(),
         csv: CsvOptions::default(),
         limits: RecordLimits::default(),
-    }
-}
-
-/// A leaf as it would stand in a file of its own.
-pub(super) fn template(text: &str) -> Template {
-    let source = Arc::new(SourceText { path: "templates/t.yaml".into(), text: text.into() });
-    Placed::new(text.into(), Place::new(source, 0..text.len()))
-}
-
-/// An endpoint without anything but a path.
-pub(super) fn endpoint(path: &str) -> Endpoint {
-    Endpoint {
-        name: "x/y".into(),
-        place: template("endpoint").place,
-        title: None,
-        summary: None,
-        docs: None,
-        notes: None,
-        method: Placed::new(http::Method::POST, template("POST").place),
-        path: template(path),
-        params: Vec::new(),
-        query: Vec::new(),
-        headers: Vec::new(),
-        content: Content::Json,
-        body: None,
-        body_file: None,
-        keep_nulls: false,
-        body_schema: None,
-        idempotency: Idempotency::None,
-        reconcile: None,
-        outcomes: Vec::new(),
-        errors: ErrorReading::default(),
-        captures: Vec::new(),
-        response_schema: None,
-        sample: None,
-        sandbox: SandboxSpec::default(),
-    }
-}
-
-/// A connection without credentials.
-pub(super) fn connection(base_url: &str) -> Connection {
-    Connection {
-        name: "c".into(),
-        place: template("c").place,
-        connector: None,
-        base_url: base_url.into(),
-        settings: Map::new(),
-        auth: Auth::None,
-        headers: Vec::new(),
-        unset: Vec::new(),
-        secrets: Vec::new(),
-        secrets_from: Vec::new(),
-        credentials: Vec::new(),
-        tls: Tls::default(),
-        proxy: None,
-        allow_plain_http: false,
-        limits: Limits::default(),
-        check: None,
-        sandbox_error: None,
     }
 }
 

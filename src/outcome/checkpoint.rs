@@ -54,6 +54,25 @@ pub struct NewRun {
     pub duplicates: u64,
 }
 
+#[cfg(any(test, fuzzing))]
+impl NewRun {
+    /// A run of so many records, for tests.
+    pub(crate) fn example(records: u64) -> Self {
+        Self {
+            id: "20261122T0214-3f9c".into(),
+            started_at: "2026-11-22T02:14:00Z".into(),
+            destination: "c https://api.example.com".into(),
+            meaning: "8f".repeat(16),
+            meaning_files: r#"{"pipelines/p.yaml":"ab"}"#.into(),
+            input: "data/a.csv".into(),
+            input_stamp: "[]".into(),
+            records,
+            input_digest: 0x1234_5678_9abc_def0,
+            duplicates: 0,
+        }
+    }
+}
+
 /// How a start ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finished {

@@ -402,18 +402,7 @@ mod tests {
         let folder = Folder::new(top.path(), "default", "p");
         folder.prepare(Use::Create).expect("a place");
         let checkpoint = Checkpoint::open(&folder).expect("a checkpoint");
-        let new = NewRun {
-            id: "20261122T0214-3f9c".into(),
-            started_at: String::new(),
-            destination: String::new(),
-            meaning: String::new(),
-            meaning_files: String::new(),
-            input: String::new(),
-            input_stamp: String::new(),
-            records: 9,
-            input_digest: 0,
-            duplicates: 0,
-        };
+        let new = NewRun::example(9);
         let run = checkpoint.begin_run(&new, None).expect("a run");
         let rows: Vec<RecordRow> =
             (0..9).filter(|at| *at != 4).map(|at| RecordRow::new(at, State::Delivered)).collect();

@@ -545,18 +545,7 @@ mod tests {
     fn begun(folder: &Folder) -> (RunRow, Writer) {
         folder.prepare(Use::Create).unwrap();
         let checkpoint = Checkpoint::open(folder).unwrap();
-        let new = NewRun {
-            id: "20261122T0214-3f9c".into(),
-            started_at: String::new(),
-            destination: String::new(),
-            meaning: String::new(),
-            meaning_files: String::new(),
-            input: String::new(),
-            input_stamp: String::new(),
-            records: 1000,
-            input_digest: 0,
-            duplicates: 0,
-        };
+        let new = NewRun::example(1000);
         let run = checkpoint.begin_run(&new, None).unwrap();
         let writer = checkpoint
             .into_writer(&run, Grants { intents: true, leased_from: 0 }, Durability::Power, None)

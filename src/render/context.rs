@@ -148,6 +148,20 @@ pub struct RunValues {
     pub step: u32,
 }
 
+impl RunValues {
+    /// Those of what belongs to no run: checks of templates, single calls, the stand-in.
+    #[must_use]
+    pub fn of_nobody() -> Self {
+        Self {
+            id: "".into(),
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            pipeline: "".into(),
+            ordinal: 0,
+            step: 0,
+        }
+    }
+}
+
 /// Values of the run that functions of the engine can hold on to.
 #[derive(Debug)]
 pub(super) struct RunState {

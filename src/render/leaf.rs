@@ -357,11 +357,5 @@ fn compile_text(
 
 /// A context for what depends on nothing.
 fn no_context() -> Context {
-    Context::new(super::context::RunValues {
-        id: "".into(),
-        started_at: jiff::Timestamp::UNIX_EPOCH,
-        pipeline: "".into(),
-        ordinal: 0,
-        step: 0,
-    })
+    Context::new(super::context::RunValues::of_nobody())
 }

@@ -28,7 +28,7 @@ mod tree;
 mod url;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 #[cfg(test)]
 mod tests_property;
 

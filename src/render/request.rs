@@ -140,6 +140,11 @@ impl CallTemplate {
         Some(Self { method: method.clone(), base: base?, path: path?, query: query?, headers: headers? })
     }
 
+    /// Every path that its URL reads, such as `request.body.id`.
+    pub fn reads(&self) -> impl Iterator<Item = String> {
+        self.path.reads().chain(self.query.reads())
+    }
+
     /// Renders the call.
     pub fn render(&self, context: &Context) -> Result<Request, RenderError> {
         let url = super::url::write(&self.base, &self.path, &self.query, context)?;

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::context::tests::{context, run, value};
 use super::*;
+use crate::config::fixtures::{self, connection};
 use crate::config::{
-    Auth, BodyFile, Connection, Content, Endpoint, ErrorReading, Escape, HeaderTemplate, Idempotency, Limits,
-    Param, ParamKind, SandboxSpec, Template, Tls, Tree,
+    BodyFile, Content, Endpoint, Escape, HeaderTemplate, Idempotency, Param, ParamKind, Template, Tree,
 };
 use crate::model::{Diagnostic, Map, Place, Placed, Problems, SourceText, Value};
 
@@ -354,55 +354,7 @@ fn a_reply_without_the_field_is_no_match_and_no_error() {
 }
 
 pub(super) fn endpoint() -> Endpoint {
-    Endpoint {
-        name: "x/y".into(),
-        place: template("endpoint").place,
-        title: None,
-        summary: None,
-        docs: None,
-        notes: None,
-        method: Placed::new(http::Method::POST, template("POST").place),
-        path: template("/users"),
-        params: Vec::new(),
-        query: Vec::new(),
-        headers: Vec::new(),
-        content: Content::Json,
-        body: None,
-        body_file: None,
-        keep_nulls: false,
-        body_schema: None,
-        idempotency: Idempotency::None,
-        reconcile: None,
-        outcomes: Vec::new(),
-        errors: ErrorReading::default(),
-        captures: Vec::new(),
-        response_schema: None,
-        sample: None,
-        sandbox: SandboxSpec::default(),
-    }
-}
-
-/// A connection with nothing but its address.
-pub fn connection(base_url: &str) -> Connection {
-    Connection {
-        name: "c".into(),
-        place: template("c").place,
-        connector: None,
-        base_url: base_url.into(),
-        settings: Map::new(),
-        auth: Auth::None,
-        headers: Vec::new(),
-        unset: Vec::new(),
-        secrets: Vec::new(),
-        secrets_from: Vec::new(),
-        credentials: Vec::new(),
-        tls: Tls::default(),
-        proxy: None,
-        allow_plain_http: false,
-        limits: Limits::default(),
-        check: None,
-        sandbox_error: None,
-    }
+    fixtures::endpoint("/users")
 }
 
 fn param(name: &str) -> Param {

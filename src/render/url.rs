@@ -73,6 +73,11 @@ pub(super) struct PathTemplate {
 }
 
 impl PathTemplate {
+    /// Every path that it reads.
+    pub fn reads(&self) -> impl Iterator<Item = String> {
+        self.leaf.reads()
+    }
+
     pub fn compile(template: &Template, base: &Base, scope: &Scope, problems: &mut Problems) -> Option<Self> {
         let leaf = Leaf::compile_with(template, scope, Statements::Refused, problems)?;
         let mut bad = |rule: &'static str, message: &str, help: &str| {
@@ -197,6 +202,11 @@ pub(super) struct QueryTemplate {
 }
 
 impl QueryTemplate {
+    /// Every path that its values read.
+    pub fn reads(&self) -> impl Iterator<Item = String> {
+        self.entries.iter().flat_map(|(_, _, value, _)| value.reads())
+    }
+
     pub fn compile(query: &[(Placed<String>, Tree)], scope: &Scope, problems: &mut Problems) -> Option<Self> {
         let all: Vec<_> = query
             .iter()

@@ -149,13 +149,7 @@ fn check(connection: &Connection) -> Result<(Checked, Option<Diagnostic>), Failu
 /// The connector's `check` call, if it has one.
 fn request(connection: &Connection) -> Result<Option<Request>, Failure> {
     let Some(check) = &connection.check else { return Ok(None) };
-    let nobody = RunValues {
-        id: "check".into(),
-        started_at: jiff::Timestamp::now(),
-        pipeline: "".into(),
-        ordinal: 0,
-        step: 0,
-    };
+    let nobody = RunValues { started_at: jiff::Timestamp::now(), ..RunValues::of_nobody() };
     let names: Vec<String> = connection.settings.names().map(str::to_owned).collect();
     let scope = Scope::new().allow(Root::Connection, Known::Fields(names.into()));
     let mut problems = Problems::new();

@@ -218,19 +218,12 @@ fn compiled(pipeline: Pipeline, with_data: bool, findings: &mut Findings) -> Opt
 fn look_at(checked: &CheckedEndpoint) -> Vec<Diagnostic> {
     let CheckedEndpoint { root, endpoint, connection } = checked;
     let mut problems = Problems::new();
-    let nobody = RunValues {
-        id: "".into(),
-        started_at: jiff::Timestamp::UNIX_EPOCH,
-        pipeline: "".into(),
-        ordinal: 0,
-        step: 0,
-    };
     let scope = Scope::new()
         .allow(Root::Record, Known::Any)
         .allow(Root::Vars, Known::Any)
         .allow(Root::Run, Known::Any);
     RequestTemplate::compile(endpoint, connection, &[], &scope, &mut problems);
-    let context = Context::new(nobody)
+    let context = Context::new(RunValues::of_nobody())
         .with(Root::Connection, Arc::new(crate::model::Value::Object(connection.settings.clone())));
     Reader::compile(endpoint, context, crate::model::Mask::default(), &mut problems);
     if let Some(check) = &connection.check {
