@@ -5,6 +5,7 @@
 //! Invariants: no attempt starts before its lease (and intent, where a repeat could harm) is on
 //! disk; a record leaves this loop with an outcome row, or with a pending row that says so.
 
+pub(super) mod lanes;
 mod looks;
 mod verdicts;
 
@@ -20,9 +21,9 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
-use crate::config::{Delivery, InDoubt, OnFailure};
-use crate::deliver::{Budget, Order, Prober, Rate, Reader, Reading, Sender, Turn};
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, Request, State};
+use crate::config::{Delivery, InDoubt};
+use crate::deliver::{Budget, Order, Prober, Rate, Reader, Reading, Sender};
+use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, State};
 use crate::outcome::{InputMark, RecordRow, Writer};
 
 use super::Observer;
@@ -416,106 +417,6 @@ impl Loop<'_> {
         }
     }
 
-    /// Fills the lanes; says when to try again if something waits for the clock.
-    fn start_what_can_start(&mut self, now: Instant) -> Option<Instant> {
-        // What waits is bounded: a far side that throttles must not make us hoard.
-        let most_waiting = (4 * self.lanes.len()).max(1024);
-        loop {
-            let canary_is_out = self.budget.in_canary() && !self.flying.is_empty();
-            if self.free.is_empty() || canary_is_out || self.stopped.is_some() {
-                return None;
-            }
-            let retry_is_due = self.retries.peek().is_some_and(|due| due.0.at <= now);
-            let may_take_new = self.order.waiting() + self.retries.len() < most_waiting;
-            if self.ready.is_empty() && !retry_is_due && (self.queue.is_empty() || !may_take_new) {
-                return self.retries.peek().map(|due| due.0.at);
-            }
-            if let Err(when) = self.rate.take(now) {
-                return Some(when);
-            }
-            if std::mem::take(&mut self.paused) {
-                self.with.observer.event(&Event::Paused(None));
-            }
-            // A record that waits the longest goes first.
-            let next = if retry_is_due {
-                self.retries.pop().map(|due| due.0.job)
-            } else if let Some(job) = self.ready.pop_front() {
-                Some(job)
-            } else {
-                self.next_new()
-            };
-            if let Some(job) = next {
-                self.start(job);
-            }
-        }
-    }
-
-    /// The next record from the queue whose turn it is.
-    fn next_new(&mut self) -> Option<Box<Job>> {
-        while let Some(item) = self.queue.pop_front() {
-            let Prepared::Send(job) = item else { continue };
-            // Behind one in doubt that this start does not ask about, nothing of its order goes.
-            let before = self.undecided.get(&job.identity.order_hash);
-            let before = before.and_then(|ordinals| ordinals.range(..job.identity.ordinal).next().copied());
-            if let Some(ordinal) = before {
-                self.leave_behind(&job, ordinal);
-                continue;
-            }
-            match self.order.enter(job.identity.order_hash, job) {
-                Turn::Go(job) => return Some(job),
-                Turn::Waits => {}
-                Turn::Behind(job, ordinal) => self.leave_behind(&job, ordinal),
-            }
-        }
-        None
-    }
-
-    /// Leaves a record unsent because one before it is held.
-    fn leave_behind(&mut self, job: &Job, ordinal: u64) {
-        let mut row = job.row(State::Pending);
-        row.class = "behind".into();
-        let why = if self.with.delivery.on_failure == OnFailure::HoldRest {
-            "failed or in doubt"
-        } else {
-            "in doubt"
-        };
-        row.message = format!("behind record {} {why}", ordinal + 1);
-        self.broken |= !self.with.writer.row(row);
-    }
-
-    fn start(&mut self, mut job: Box<Job>) {
-        let Some(lane) = self.free.pop() else {
-            self.ready.push_front(job);
-            return;
-        };
-        if job.doubt.is_some() {
-            self.start_look(job, lane);
-            return;
-        }
-        let wall = jiff::Timestamp::now().as_millisecond();
-        if job.unknown && self.with.remembered.is_some_and(|kept| has_lapsed(job.first_at, wall, kept)) {
-            self.free.push(lane);
-            let reading = Reading::without_reply("key-lapsed", KEY_LAPSED);
-            self.settle(job, State::InDoubt, reading, None);
-            return;
-        }
-        if job.first_at == 0 {
-            job.first_at = wall;
-        }
-        if job.made_now == 0 {
-            job.replies_before = self.replies;
-        }
-        job.made += 1;
-        job.made_now += 1;
-        self.attempts += 1;
-        let request = Arc::clone(&job.request);
-        let sender = self.with.sender.clone();
-        let needs_intent = self.with.delivery.in_doubt != InDoubt::Resend || job.has_row;
-        let intent = needs_intent.then(|| self.with.writer.intent(job.row(State::InFlight)));
-        self.lanes[lane] = Some(job);
-        self.flying.push(Box::pin(attempt(lane, sender, request, intent)));
-    }
-
     /// Remembers the first reason to stop; later ones change nothing.
     fn stop(&mut self, stopped: Stopped) {
         if self.stopped.is_none() {
@@ -573,33 +474,4 @@ impl Loop<'_> {
         self.broken |= !self.with.writer.row(job.row(State::Pending));
         // Those that wait behind it stay pending too: they are put back when the loop ends.
     }
-}
-
-/// Why a record is held although its idempotency key would make a repeat harmless.
-pub(super) const KEY_LAPSED: &str =
-    "may have arrived, and the far side may have forgotten its idempotency key";
-
-/// Whether the far side may have forgotten a key that first left then. By wall time, as it counts
-/// itself; a clock before the first attempt counts as lapsed (ruling 11). 0 is a person's word that it
-/// may go out (`resolve --resend`).
-pub(super) const fn has_lapsed(first_at: i64, now: i64, remembered: Duration) -> bool {
-    let age = now.saturating_sub(first_at);
-    first_at != 0 && (age < 0 || age.unsigned_abs() as u128 >= remembered.as_millis())
-}
-
-/// One attempt: waits for its intent, then sends.
-async fn attempt(
-    lane: usize,
-    sender: Sender,
-    request: Arc<Request>,
-    intent: Option<crate::outcome::Ack>,
-) -> (usize, Option<Reply>, Duration) {
-    if let Some(intent) = intent
-        && !intent.await.unwrap_or(false)
-    {
-        return (lane, None, Duration::ZERO);
-    }
-    let begin = Instant::now();
-    let reply = sender.send(&request).await;
-    (lane, Some(reply), begin.elapsed())
 }

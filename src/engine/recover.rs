@@ -12,7 +12,7 @@ use crate::outcome::{Checkpoint, RecordRow, RunRow, StartRow};
 use crate::render::RunValues;
 use crate::source::Mark;
 
-use super::dispatch::{KEY_LAPSED, has_lapsed};
+use super::dispatch::lanes::{KEY_LAPSED, has_lapsed};
 use super::open::Plan;
 use super::sieve::Known;
 use super::survey::drop_of;

@@ -9,7 +9,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Due, Loop, Stopped, attempt};
+use super::lanes::attempt;
+use super::{Due, Loop, Stopped};
 use crate::config::Mode;
 use crate::deliver::{Found, Meaning, Reading, Turn, backoff};
 use crate::engine::block::{Doubt, Job};

@@ -1,0 +1,145 @@
+//! Keeps the lanes full: which record goes next, and the beginning of its attempt.
+//!
+//! Apart from the loop itself, which only waits. Invariants: no attempt starts without its intent
+//! where a repeat could harm, none under an idempotency key that may have lapsed, and none of an
+//! order value behind a record that is held.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Loop;
+use crate::config::{InDoubt, OnFailure};
+use crate::deliver::{Reading, Sender, Turn};
+use crate::engine::block::{Job, Prepared};
+use crate::model::{Event, Reply, Request, State};
+
+impl Loop<'_> {
+    /// Fills the lanes; says when to try again if something waits for the clock.
+    pub(super) fn start_what_can_start(&mut self, now: Instant) -> Option<Instant> {
+        // What waits is bounded: a far side that throttles must not make us hoard.
+        let most_waiting = (4 * self.lanes.len()).max(1024);
+        loop {
+            let canary_is_out = self.budget.in_canary() && !self.flying.is_empty();
+            if self.free.is_empty() || canary_is_out || self.stopped.is_some() {
+                return None;
+            }
+            let retry_is_due = self.retries.peek().is_some_and(|due| due.0.at <= now);
+            let may_take_new = self.order.waiting() + self.retries.len() < most_waiting;
+            if self.ready.is_empty() && !retry_is_due && (self.queue.is_empty() || !may_take_new) {
+                return self.retries.peek().map(|due| due.0.at);
+            }
+            if let Err(when) = self.rate.take(now) {
+                return Some(when);
+            }
+            if std::mem::take(&mut self.paused) {
+                self.with.observer.event(&Event::Paused(None));
+            }
+            // A record that waits the longest goes first.
+            let next = if retry_is_due {
+                self.retries.pop().map(|due| due.0.job)
+            } else if let Some(job) = self.ready.pop_front() {
+                Some(job)
+            } else {
+                self.next_new()
+            };
+            if let Some(job) = next {
+                self.start(job);
+            }
+        }
+    }
+
+    /// The next record from the queue whose turn it is.
+    fn next_new(&mut self) -> Option<Box<Job>> {
+        while let Some(item) = self.queue.pop_front() {
+            let Prepared::Send(job) = item else { continue };
+            // Behind one in doubt that this start does not ask about, nothing of its order goes.
+            let before = self.undecided.get(&job.identity.order_hash);
+            let before = before.and_then(|ordinals| ordinals.range(..job.identity.ordinal).next().copied());
+            if let Some(ordinal) = before {
+                self.leave_behind(&job, ordinal);
+                continue;
+            }
+            match self.order.enter(job.identity.order_hash, job) {
+                Turn::Go(job) => return Some(job),
+                Turn::Waits => {}
+                Turn::Behind(job, ordinal) => self.leave_behind(&job, ordinal),
+            }
+        }
+        None
+    }
+
+    /// Leaves a record unsent because one before it is held.
+    pub(super) fn leave_behind(&mut self, job: &Job, ordinal: u64) {
+        let mut row = job.row(State::Pending);
+        row.class = "behind".into();
+        let why = if self.with.delivery.on_failure == OnFailure::HoldRest {
+            "failed or in doubt"
+        } else {
+            "in doubt"
+        };
+        row.message = format!("behind record {} {why}", ordinal + 1);
+        self.broken |= !self.with.writer.row(row);
+    }
+
+    fn start(&mut self, mut job: Box<Job>) {
+        let Some(lane) = self.free.pop() else {
+            self.ready.push_front(job);
+            return;
+        };
+        if job.doubt.is_some() {
+            self.start_look(job, lane);
+            return;
+        }
+        let wall = jiff::Timestamp::now().as_millisecond();
+        if job.unknown && self.with.remembered.is_some_and(|kept| has_lapsed(job.first_at, wall, kept)) {
+            self.free.push(lane);
+            let reading = Reading::without_reply("key-lapsed", KEY_LAPSED);
+            self.settle(job, State::InDoubt, reading, None);
+            return;
+        }
+        if job.first_at == 0 {
+            job.first_at = wall;
+        }
+        if job.made_now == 0 {
+            job.replies_before = self.replies;
+        }
+        job.made += 1;
+        job.made_now += 1;
+        self.attempts += 1;
+        let request = Arc::clone(&job.request);
+        let sender = self.with.sender.clone();
+        let needs_intent = self.with.delivery.in_doubt != InDoubt::Resend || job.has_row;
+        let intent = needs_intent.then(|| self.with.writer.intent(job.row(State::InFlight)));
+        self.lanes[lane] = Some(job);
+        self.flying.push(Box::pin(attempt(lane, sender, request, intent)));
+    }
+}
+
+/// Why a record is held although its idempotency key would make a repeat harmless.
+pub(in crate::engine) const KEY_LAPSED: &str =
+    "may have arrived, and the far side may have forgotten its idempotency key";
+
+/// Whether the far side may have forgotten a key that first left then. By wall time, as it counts
+/// itself; a clock before the first attempt counts as lapsed (ruling 11). 0 is a person's word that it
+/// may go out (`resolve --resend`).
+pub(in crate::engine) const fn has_lapsed(first_at: i64, now: i64, remembered: Duration) -> bool {
+    let age = now.saturating_sub(first_at);
+    first_at != 0 && (age < 0 || age.unsigned_abs() as u128 >= remembered.as_millis())
+}
+
+/// One attempt: waits for its intent, then sends.
+pub(super) async fn attempt(
+    lane: usize,
+    sender: Sender,
+    request: Arc<Request>,
+    intent: Option<crate::outcome::Ack>,
+) -> (usize, Option<Reply>, Duration) {
+    if let Some(intent) = intent
+        && !intent.await.unwrap_or(false)
+    {
+        return (lane, None, Duration::ZERO);
+    }
+    let begin = Instant::now();
+    let reply = sender.send(&request).await;
+    (lane, Some(reply), begin.elapsed())
+}
