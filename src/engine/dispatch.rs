@@ -346,16 +346,11 @@ impl Loop<'_> {
             match item {
                 Prepared::Send(mut job) => {
                     job.block = number;
-                    if job.doubt.is_some() {
-                        self.enter_doubt(job);
-                    } else {
-                        self.queue.push_back(Prepared::Send(job));
-                    }
+                    self.queue.push_back(Prepared::Send(job));
                 }
                 Prepared::Held(mut job, why) => {
                     job.block = number;
-                    let reading = Reading::without_reply("request-changed", why);
-                    self.settle(job, State::InDoubt, reading, None);
+                    self.queue.push_back(Prepared::Held(job, why));
                 }
                 Prepared::Settled(settled) => {
                     // Without a request there is nothing to wait for.
@@ -453,7 +448,10 @@ impl Loop<'_> {
         }
         let mut rows = Vec::new();
         for item in self.queue.drain(..) {
-            if let Prepared::Send(job) = item {
+            // What is in doubt, or held, stands on disk as it is.
+            if let Prepared::Send(job) = item
+                && job.doubt.is_none()
+            {
                 rows.push(job.row(State::Pending));
             }
         }

@@ -265,3 +265,28 @@ fn nothing_of_its_order_overtakes_a_record_in_doubt_that_is_not_asked_about() {
     world.run("apply p").exits(0).says("4 delivered");
     assert_eq!((posts(&world), looks(&world)), (4, 1));
 }
+
+#[test]
+fn a_record_in_doubt_does_not_overtake_an_earlier_one_that_is_open_again() {
+    let ordered = ASKS.replace("delivery: {", "delivery: { order_by: all,");
+    let world = World::new()
+        .pipeline(&ordered, things(3))
+        .script("POST /things #2 -> 422 class=BAD\nPOST /things #3 -> hang");
+    let running = world.start("apply p --concurrency 1");
+    assert!(world.until(&running, 3));
+    running.kill(&world);
+    // The second is open again, and not sent.
+    world.answers("POST ** -> 401\nGET ** -> 401");
+    world.run("retry p").exits(9);
+    world.answers("");
+    let before = world.seen().len();
+    world.run("apply p").exits(0).says("3 delivered");
+    let asked: Vec<String> = world.seen()[before..]
+        .iter()
+        .map(|seen| format!("{} {}", seen.method, String::from_utf8_lossy(&seen.body)))
+        .collect();
+    assert_eq!(
+        asked,
+        ["POST {\"id\":\"t2\",\"name\":\"thing 2\"}", "GET ", "POST {\"id\":\"t3\",\"name\":\"thing 3\"}"]
+    );
+}

@@ -51,7 +51,20 @@ impl Loop<'_> {
     /// The next record from the queue whose turn it is.
     fn next_new(&mut self) -> Option<Box<Job>> {
         while let Some(item) = self.queue.pop_front() {
-            let Prepared::Send(job) = item else { continue };
+            // In the order of the input, so that none of these overtakes an earlier one either.
+            let job = match item {
+                Prepared::Send(job) if job.doubt.is_some() => {
+                    self.enter_doubt(job);
+                    continue;
+                }
+                Prepared::Send(job) => job,
+                Prepared::Held(job, why) => {
+                    let reading = Reading::without_reply("request-changed", why);
+                    self.settle(job, State::InDoubt, reading, None);
+                    continue;
+                }
+                Prepared::Settled(_) => continue,
+            };
             // Behind one in doubt that this start does not ask about, nothing of its order goes.
             let before = self.undecided.get(&job.identity.order_hash);
             let before = before.and_then(|ordinals| ordinals.range(..job.identity.ordinal).next().copied());
