@@ -100,6 +100,8 @@ fn the_steps_of_a_record_and_the_lines_of_its_request() {
     assert_eq!(run["earlier_attempts"].as_array().map(Vec::len), Some(2));
     assert_eq!(run["request_is_the_same"], serde_json::Value::Null, "a delivered row keeps no digest");
     assert_eq!(world.seen().len(), 5, "explain sends nothing");
+    world.write("data/things.csv", "id,name\nt2,\n");
+    assert!(world.run("explain p t2").exits(0).stdout.contains("  name             (absent)\n"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::cli::invocation::{Ask, Invocation};
 use crate::cli::table;
 use crate::config::Connection;
 use crate::engine::{self, Explained, InRun, Named};
-use crate::model::{Class, Failure, State};
+use crate::model::{Class, Failure, State, Value};
 use crate::outcome::{AttemptRow, NoteRow, RecordRow};
 use crate::report::Reporter;
 use crate::report::text::{block, line};
@@ -76,7 +76,11 @@ fn in_words(name: &str, explained: &Explained, connection: &Connection) -> Strin
         None => {}
         Some(Ok(fields)) => {
             for (field, value) in fields.as_object().into_iter().flat_map(crate::model::Map::iter) {
-                let value = value.as_str().map_or_else(|| value.to_json(), ToOwned::to_owned);
+                let value = match value {
+                    Value::Absent => "(absent)".to_owned(),
+                    Value::String(text) => text.to_string(),
+                    value => value.to_json(),
+                };
                 let _ = writeln!(out, "  {:<16} {}", line(field), line(&value));
             }
         }
@@ -221,9 +225,7 @@ fn stamp(milliseconds: i64) -> String {
 fn summary(name: &str, explained: &Explained, connection: &Connection) -> Json {
     let as_json = |text: &str| serde_json::from_str::<Json>(text).unwrap_or(Json::Null);
     let request = explained.request.as_ref().map(|request| match request {
-        Ok(request) => {
-            as_json(&crate::model::Value::Object(Drawing::new(connection).json(request)).to_json())
-        }
+        Ok(request) => as_json(&Value::Object(Drawing::new(connection).json(request)).to_json()),
         Err(outcome) => json!({
             "not_sent": outcome.state.name(), "class": outcome.class, "message": outcome.message
         }),
