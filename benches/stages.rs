@@ -250,6 +250,11 @@ fn writer(top: &Path, durability: Durability) -> Writer {
     };
     let run = checkpoint.begin_run(&new, None).expect("a run");
     checkpoint
-        .into_writer(&run, runner::outcome::Grants { intents: true, leased_from: 0 }, durability, None)
+        .into_writer(
+            &run,
+            runner::outcome::Grants { intents: true, durable_intents: false, leased_from: 0 },
+            durability,
+            None,
+        )
         .expect("a writer")
 }

@@ -265,7 +265,8 @@ fn in_doubt(
     problems: &mut Problems,
 ) -> InDoubt {
     let repeatable = endpoint.is_some_and(|endpoint| endpoint.idempotency != Idempotency::None);
-    let can_look = endpoint.is_some_and(|endpoint| endpoint.reconcile.is_some());
+    let is_batch = endpoint.is_some_and(|endpoint| endpoint.batch.is_some());
+    let can_look = endpoint.is_some_and(|endpoint| endpoint.reconcile.is_some()) && !is_batch;
     let accepted = raw.is_some_and(|raw| raw.accept_duplicates == Some(true));
     let Some(Placed { value: Doubt::Is(said), place }) = raw.and_then(|raw| raw.in_doubt.as_ref()) else {
         return match mode {
@@ -275,6 +276,11 @@ fn in_doubt(
         };
     };
     match said {
+        InDoubt::Probe if is_batch => problems.push(
+            Diagnostic::error("probe-batch", "`in_doubt: probe` asks about one record, and a call has several")
+                .place(place)
+                .help("use `in_doubt: hold` and settle held records with `runner resolve`, or leave `batch` out"),
+        ),
         InDoubt::Probe if !can_look && endpoint.is_some() => problems.push(
             Diagnostic::error("probe-without-look", "`in_doubt: probe` asks the far side, and the endpoint does not say how")
                 .place(place)

@@ -60,6 +60,8 @@ raw! {
         captures: Entries<Placed<String>>,
         /// JSON Schema of replies; one that breaks it is delivered and noted.
         response_schema: Option<Placed<String>>,
+        /// Several records in one call: what the API takes.
+        batch: Option<super::batch::RawBatch>,
         /// A record for preview, `try` and the sandbox.
         sample: Option<Map>,
         /// How the embedded stand-in behaves.
@@ -123,6 +125,8 @@ raw! {
     RawSandbox, "`sandbox`" {
         /// A fixed reply instead of the stored object.
         reply: Option<RawReply>,
+        /// With `batch`: one result in the reply, made of `new`, `item`, `status`, `class`, `message`.
+        item: Option<Tree>,
         /// Fields of which no two objects may hold the same value.
         unique: Option<RawUnique>,
     }
@@ -290,7 +294,7 @@ pub(super) fn resolve(
         }
         _ => Content::Json,
     });
-    Some(Endpoint {
+    let mut endpoint = Endpoint {
         name: around.name.to_owned(),
         place: around.place.clone(),
         title: raw.title.clone(),
@@ -316,10 +320,14 @@ pub(super) fn resolve(
         sample: raw.sample.clone(),
         sandbox: SandboxSpec {
             reply: sandbox.and_then(|sandbox| sandbox.reply.as_ref()).map(reply),
+            item: sandbox.and_then(|sandbox| sandbox.item.clone()),
             unique: unique.map(|unique| unique.fields.clone()).unwrap_or_default(),
             unique_reply: unique.and_then(|unique| unique.reply.as_ref()).map(reply),
         },
-    })
+        batch: None,
+    };
+    endpoint.batch = raw.batch.as_ref().and_then(|raw| super::batch::resolve(raw, &endpoint, problems));
+    Some(endpoint)
 }
 
 fn path(raw: &RawEndpoint, around: &Around<'_>, problems: &mut Problems) -> Option<Placed<String>> {

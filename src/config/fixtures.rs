@@ -40,6 +40,7 @@ pub fn endpoint(path: &str) -> Endpoint {
         response_schema: None,
         sample: None,
         sandbox: SandboxSpec::default(),
+        batch: None,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::batch::RawBatch;
 use super::connection::{self, Parts, RawConnection};
 use super::connector::RawConnector;
 use super::endpoint::{self, Around, RawEndpoint};
@@ -103,7 +104,7 @@ pub fn load_endpoint(
     let connector = loader.connector(&Placed::new(folder, place.clone()));
     let endpoint =
         loader.template(&Placed::new(name.to_owned(), place), connector.as_ref().map(|(_, raw)| raw));
-    finish(endpoint, loader.problems)
+    finish(endpoint.map(|(endpoint, _)| endpoint), loader.problems)
 }
 
 /// Reads a connection by its name.
@@ -286,9 +287,10 @@ impl<'a> Loader<'a> {
             .as_ref()
             .and_then(|node| self.endpoint(node, connection.as_ref(), connector.as_ref()));
         let problems = &mut self.problems;
-        if let Some(endpoint) = &mut endpoint {
-            pipeline::bind(endpoint, &raw, problems);
+        if let Some((endpoint, batch)) = &mut endpoint {
+            pipeline::bind(endpoint, batch.as_ref(), &raw, problems);
         }
+        let endpoint = endpoint.map(|(endpoint, _)| endpoint);
         if let Some(schema) = &raw.schema {
             self.files.text(schema, "schema-missing", "the schema", problems);
         }
@@ -408,7 +410,7 @@ impl<'a> Loader<'a> {
         node: &Node,
         connection: Option<&Connection>,
         connector: Option<&(String, RawConnector)>,
-    ) -> Option<Endpoint> {
+    ) -> Option<(Endpoint, Option<RawBatch>)> {
         let Kind::Text(name) = &node.kind else {
             let raw = endpoint::in_place(node, &mut self.problems)?;
             let around = Around {
@@ -418,7 +420,8 @@ impl<'a> Loader<'a> {
                 connector: connector.map(|(_, raw)| raw),
                 base_url: Some(connection.map_or("", |connection| connection.base_url.as_str())),
             };
-            return endpoint::resolve(&raw, &around, &mut self.files, &mut self.problems);
+            let endpoint = endpoint::resolve(&raw, &around, &mut self.files, &mut self.problems)?;
+            return Some((endpoint, raw.batch));
         };
         if let Some((folder, _)) = connector
             && !name.starts_with(&format!("{folder}/"))
@@ -436,7 +439,12 @@ impl<'a> Loader<'a> {
         self.template(&Placed::new(name.clone(), node.place.clone()), connector.map(|(_, raw)| raw))
     }
 
-    fn template(&mut self, name: &Placed<String>, connector: Option<&RawConnector>) -> Option<Endpoint> {
+    /// An endpoint from its file, with what that says of batches as it is written.
+    fn template(
+        &mut self,
+        name: &Placed<String>,
+        connector: Option<&RawConnector>,
+    ) -> Option<(Endpoint, Option<RawBatch>)> {
         let path = name.clone().map(|name| format!("templates/{name}.yaml"));
         self.files.text(&path, "template-missing", "the template", &mut self.problems)?;
         let full = self.files.inside(&path.value).ok()?;
@@ -444,7 +452,8 @@ impl<'a> Loader<'a> {
         let raw = RawEndpoint::read(&node, "an endpoint", &mut self.problems)?;
         let folder = path.value.rsplit_once('/').map_or("", |(folder, _)| folder);
         let around = Around { name: &name.value, place: &name.place, folder, connector, base_url: None };
-        endpoint::resolve(&raw, &around, &mut self.files, &mut self.problems)
+        let endpoint = endpoint::resolve(&raw, &around, &mut self.files, &mut self.problems)?;
+        Some((endpoint, raw.batch))
     }
 
     /// Checks one file by what it is; false when it is none of ours.
@@ -473,7 +482,7 @@ impl<'a> Loader<'a> {
                     &Placed::new(name, place),
                     user.as_ref().and_then(|(_, connector)| connector.as_ref()).map(|(_, raw)| raw),
                 );
-                if let (Some(endpoint), Some((connection, _))) = (endpoint, user) {
+                if let (Some((endpoint, _)), Some((connection, _))) = (endpoint, user) {
                     let root = self.project.root.clone();
                     checked.endpoints.push(CheckedEndpoint { root, endpoint, connection });
                 }

@@ -6,7 +6,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Connection, Endpoint, HeaderTemplate, Idempotency, Key, OutcomeRule, Select, SourceSpec, Template, Tree,
+    Batch, Connection, Endpoint, HeaderTemplate, Idempotency, Key, Matching, OutcomeRule, Select, SourceSpec,
+    Template, Tree,
 };
 use crate::model::{Map, Placed};
 
@@ -47,6 +48,7 @@ pub(super) fn text(of: &Meaning<'_>) -> String {
             "idempotency": idempotency(&endpoint.idempotency),
             "outcomes": endpoint.outcomes.iter().map(outcome).collect::<Vec<_>>(),
             "captures": templates(&endpoint.captures),
+            "batch": endpoint.batch.as_ref().map(batch),
         },
         "connection": {
             "connector": of.connection.connector,
@@ -102,6 +104,26 @@ fn idempotency(of: &Idempotency) -> Json {
         Idempotency::Natural => json!("natural"),
         Idempotency::Header { name, value, .. } => json!([name, value.as_ref().map(|text| &text.value)]),
     }
+}
+
+/// How records share calls, and how the reply is read. Sizes are no meaning: a run can go on with others.
+fn batch(of: &Batch) -> Json {
+    json!({
+        "group_by": of.group_by.as_ref().map(|text| &text.value),
+        "item": of.item.as_ref().map(tree),
+        "body": of.body.as_ref().map(tree),
+        "replies": of.replies.as_ref().map(|replies| json!({
+            "at": replies.at.value,
+            "match": match &replies.matching {
+                Matching::Position => json!("position"),
+                Matching::Equal { item, reply } => json!([item.value, reply.value]),
+            },
+            "delivered": replies.delivered.as_ref().map(|text| &text.value),
+            "status": replies.status.as_ref().map(|text| &text.value),
+            "captures": templates(&replies.captures),
+            "missing": format!("{:?}", replies.missing),
+        })),
+    })
 }
 
 fn outcome(of: &OutcomeRule) -> Json {

@@ -6,6 +6,7 @@
 //! Invariant: after resolving, no value in here can be wrong in itself.
 
 mod base_url;
+mod batch;
 mod connection;
 mod connector;
 mod credential;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::batch::RawBatch;
 use super::delivery::RawDelivery;
 use super::endpoint::Nulls;
 use super::files::Files;
@@ -49,6 +50,8 @@ raw! {
         body: Option<Tree>,
         /// What becomes of null values in the body.
         nulls: Option<Nulls>,
+        /// Several records in one call.
+        batch: Option<RawBatch>,
         /// How requests are delivered.
         #[schemars(with = "Option<RawDelivery>")]
         delivery: Option<Node>,
@@ -61,7 +64,6 @@ raw! {
     }
     wrong {
         "steps" => "more than one call a record is not available yet",
-        "batch" => "batches are not available yet",
         "lookups" => "lookup tables are not available yet",
         "find" => "looking before writing is not available yet",
         "retry" => "it is written `delivery: { retry: { attempts: 4 } }`",
@@ -483,7 +485,14 @@ pub(super) fn vars(
 }
 
 /// Lays what the pipeline says about the call over the endpoint.
-pub(super) fn bind(endpoint: &mut Endpoint, raw: &RawPipeline, problems: &mut Problems) {
+///
+/// `batch` is what the endpoint's own file says of batches.
+pub(super) fn bind(
+    endpoint: &mut Endpoint,
+    batch: Option<&RawBatch>,
+    raw: &RawPipeline,
+    problems: &mut Problems,
+) {
     for (name, binding) in &raw.params.0 {
         if let Some(param) = endpoint.params.iter_mut().find(|param| param.name.value == name.value) {
             param.binding = Some(binding.clone());
@@ -515,5 +524,10 @@ pub(super) fn bind(endpoint: &mut Endpoint, raw: &RawPipeline, problems: &mut Pr
     }
     if let Some(nulls) = raw.nulls {
         endpoint.keep_nulls = nulls == Nulls::Keep;
+    }
+    // What the endpoint's own file says was looked at with it.
+    if raw.batch.is_some() || raw.method.is_some() || raw.content.is_some() || raw.body.is_some() {
+        let merged = super::batch::merged(batch, raw.batch.as_ref());
+        endpoint.batch = merged.and_then(|raw| super::batch::resolve(&raw, endpoint, problems));
     }
 }

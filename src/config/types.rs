@@ -430,6 +430,105 @@ pub struct Endpoint {
     pub sample: Option<Map>,
     /// How the embedded stand-in behaves.
     pub sandbox: SandboxSpec,
+    /// Several records in one call, where endpoint or pipeline say so.
+    pub batch: Option<Batch>,
+}
+
+/// `batch:` several records in one call.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Where it was written.
+    pub place: Place,
+    /// At most so many records in one call.
+    pub size: NonZeroUsize,
+    /// At most so many bytes in one body.
+    pub max_bytes: Option<usize>,
+    /// Which records share a call.
+    pub grouping: Grouping,
+    /// Only records with the same value share a call.
+    pub group_by: Option<Template>,
+    /// What one record contributes; `None` is the endpoint's body.
+    pub item: Option<Tree>,
+    /// The whole body; `None` is the plain list.
+    pub body: Option<Tree>,
+    /// Where the reply says what became of each record; `None`: all share the fate of the call.
+    pub replies: Option<ItemReplies>,
+    /// What follows when the whole call is refused.
+    pub on_reject: OnReject,
+}
+
+impl Batch {
+    /// Records in one call unless `size` says another number.
+    pub const DEFAULT_SIZE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(99);
+}
+
+/// Which records share a call. Whatever it is, records whose method, URL or headers differ never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// In the order of the input, each call as full as it can be.
+    InOrder,
+    /// As few calls as `max_bytes` allows.
+    BySize,
+    /// Calls as equal in size as can be.
+    Balanced,
+}
+
+/// `replies:` where the reply to a call says what became of each record.
+#[derive(Debug, Clone)]
+pub struct ItemReplies {
+    /// The list of results, over `response`.
+    pub at: Template,
+    /// Which result belongs to which record.
+    pub matching: Matching,
+    /// True when the record arrived, over `reply`, `item` and `response`; without it and `status`, a
+    /// record with a result did.
+    pub delivered: Option<Template>,
+    /// The HTTP status of one result.
+    pub status: Option<Template>,
+    /// The machine word of a refusal.
+    pub class: Option<Template>,
+    /// The human text of a refusal.
+    pub message: Option<Template>,
+    /// What to keep of one result.
+    pub captures: Vec<(Placed<String>, Template)>,
+    /// What a record without a result means.
+    pub missing: Missing,
+}
+
+/// Which result belongs to which record.
+#[derive(Debug, Clone)]
+pub enum Matching {
+    /// As many results as records, in the same order.
+    Position,
+    /// These two are equal as text.
+    Equal {
+        /// Over `item`.
+        item: Template,
+        /// Over `reply`.
+        reply: Template,
+    },
+}
+
+/// What a record without a result means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Missing {
+    /// Nobody knows.
+    #[default]
+    InDoubt,
+    /// The reply lists failures only.
+    Delivered,
+    /// The reply lists what arrived only.
+    Failed,
+}
+
+/// What follows when the whole call is refused and certainly did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnReject {
+    /// All its records are failed.
+    #[default]
+    Fail,
+    /// Both halves are sent, until the records at fault stand alone.
+    Bisect,
 }
 
 /// A declared parameter of an endpoint.
@@ -523,6 +622,17 @@ pub enum Idempotency {
     },
 }
 
+impl Idempotency {
+    /// The key, when the endpoint says it.
+    #[must_use]
+    pub const fn value(&self) -> Option<&Template> {
+        match self {
+            Self::Header { value, .. } => value.as_ref(),
+            Self::None | Self::Natural => None,
+        }
+    }
+}
+
 /// How to find out whether a request in doubt was applied.
 #[derive(Debug, Clone)]
 pub struct Reconcile {
@@ -605,6 +715,8 @@ pub struct SandboxSpec {
     pub reply: Option<SandboxReply>,
     /// Fields of which no two objects may hold the same value.
     pub unique: Vec<String>,
+    /// One result in the reply to a call with several records.
+    pub item: Option<Tree>,
     /// The reply to an object whose unique field is taken.
     pub unique_reply: Option<SandboxReply>,
 }

@@ -1,12 +1,14 @@
 //! Requests out, verdicts back: the only stage that waits.
 //!
-//! `send` makes one attempt, `reading` says what its reply means, `judge` what follows; `rate`,
+//! `send` makes one attempt, `reading` says what its reply means, `items` what it says of each record of a
+//! call with several, `judge` what follows; `rate`,
 //! `order` and `budget` hold back, `probe` asks what became of a request in doubt. The loop that joins them is `engine::dispatch`.
 
 pub mod auth;
 mod budget;
 mod exchange;
 pub mod headers;
+mod items;
 mod judge;
 mod order;
 mod probe;
@@ -17,6 +19,7 @@ mod send;
 mod tests_property;
 
 pub use budget::{Budget, Enough};
+pub use items::{ItemReader, ItemReading};
 pub use judge::{Meaning, Tries, Verdict, backoff, judge};
 pub use order::{Order, Turn};
 pub use probe::{Found, Prober};

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{Outcome, RecordPlace, Request, State, Str};
-use crate::outcome::{InputMark, RecordRow};
-use crate::render::Context;
+use crate::model::{Outcome, RecordPlace, Request, State, Str, Value};
+use crate::outcome::{BatchRow, BatchState, InputMark, RecordRow};
+use crate::render::{Context, Draft};
 
 /// Records that one durable lease covers.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Block {
     pub items: Vec<Prepared>,
     /// The end of the block in the input.
     pub mark: InputMark,
+    /// Records of it that come to the loop, in this block or, as part of a call, in a later one.
+    pub records: usize,
     /// Records in it that this start leaves pending on purpose (`--where`, `--limit`, `--record`).
     pub left_out: usize,
 }
@@ -26,6 +28,8 @@ pub enum Prepared {
     Send(Box<Job>),
     /// Invalid or skipped.
     Settled(Box<Settled>),
+    /// A record that waited for others and can be in no call; the block that it came in.
+    SettledPart(Box<Settled>, u64),
     /// May have arrived, and would go out with other bytes: it is held, for this reason.
     Held(Box<Job>, &'static str),
 }
@@ -59,6 +63,39 @@ pub struct Job {
     pub doubt: Option<Box<Doubt>>,
     /// What its request was made of; kept where a look may be made of it.
     pub context: Option<Box<Context>>,
+    /// All the records of the call, where it has several; `identity` is the first one's then, and `made`
+    /// counts the call's own attempts.
+    pub call: Option<Box<Call>>,
+}
+
+/// A call with several records.
+#[derive(Debug)]
+pub struct Call {
+    /// Its number in the run; 0 until its request is made.
+    pub number: u64,
+    /// Its records, in their order.
+    pub members: Vec<Member>,
+    /// Method, URL and headers, which are the same for all.
+    pub head: Draft,
+    /// The value of `group_by`, absent without one.
+    pub group: Value,
+    /// Records were taken out of it since its request was made.
+    pub is_stale: bool,
+}
+
+/// One record of a call.
+#[derive(Debug)]
+pub struct Member {
+    /// Who it is.
+    pub identity: Identity,
+    /// What it contributes.
+    pub item: Value,
+    /// Attempts before this call, over all starts.
+    pub made: u32,
+    /// Raised by `retry`.
+    pub generation: u32,
+    /// The block that it came in.
+    pub block: u64,
 }
 
 /// A request that may have arrived, while the far side is asked about it.
@@ -123,11 +160,40 @@ impl Identity {
             class: outcome.class.clone(),
             message: outcome.message.clone(),
             captures: match &outcome.captures {
-                crate::model::Value::Absent => String::new(),
+                Value::Absent => String::new(),
                 captures => captures.to_json(),
             },
             ..self.row(outcome.state)
         }
+    }
+}
+
+impl Call {
+    /// The order values of its records, each once.
+    #[must_use]
+    pub fn orders(&self) -> Vec<u64> {
+        let mut orders: Vec<u64> =
+            self.members.iter().map(|member| member.identity.order_hash).filter(|hash| *hash != 0).collect();
+        orders.sort_unstable();
+        orders.dedup();
+        orders
+    }
+
+    /// Takes out the records for which this is true.
+    pub fn take_out(&mut self, is_out: impl Fn(&Member) -> bool) -> Vec<Member> {
+        let (out, stay): (Vec<Member>, Vec<Member>) =
+            std::mem::take(&mut self.members).into_iter().partition(is_out);
+        self.members = stay;
+        self.is_stale |= !out.is_empty();
+        out
+    }
+}
+
+impl Member {
+    /// A checkpoint row of this record, `made` attempts of its call counted.
+    #[must_use]
+    pub fn row(&self, state: State, made: u32) -> RecordRow {
+        RecordRow { attempts: self.made + made, generation: self.generation, ..self.identity.row(state) }
     }
 }
 
@@ -146,6 +212,7 @@ impl Job {
             generation: known.map_or(0, |row| row.generation),
             block: 0,
             replies_before: 0,
+            call: None,
             doubt: known.filter(|row| row.state == State::InDoubt).map(|row| {
                 Box::new(Doubt {
                     looks: 0,
@@ -156,6 +223,35 @@ impl Job {
             }),
             context: None,
         }
+    }
+
+    /// A call with several records whose request is made.
+    #[must_use]
+    pub fn of_call(call: Call, request: Request, known: Option<&BatchRow>) -> Option<Self> {
+        let identity = call.members.first()?.identity.clone();
+        let job = Self::new(identity, request, None);
+        Some(Self {
+            made: known.map_or(0, |row| row.attempts),
+            unknown: known.is_some_and(|row| row.unknown),
+            first_at: known.map_or(0, |row| row.first_at),
+            call: Some(Box::new(call)),
+            ..job
+        })
+    }
+
+    /// The row of its call as it stands now, where it has several records.
+    #[must_use]
+    pub fn call_row(&self, state: BatchState) -> Option<BatchRow> {
+        let call = self.call.as_ref()?;
+        Some(BatchRow {
+            number: call.number,
+            state,
+            attempts: self.made,
+            unknown: self.unknown,
+            members: call.members.iter().map(|member| member.identity.ordinal).collect(),
+            request: self.request.digest(),
+            first_at: self.first_at,
+        })
     }
 
     /// A checkpoint row of this record as it stands now.

@@ -5,6 +5,7 @@
 //! Invariants: no attempt starts before its lease (and intent, where a repeat could harm) is on
 //! disk; a record leaves this loop with an outcome row, or with a pending row that says so.
 
+mod calls;
 pub(super) mod lanes;
 mod looks;
 mod verdicts;
@@ -21,13 +22,14 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
-use crate::config::{Delivery, InDoubt};
-use crate::deliver::{Budget, Order, Prober, Rate, Reader, Reading, Sender};
+use crate::config::{Delivery, InDoubt, OnReject};
+use crate::deliver::{Budget, ItemReader, Order, Prober, Rate, Reader, Reading, Sender};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, State};
-use crate::outcome::{InputMark, RecordRow, Writer};
+use crate::outcome::{BatchState, InputMark, RecordRow, Writer};
 
 use super::Observer;
 use super::block::{Block, Identity, Job, Prepared, Settled};
+use super::gather::Assembler;
 use super::prepare::hidden;
 use super::stop::{Signal, StopLine};
 
@@ -43,6 +45,16 @@ pub struct Dispatch<'a> {
     pub reader: &'a Reader,
     /// Asks about requests in doubt, where the pipeline says so.
     pub prober: Option<&'a Prober>,
+    /// Reads what the reply to a call with several records says of each.
+    pub items: Option<&'a ItemReader>,
+    /// Makes the requests of calls with several records.
+    pub assembler: Option<&'a Assembler>,
+    /// What follows when a whole call is refused.
+    pub on_reject: OnReject,
+    /// Whether requests carry an idempotency key.
+    pub is_keyed: bool,
+    /// Whether calls with several records are noted so that the note survives a loss of power.
+    pub durable_calls: bool,
     /// Whether this start only asks and sends nothing: what did not arrive is left pending.
     pub only_asks: bool,
     /// The rules of delivery.
@@ -191,7 +203,7 @@ pub async fn dispatch(
     let now = Instant::now();
     let mut order = Order::default();
     for (hash, ordinal) in &with.held {
-        order.hold(*hash, *ordinal);
+        order.hold(*hash, *ordinal, |_| false);
     }
     let mut undecided: HashMap<u64, BTreeSet<u64>> = HashMap::new();
     for (hash, ordinal) in with.undecided.iter().filter(|(hash, _)| *hash != 0) {
@@ -341,7 +353,7 @@ pub async fn dispatch(
 impl Loop<'_> {
     fn take_block(&mut self, block: Block) {
         let number = self.first_block + self.blocks.len() as u64;
-        self.blocks.push_back(Progress { end: block.mark, left: block.items.len() + block.left_out });
+        self.blocks.push_back(Progress { end: block.mark, left: block.records + block.left_out });
         for item in block.items {
             match item {
                 Prepared::Send(mut job) => {
@@ -356,6 +368,7 @@ impl Loop<'_> {
                     // Without a request there is nothing to wait for.
                     self.settle_unsent(*settled, number);
                 }
+                Prepared::SettledPart(settled, number) => self.settle_unsent(*settled, number),
             }
         }
         self.advance();
@@ -451,6 +464,7 @@ impl Loop<'_> {
             // What is in doubt, or held, stands on disk as it is.
             if let Prepared::Send(job) = item
                 && job.doubt.is_none()
+                && job.call.is_none()
             {
                 rows.push(job.row(State::Pending));
             }
@@ -461,7 +475,8 @@ impl Loop<'_> {
         for job in waiting.into_iter().chain(behind) {
             if job.doubt.is_some() {
                 self.hold_unasked(job);
-            } else {
+            } else if job.call.is_none() {
+                // A call has a row where it was sent.
                 rows.push(job.row(State::Pending));
             }
         }
@@ -469,7 +484,10 @@ impl Loop<'_> {
     }
 
     fn put_back_one(&mut self, job: &Job) {
-        self.broken |= !self.with.writer.row(job.row(State::Pending));
+        self.broken |= !match job.call_row(BatchState::Waits) {
+            Some(call) => self.with.writer.batch(call),
+            None => self.with.writer.row(job.row(State::Pending)),
+        };
         // Those that wait behind it stay pending too: they are put back when the loop ends.
     }
 }

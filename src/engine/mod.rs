@@ -10,6 +10,8 @@ mod dispatch;
 mod explain;
 mod feed;
 mod finish;
+mod gather;
+pub mod grouping;
 mod identity;
 mod look;
 mod manifest;

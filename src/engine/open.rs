@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, Format, Pipeline};
-use crate::deliver::{Expected, Prober, Reader};
+use crate::deliver::{Expected, ItemReader, Prober, Reader};
 use crate::model::{Class, Diagnostic, Failure, Mask, Place, Placed, Problems, Str, Value};
 use crate::outcome::files::{Marks, Shape};
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
@@ -14,7 +14,8 @@ use crate::schema::Schema;
 use crate::select::Selection;
 use crate::source::{self, Source};
 
-use super::prepare::{Idempotency, Preparer};
+use super::grouping::Rules;
+use super::prepare::{BatchRules, Idempotency, Preparer};
 
 /// A pipeline that is ready to work.
 pub struct Plan {
@@ -26,6 +27,8 @@ pub struct Plan {
     pub reader: Reader,
     /// How the far side is asked about a request in doubt, where the endpoint says so.
     pub prober: Option<Prober>,
+    /// How the reply to a call with several records tells of each, where it does.
+    pub items: Option<ItemReader>,
     /// Names that records have.
     pub columns: Option<Vec<String>>,
     /// Warnings of the opening.
@@ -74,13 +77,14 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     };
     let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &mut problems);
     match plan {
-        Some((preparer, reader, prober)) if !problems.has_errors() => {
+        Some((preparer, reader, prober, items)) if !problems.has_errors() => {
             warnings.extend(problems.into_sorted());
             Ok(Plan {
                 pipeline: Arc::new(pipeline),
                 preparer,
                 reader,
                 prober,
+                items,
                 columns,
                 warnings,
                 schema_files: files,
@@ -99,11 +103,12 @@ pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, F
     let mut problems = Problems::new();
     let (compiled, schema_files) = compile(&pipeline, None, wanted, &mut problems);
     match compiled {
-        Some((preparer, reader, prober)) if !problems.has_errors() => Ok(Plan {
+        Some((preparer, reader, prober, items)) if !problems.has_errors() => Ok(Plan {
             pipeline: Arc::new(pipeline),
             preparer,
             reader,
             prober,
+            items,
             columns: None,
             warnings: problems.into_sorted(),
             schema_files,
@@ -113,7 +118,7 @@ pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, F
     }
 }
 
-type Compiled = (Preparer, Reader, Option<Prober>);
+type Compiled = (Preparer, Reader, Option<Prober>, Option<ItemReader>);
 
 fn compile(
     pipeline: &Pipeline,
@@ -178,6 +183,13 @@ fn compile(
         let mask = Mask::new(&pipeline.connection.secrets);
         Prober::compile(&pipeline.endpoint, &pipeline.connection, &scope, mask, problems)
     };
+    let (batch, items) = match &pipeline.endpoint.batch {
+        None => (None, None),
+        Some(batch) => {
+            let (rules, items) = compile_batch(pipeline, batch, &scope, &base, problems);
+            (Some(rules), items)
+        }
+    };
 
     let compiled = (|| {
         Some((
@@ -202,14 +214,51 @@ fn compile(
                 max_body: pipeline.delivery.max_body,
                 keep_keys: wanted.show_keys || pipeline.responses_file,
                 keep_contexts: pipeline.delivery.in_doubt == config::InDoubt::Probe,
+                batch: match batch {
+                    None => None,
+                    Some(batch) => Some(batch?),
+                },
             },
             reader?.expecting(
                 response_schema.map(|schema| -> Expected { Box::new(move |body| schema.is_valid(body)) }),
             ),
             prober,
+            items,
         ))
     })();
     (compiled, schema_files)
+}
+
+/// How records share calls, and how the reply tells of each.
+fn compile_batch(
+    pipeline: &Pipeline,
+    batch: &config::Batch,
+    scope: &Scope,
+    base: &Context,
+    problems: &mut Problems,
+) -> (Option<BatchRules>, Option<ItemReader>) {
+    let delivery = &pipeline.delivery;
+    let group_by = match &batch.group_by {
+        None => Some(None),
+        Some(group_by) => Leaf::compile(group_by, scope, problems).map(Some),
+    };
+    let bytes = batch.max_bytes.unwrap_or(delivery.max_body).min(delivery.max_body);
+    // One failure must be able to keep later records of its order value from going: not within a call.
+    let shares_order = delivery.order_by.is_some()
+        && delivery.on_failure == config::OnFailure::Continue
+        && batch.grouping != config::Grouping::BySize;
+    let rules = Rules {
+        grouping: batch.grouping,
+        size: batch.size.get(),
+        bytes,
+        shares_order,
+        waiting: 2 * delivery.concurrency.get() * batch.size.get(),
+    };
+    let items = batch.replies.as_ref().and_then(|replies| {
+        let mask = Mask::new(&pipeline.connection.secrets);
+        ItemReader::compile(replies, base.clone(), mask, problems)
+    });
+    (group_by.map(|group_by| BatchRules { rules, group_by, max_body: bytes }), items)
 }
 
 /// The context that all records of a pipeline share.
@@ -282,7 +331,9 @@ impl Plan {
         let endpoint = &self.pipeline.endpoint;
         let looked = endpoint.reconcile.iter().flat_map(|reconcile| &reconcile.captures);
         let mut names: Vec<String> = Vec::new();
-        for (name, _) in endpoint.captures.iter().chain(looked) {
+        let replies = endpoint.batch.iter().filter_map(|batch| batch.replies.as_ref());
+        let of_items = replies.flat_map(|replies| &replies.captures);
+        for (name, _) in endpoint.captures.iter().chain(looked).chain(of_items) {
             if !names.contains(&name.value) {
                 names.push(name.value.clone());
             }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use crate::config::{InDoubt, Pipeline};
 use crate::model::{Counts, Diagnostic, Failure, Outcome, RecordPlace, Request, State, Str};
-use crate::outcome::{Checkpoint, Folder, InputMark, RunRow};
+use crate::outcome::{BatchRow, Checkpoint, Folder, InputMark, RunRow};
 use crate::render::RunValues;
 use crate::source::{self, Mark, Source};
 
-use super::block::{Identity, Prepared};
+use super::block::{Identity, Job, Prepared};
 use super::copies::Renumbered;
+use super::gather::Calls;
 use super::look::{Look, look};
 use super::narrow::Narrow;
 use super::open::{self, Plan};
@@ -74,6 +75,8 @@ pub struct Forecast {
     pub before: Counts,
     /// Records to send, those that may have arrived among them.
     pub send: u64,
+    /// Calls that they make, where a call has several records.
+    pub calls: Option<u64>,
     /// Records among them that may have arrived.
     pub again: u64,
     /// Records that wait behind one in doubt.
@@ -148,6 +151,15 @@ pub struct Shown {
     pub key: Option<Str>,
     /// The request, or what becomes of the record without one.
     pub request: Result<Arc<Request>, Outcome>,
+    /// Where the call has several records: all of them.
+    pub records: Vec<(u64, RecordPlace, Option<Str>)>,
+}
+
+fn count_calls(forecast: &mut Forecast, ready: &mut Vec<Prepared>) {
+    let calls = ready.drain(..).filter(|item| matches!(item, Prepared::Send(_))).count();
+    if let Some(all) = &mut forecast.calls {
+        *all += calls as u64;
+    }
 }
 
 /// What is known before the records are read.
@@ -164,6 +176,8 @@ struct Outlook {
     delivered_before: u64,
     /// The input is an outcome file of the run: copies of its records.
     is_apart: bool,
+    /// Calls with several records that go out again as they were.
+    calls: Vec<BatchRow>,
 }
 
 impl Prospect {
@@ -198,13 +212,26 @@ impl Prospect {
     pub fn forecast(self, observer: &mut dyn Observer) -> Result<Forecast, Failure> {
         let narrow = super::narrowing(&self.plan, &self.start)?;
         let outlook = self.outlook(observer)?;
-        let Outlook { course, known, held, resent, from, before, records, values, dropped, is_apart, .. } =
-            outlook;
+        let Outlook {
+            course,
+            known,
+            held,
+            resent,
+            from,
+            before,
+            records,
+            values,
+            dropped,
+            is_apart,
+            calls,
+            ..
+        } = outlook;
         let mut forecast = Forecast {
             input: self.plan.pipeline.source.file.clone(),
             records: Some(records),
             before,
             send: 0,
+            calls: None,
             again: 0,
             behind: 0,
             asked_about: 0,
@@ -225,17 +252,35 @@ impl Prospect {
             Course::Begin { .. } | Course::GoOn(_) => {
                 let mut source = self.source(from, is_apart)?;
                 let run_ids = self.run_ids()?;
-                let mut sieve = self.sieve(values, known, dropped, narrow, run_ids).1;
+                let earlier = calls;
+                let (preparer, mut sieve) = self.sieve(values.clone(), known, dropped, narrow, run_ids);
+                let mut calls = Calls::new(preparer, values, earlier);
+                forecast.calls = calls.as_ref().map(|_| 0);
                 let mut skipped = Reasons::default();
                 let mut invalid = Reasons::default();
                 let mut seen = 0_u64;
+
+                let mut ready = Vec::new();
                 while let Some(record) = source.next() {
                     seen += 1;
                     if seen.is_multiple_of(65_536) {
                         observer.tick();
                     }
                     match sieve.take(record?) {
-                        Sieved::Before => {}
+                        Sieved::Part(part) => {
+                            let identity = &part.member.identity;
+                            if held.contains(&identity.order_hash) {
+                                forecast.behind += 1;
+                                continue;
+                            }
+                            forecast.send += 1;
+                            forecast.again += u64::from(resent.contains(&identity.ordinal));
+                            if let Some(calls) = &mut calls {
+                                calls.take(part, seen, &mut ready);
+                            }
+                            count_calls(&mut forecast, &mut ready);
+                        }
+                        Sieved::Before | Sieved::Ready(Prepared::SettledPart(..)) => {}
                         Sieved::LeftOut => forecast.left_out += 1,
                         Sieved::Ready(Prepared::Held(..)) => forecast.held_back += 1,
                         Sieved::Ready(Prepared::Send(job)) if job.doubt.is_some() => {
@@ -254,6 +299,10 @@ impl Prospect {
                             _ => invalid.add(&settled.identity, &settled.outcome),
                         },
                     }
+                }
+                if let Some(mut calls) = calls {
+                    calls.end(&mut ready);
+                    count_calls(&mut forecast, &mut ready);
                 }
                 forecast.skipped = skipped.into_groups();
                 forecast.invalid = invalid.into_groups();
@@ -299,18 +348,49 @@ impl Prospect {
             if goes_on { (outlook.known, outlook.from) } else { (Known::default(), InputMark::default()) };
         let mut source = self.source(from, outlook.is_apart)?;
         let limit = narrow.limit;
+        let is_batched = self.plan.preparer.batch.is_some();
+        // A limit is of requests, and a call with several records is one.
+        let narrow = if is_batched { Narrow { limit: None, ..narrow } } else { narrow };
         let run_ids = self.run_ids()?;
-        let mut sieve = self.sieve(outlook.values, known, outlook.dropped, narrow, run_ids).1;
-        while limit.is_none_or(|limit| sieve.sent < limit) {
-            let Some(record) = source.next() else { break };
-            let shown = match sieve.take(record?) {
-                Sieved::Before | Sieved::LeftOut | Sieved::Ready(Prepared::Held(..)) => continue,
-                Sieved::Ready(Prepared::Send(job)) if job.doubt.is_some() => continue,
-                Sieved::Ready(Prepared::Send(job)) => shown(job.identity, Ok(job.request)),
-                Sieved::Ready(Prepared::Settled(_)) if only_sent => continue,
-                Sieved::Ready(Prepared::Settled(settled)) => shown(settled.identity, Err(settled.outcome)),
-            };
-            if !show(shown) {
+        let values = outlook.values;
+        let earlier = if goes_on { outlook.calls } else { Vec::new() };
+        let (preparer, mut sieve) = self.sieve(values.clone(), known, outlook.dropped, narrow, run_ids);
+        let mut calls = Calls::new(preparer, values, earlier);
+        let mut ready = Vec::new();
+        let mut seen = 0;
+        while is_batched || limit.is_none_or(|limit| sieve.sent < limit) {
+            let record = source.next();
+            seen += 1;
+            let is_last = record.is_none();
+            match record.transpose()?.map(|record| sieve.take(record)) {
+                Some(Sieved::Before | Sieved::LeftOut) => {}
+                Some(Sieved::Ready(item)) => ready.push(item),
+                Some(Sieved::Part(part)) => {
+                    if let Some(calls) = &mut calls {
+                        calls.take(part, seen, &mut ready);
+                    }
+                }
+                None => {
+                    if let Some(calls) = &mut calls {
+                        calls.end(&mut ready);
+                    }
+                }
+            }
+            for item in ready.drain(..) {
+                let shown = match item {
+                    Prepared::Held(..) => continue,
+                    Prepared::Send(job) if job.doubt.is_some() => continue,
+                    Prepared::Send(job) => shown_job(*job),
+                    Prepared::Settled(_) | Prepared::SettledPart(..) if only_sent => continue,
+                    Prepared::Settled(settled) | Prepared::SettledPart(settled, _) => {
+                        shown(settled.identity, Err(settled.outcome))
+                    }
+                };
+                if !show(shown) {
+                    return Ok(());
+                }
+            }
+            if is_last {
                 break;
             }
         }
@@ -440,6 +520,7 @@ impl Prospect {
             values: new_values,
             dropped,
             delivered_before,
+            calls: Vec::new(),
             is_apart: false,
         };
         match (decision, refused, last, checkpoint) {
@@ -494,7 +575,11 @@ impl Prospect {
         }
         let recovered_asks = recovered.to_ask;
         outlook.held = recovered.held.into_iter().map(|(hash, _)| hash).collect();
+        // What may have arrived in a call goes out again with it.
+        let resent = recovered.calls.iter().filter(|call| call.unknown).flat_map(|call| &call.members);
+        outlook.resent.extend(resent);
         outlook.known = recovered.known;
+        outlook.calls = recovered.calls;
         let is_counted = self.plan.pipeline.select.limit.is_some();
         let asks = recovered_asks > 0;
         outlook.from = if is_counted || asks { InputMark::default() } else { run.settled };
@@ -503,7 +588,22 @@ impl Prospect {
 }
 
 fn shown(identity: Identity, request: Result<Arc<Request>, Outcome>) -> Shown {
-    Shown { ordinal: identity.ordinal, place: identity.place, key: identity.key, request }
+    Shown {
+        ordinal: identity.ordinal,
+        place: identity.place,
+        key: identity.key,
+        request,
+        records: Vec::new(),
+    }
+}
+
+fn shown_job(job: Job) -> Shown {
+    let members = job.call.map(|call| call.members).unwrap_or_default();
+    let records = members.into_iter().map(|member| {
+        let Identity { ordinal, place, key, .. } = member.identity;
+        (ordinal, place, key)
+    });
+    Shown { records: records.collect(), ..shown(job.identity, Ok(job.request)) }
 }
 
 /// Reasons with their records, in bounded memory.

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use crate::model::{Outcome, Record, Request, State, Str, Value, hex};
-use crate::render::{Context, Leaf, RenderError, RequestTemplate, Root, RunValues};
+use crate::outcome::RecordRow;
+use crate::render::{Context, Draft, Leaf, RenderError, RequestTemplate, Root, RunValues};
 use crate::schema::{Schema, Violation};
 use crate::select::Selection;
 
-use super::block::{Identity, Settled};
+use super::block::{Call, Identity, Member, Settled};
+use super::grouping::Rules;
 
 /// Everything that turns a record into a request, compiled once.
 pub struct Preparer {
@@ -42,6 +44,37 @@ pub struct Preparer {
     pub keep_keys: bool,
     /// Whether a request in doubt is asked about: then what it was made of is kept with it.
     pub keep_contexts: bool,
+    /// How records share calls, where they do.
+    pub batch: Option<BatchRules>,
+}
+
+/// How records share calls.
+pub struct BatchRules {
+    /// Limits and algorithm.
+    pub rules: Rules,
+    /// Only records with the same value share a call.
+    pub group_by: Option<Leaf>,
+    /// Bytes of the whole body.
+    pub max_body: usize,
+}
+
+/// What one record contributes to a call with several, and with which records it can share one.
+#[derive(Debug)]
+pub struct Part {
+    /// The record.
+    pub member: Member,
+    /// Method, URL and headers.
+    pub head: Draft,
+    /// The value of `group_by`, absent without one.
+    pub group: Value,
+    /// Equal for records that may share a call.
+    pub key: u64,
+    /// Bytes that it contributes, about.
+    pub bytes: usize,
+    /// The call that it belongs to since an earlier start.
+    pub call: Option<u64>,
+    /// Whether the checkpoint has a row of it.
+    pub has_row: bool,
 }
 
 /// How the idempotency key of a record is made.
@@ -147,13 +180,19 @@ impl Preparer {
         (!text.is_empty()).then_some(text)
     }
 
-    /// The request of a shaped record.
+    /// The request of a shaped record: of it alone, also where records share calls.
     pub fn request(&self, shaped: &mut Shaped, run: &RunValues, generation: u32) -> Result<Request, Refused> {
-        let draft = self.template.render(&mut shaped.context)?;
-        if let (Some(schema), Some(body)) = (&self.body_schema, draft.body())
-            && let Err(violations) = schema.check(body)
-        {
-            return Err(Refused::Body(listed(&violations)));
+        let draft = self.draft(shaped)?;
+        if self.batch.is_some() {
+            let part = self.part(draft, shaped, None)?;
+            let call = Call {
+                number: 0,
+                members: vec![part.member],
+                head: part.head,
+                group: part.group,
+                is_stale: false,
+            };
+            return self.together(&call, run);
         }
         let key = match &self.idempotency {
             Idempotency::None => None,
@@ -165,6 +204,65 @@ impl Preparer {
             }
         };
         Ok(draft.finish(key.as_deref(), self.max_body)?)
+    }
+
+    fn draft(&self, shaped: &mut Shaped) -> Result<Draft, Refused> {
+        let draft = self.template.render(&mut shaped.context)?;
+        if let (Some(schema), Some(body)) = (&self.body_schema, draft.body())
+            && let Err(violations) = schema.check(body)
+        {
+            return Err(Refused::Body(listed(&violations)));
+        }
+        Ok(draft)
+    }
+
+    /// What a shaped record contributes to a call with several; `known` is its row from an earlier start.
+    pub fn part_of(&self, shaped: &mut Shaped, known: Option<&RecordRow>) -> Result<Part, Refused> {
+        let draft = self.draft(shaped)?;
+        self.part(draft, shaped, known)
+    }
+
+    fn part(&self, head: Draft, shaped: &Shaped, known: Option<&RecordRow>) -> Result<Part, Refused> {
+        let (item, bytes) = head.item()?;
+        let item = item.clone();
+        let limit = self.batch.as_ref().map_or(usize::MAX, |batch| batch.rules.bytes);
+        if bytes > limit {
+            return Err(Refused::Body(format!(
+                "it contributes {bytes} bytes, more than a call may have (`batch.max_bytes: {limit}`)"
+            )));
+        }
+        let group = match self.batch.as_ref().and_then(|batch| batch.group_by.as_ref()) {
+            None => Value::Absent,
+            Some(leaf) => leaf.value(&shaped.context)?,
+        };
+        let key = match &group {
+            Value::Absent => head.head_digest(),
+            group => head.head_digest() ^ hash(&group.to_json()).rotate_left(1),
+        };
+        let member = Member {
+            identity: shaped.identity.clone(),
+            item,
+            made: known.map_or(0, |row| row.attempts),
+            generation: known.map_or(0, |row| row.generation),
+            block: 0,
+        };
+        Ok(Part { member, head, group, key, bytes, call: None, has_row: known.is_some() })
+    }
+
+    /// The request of a call with several records.
+    pub fn together(&self, call: &Call, run: &RunValues) -> Result<Request, Refused> {
+        // Numbers of calls are no positions: `uuid()` around the items is none of theirs.
+        let number = call.number | 1 << 63;
+        let mut context = self.base.clone();
+        context.set_run(RunValues { ordinal: number, ..run.clone() });
+        let items = call.members.iter().map(|member| member.item.clone()).collect();
+        let draft = self.template.together(&call.head, items, call.group.clone(), &mut context)?;
+        let key = match &self.idempotency {
+            Idempotency::Hash => Some(self.idempotency_key(run, number, 0)),
+            Idempotency::None | Idempotency::Value(_) => None,
+        };
+        let max = self.batch.as_ref().map_or(self.max_body, |batch| batch.max_body);
+        Ok(draft.finish(key.as_deref(), max)?)
     }
 
     /// Another hash of a record's key, to tell two keys with one hash apart.
@@ -217,6 +315,18 @@ impl From<RenderError> for Refused {
 }
 
 impl Refused {
+    /// Class and message of a refusal that is no single record's.
+    #[must_use]
+    pub fn words(self) -> (String, String) {
+        match self {
+            Self::Render(error) => {
+                let message = error.notes.iter().fold(error.message, |text, note| format!("{text}; {note}"));
+                (error.rule.to_owned(), format!("{message} ({})", error.place))
+            }
+            Self::Body(violations) => ("body-schema".into(), violations),
+        }
+    }
+
     /// The outcome of the record.
     #[must_use]
     pub fn settle(self, identity: Identity) -> Box<Settled> {

@@ -4,11 +4,12 @@
 //! every leased record without a row. The result is written as one durable step, which may be
 //! interrupted at any point and repeated (guarantees.md 6).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::config::{Idempotency, InDoubt, OnFailure};
 use crate::model::{Failure, State};
-use crate::outcome::{Checkpoint, RecordRow, RunRow, StartRow};
+use crate::outcome::{BatchRow, BatchState, Checkpoint, RecordRow, RunRow, StartRow};
 use crate::render::RunValues;
 use crate::source::Mark;
 
@@ -32,6 +33,10 @@ pub struct Recovered {
     pub to_ask: u64,
     /// Their order values.
     pub undecided: Vec<(u64, u64)>,
+    /// Calls with several records that go out again as they were.
+    pub calls: Vec<BatchRow>,
+    /// Rows of calls that say something else now.
+    noted: Vec<BatchRow>,
 }
 
 /// Reads the rows of a run and settles the doubt among them.
@@ -45,8 +50,8 @@ pub fn recover(
     ask_again: bool,
 ) -> Result<Recovered, Failure> {
     let (recovered, rows) = look(plan, checkpoint, run, values, dropped, has_held, ask_again)?;
-    if !rows.is_empty() {
-        checkpoint.write_rows(run, &rows, "recovered")?;
+    if !rows.is_empty() || !recovered.noted.is_empty() {
+        checkpoint.write_recovered(run, &rows, &recovered.noted)?;
     }
     Ok(recovered)
 }
@@ -64,6 +69,9 @@ pub fn look(
     let last = checkpoint.latest_start(run)?;
     let crashed = last.as_ref().is_some_and(|start| start.class.is_empty());
     let rebooted = last.as_ref().is_some_and(StartRow::before_this_boot);
+    // What was synced before a request left says all there is to say, also after a loss of power.
+    let rebooted = rebooted && !last.as_ref().is_some_and(|start| start.grants.durable_intents);
+    let changed = last.as_ref().is_some_and(|start| start.meaning != run.meaning);
     let keyed = Keyed::of(plan, run, last.as_ref());
     let forbidden = |row: &RecordRow| keyed.as_ref().and_then(|keyed| keyed.forbids(row));
     let policy = plan.pipeline.delivery.in_doubt;
@@ -111,16 +119,62 @@ pub fn look(
         }
         Ok(())
     })?;
+    let calls = checkpoint.open_batches(run)?;
+    let in_calls: HashSet<u64> = calls.iter().flat_map(|call| &call.members).copied().collect();
     if let Some(start) = last.filter(|start| crashed && start.leased_without_intents(run)) {
         let has_row = |ordinal: u64| {
             known.is_settled(ordinal)
+                || in_calls.contains(&ordinal)
                 || known.open.contains_key(&ordinal)
                 || doubtful.iter().any(|row: &RecordRow| row.ordinal == ordinal)
         };
         let missing: Vec<RecordRow> = leased_without_row(plan, run, &start, values, dropped, has_row)?;
         doubtful.extend(missing);
     }
-    let mut recovered = Recovered { known, held, resent: 0, doubtful: 0, to_ask, undecided };
+    let mut recovered = Recovered {
+        known,
+        held,
+        resent: 0,
+        doubtful: 0,
+        to_ask,
+        undecided,
+        calls: Vec::new(),
+        noted: Vec::new(),
+    };
+    for call in calls {
+        let in_doubt = call.state == BatchState::InFlight || call.unknown || crashed && rebooted;
+        let attempts = call.attempts + u32::from(call.state == BatchState::Waits && crashed && rebooted);
+        let first_at = if call.first_at == 0 { began } else { call.first_at };
+        let first = RecordRow { first_at, ..RecordRow::new(0, State::InFlight) };
+        let sends_again = policy == InDoubt::Resend && forbidden(&first).is_none();
+        if in_doubt && (!sends_again || changed) {
+            // Its records part here: each is held, skipped, or goes out under the new meaning.
+            doubtful.extend(rows_of(plan, run, values, &call.members)?.into_iter().map(|row| RecordRow {
+                attempts,
+                first_at,
+                ..row
+            }));
+            recovered.noted.push(BatchRow { state: BatchState::Settled, attempts, unknown: true, ..call });
+            continue;
+        }
+        if changed {
+            recovered.noted.push(BatchRow { state: BatchState::Settled, ..call });
+            continue;
+        }
+        for ordinal in &call.members {
+            recovered.known.calls.insert(*ordinal, call.number);
+            if in_doubt {
+                let row = RecordRow { unknown: true, first_at, ..RecordRow::new(*ordinal, State::Pending) };
+                recovered.known.open.insert(*ordinal, row);
+            }
+        }
+        let call = BatchRow { state: BatchState::Waits, attempts, unknown: in_doubt, first_at, ..call };
+        if in_doubt {
+            recovered.resent += call.members.len() as u64;
+            recovered.noted.push(call.clone());
+        }
+        recovered.calls.push(call);
+    }
     let mut settle = |mut row: RecordRow| {
         if row.first_at == 0 {
             row.first_at = began;
@@ -203,6 +257,34 @@ impl Keyed {
         }
         self.remembered.is_some_and(|kept| has_lapsed(row.first_at, self.now, kept)).then_some(KEY_LAPSED)
     }
+}
+
+/// Rows of these records as the input has them now.
+fn rows_of(
+    plan: &Plan,
+    run: &RunRow,
+    values: &RunValues,
+    ordinals: &[u64],
+) -> Result<Vec<RecordRow>, Failure> {
+    let wanted: HashSet<u64> = ordinals.iter().copied().collect();
+    let last = wanted.iter().max().copied().unwrap_or_default();
+    let mut rows = Vec::with_capacity(wanted.len());
+    let mut source = plan.source()?;
+    let mark = run.settled;
+    source.seek(Mark { ordinal: mark.ordinal, file: mark.file, byte: mark.byte, line: mark.line })?;
+    while let Some(record) = source.next() {
+        let record = record?;
+        if record.ordinal > last {
+            break;
+        }
+        if wanted.contains(&record.ordinal) {
+            rows.push(match plan.preparer.shape(record, values) {
+                Ok(shaped) => shaped.identity.row(State::InFlight),
+                Err(settled) => settled.identity.row(State::InFlight),
+            });
+        }
+    }
+    Ok(rows)
 }
 
 fn orders(plan: &Plan) -> bool {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::config::{self, Idempotency, InDoubt};
+use crate::config::{self, Durability, Idempotency, InDoubt};
 use crate::deliver::Sender;
 use crate::model::{Class, Diagnostic, Event, Failure, Mask};
 use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Lock, Responses, RunRow};
@@ -18,6 +18,7 @@ use crate::source::Mark;
 use super::copies::Renumbered;
 use decide::{Decided, Ready};
 
+use super::gather::{Assembler, Gather};
 use super::narrow::Narrow;
 use super::open::{self, Plan, Wanted};
 use super::sieve::Sieve;
@@ -145,14 +146,29 @@ impl Session<'_> {
         // What an earlier start leased and left out has no row: a crash of this start must not put
         // it in doubt. A start that picks records would leave such holes, so it grants by rows.
         let leased_from = if narrow.is_selective() { i64::MAX.cast_unsigned() } else { run.lease };
-        let grants = Grants { intents: pipeline.delivery.in_doubt != InDoubt::Resend, leased_from };
+        let is_keyed = matches!(pipeline.endpoint.idempotency, Idempotency::Header { .. });
+        let batch = pipeline.endpoint.batch.as_ref();
+        // The key belongs to the bytes of a call: which records it has must not be forgotten.
+        let durable_calls = is_keyed && batch.is_some() && pipeline.delivery.durability == Durability::Power;
+        let grants = Grants {
+            intents: pipeline.delivery.in_doubt != InDoubt::Resend || batch.is_some(),
+            durable_intents: durable_calls,
+            leased_from,
+        };
+        let next_call = checkpoint.next_batch(run)?;
         let writer = checkpoint.into_writer(run, grants, pipeline.delivery.durability, responses)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
         let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
         let lanes = pipeline.delivery.concurrency.get();
-        let Plan { preparer, reader, prober, columns, warnings, schema_files, spool, .. } = plan;
+        let Plan { preparer, reader, prober, items, columns, warnings, schema_files, spool, .. } = plan;
         let preparer = Arc::new(preparer);
+        let assembler =
+            batch.map(|_| Arc::new(Assembler::new(Arc::clone(&preparer), values.clone(), next_call)));
+        let gather = assembler
+            .as_ref()
+            .and_then(|assembler| Gather::new(Arc::clone(assembler), recovered.calls, is_narrow));
+        let size = batch.map_or(1, |batch| batch.size.get());
         let feed = feed::Feed {
             sieve: Sieve {
                 preparer: Arc::clone(&preparer),
@@ -173,7 +189,9 @@ impl Session<'_> {
             records: run.records,
             is_apart,
             settled: Arc::clone(&settled),
-            block: (2 * lanes).max(64),
+            block: (2 * lanes * size).max(64),
+            gather,
+            blocks: 0,
         };
         let (blocks, inbox) = tokio::sync::mpsc::channel(1);
         let (credit, credits) = std::sync::mpsc::channel();
@@ -194,6 +212,11 @@ impl Session<'_> {
                 sender,
                 reader: &reader,
                 prober: prober.as_ref().filter(|_| pipeline.delivery.in_doubt == InDoubt::Probe),
+                items: items.as_ref(),
+                assembler: assembler.as_deref(),
+                on_reject: batch.map(|batch| batch.on_reject).unwrap_or_default(),
+                is_keyed,
+                durable_calls,
                 only_asks: start.reconcile.is_some(),
                 delivery: &pipeline.delivery,
                 writer: &writer,
@@ -230,6 +253,7 @@ impl Session<'_> {
             ended.stopped.as_ref().map_or_else(|| finish::class_of(&ended.counts), |stopped| stopped.class);
         let complete = ended.counts.unsent == 0;
         writer.finish(Finished { class, complete }, ended.settled, complete)?;
+        drop(assembler);
         let preparer = Arc::into_inner(preparer);
         let Some(preparer) = preparer else {
             return Err(Failure::new(
@@ -237,7 +261,7 @@ impl Session<'_> {
                 Diagnostic::error("bug", "the reading thread did not let go"),
             ));
         };
-        let plan = Plan { pipeline, preparer, reader, prober, columns, warnings, schema_files, spool };
+        let plan = Plan { pipeline, preparer, reader, prober, items, columns, warnings, schema_files, spool };
         let nothing_found = wants_keys && ended.attempts == 0 && ended.stopped.is_none();
         let own = own_plan(&plan, &folder, run, is_apart);
         let mut report = finish::report(finish::Ending {

@@ -13,7 +13,7 @@ use crate::render::RunValues;
 
 use super::block::{Identity, Job, Prepared};
 use super::narrow::Narrow;
-use super::prepare::{Idempotency, Preparer, Shaped, settled};
+use super::prepare::{Idempotency, Part, Preparer, Shaped, settled};
 use super::survey::{RunIds, drop_of};
 
 /// What is asked of every record, in order.
@@ -47,6 +47,8 @@ pub enum Sieved {
     LeftOut,
     /// This.
     Ready(Prepared),
+    /// It goes out in a call with others.
+    Part(Box<Part>),
 }
 
 /// What earlier starts left behind, from the first record that is not settled on.
@@ -57,6 +59,8 @@ pub struct Known {
     base: u64,
     /// Rows of records that are open.
     pub open: HashMap<u64, RecordRow>,
+    /// The calls with several records to which open ones belong, by number.
+    pub calls: HashMap<u64, u64>,
 }
 
 impl Known {
@@ -133,6 +137,17 @@ impl Sieve {
         }
         if !self.narrow.keeps(&shaped) {
             return Sieved::LeftOut;
+        }
+        if self.preparer.batch.is_some() {
+            return match self.preparer.part_of(&mut shaped, known.as_ref()) {
+                Ok(mut part) => {
+                    part.call = self.known.calls.get(&part.member.identity.ordinal).copied();
+                    self.sent += 1;
+                    Sieved::Part(Box::new(part))
+                }
+                Err(_) if may_have_arrived(known.as_ref()) => still_in_doubt(shaped.identity, known),
+                Err(refused) => Sieved::Ready(Prepared::Settled(refused.settle(shaped.identity))),
+            };
         }
         let generation = known.as_ref().map_or(0, |row| row.generation);
         let request = match self.preparer.request(&mut shaped, &self.run, generation) {

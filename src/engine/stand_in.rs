@@ -5,11 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::config::{Auth, Connection, Content, CredentialPart, Endpoint, Idempotency, SandboxReply, Tree};
+use crate::config::{
+    Auth, Connection, Content, CredentialPart, Endpoint, Idempotency, SandboxReply, SandboxSpec, Tree,
+};
 use crate::model::{Failure, Map, Number, Problems, Secret, Value};
 use crate::render::{Context, Known, Nulls, Root, RunValues, Scope, TreeTemplate};
 use crate::sandbox::{
-    Object, PathPattern, ReplyMaker, RequestView, Route, Rules, ScriptedReply, SecretNames,
+    BatchReplyMaker, BatchRoute, ItemResult, Object, PathPattern, ReplyMaker, RequestView, Route, Rules,
+    ScriptedReply, SecretNames,
 };
 use crate::schema::Schema;
 
@@ -131,6 +134,17 @@ fn route(
         }));
     }
     let spec = &endpoint.sandbox;
+    if let Some(batch) = &endpoint.batch {
+        route.batch = Some(BatchRoute {
+            tells_each: batch.replies.is_some(),
+            lines: (endpoint.content == Content::Ndjson).then_some(match &batch.item {
+                Some(Tree::List(parts, _)) => parts.len(),
+                _ => 1,
+            }),
+            check: route.check_body.take(),
+            reply: batch_reply_maker(spec, batch.replies.is_some(), connection, problems)?,
+        });
+    }
     route.unique.clone_from(&spec.unique);
     route.reply = match &spec.reply {
         Some(reply) => Some(reply_maker(reply, connection, problems)?),
@@ -209,6 +223,100 @@ fn reply_maker(reply: &SandboxReply, connection: &Connection, problems: &mut Pro
             Err(error) => ScriptedReply::json(500, &serde_json::json!({ "sandbox": error.to_string() })),
         }
     }))
+}
+
+/// The reply to a call with several records: `sandbox.item` is one result, made of `new`, `item`, `status`,
+/// `class` and `message`; `sandbox.reply` stands around them and finds them as `batch.items`.
+fn batch_reply_maker(
+    spec: &SandboxSpec,
+    tells_each: bool,
+    connection: &Connection,
+    problems: &mut Problems,
+) -> Option<BatchReplyMaker> {
+    let around = Scope::new().allow(Root::Request, Known::Any).allow(Root::Connection, Known::Any);
+    let one = around
+        .clone()
+        .allow(Root::New, Known::Any)
+        .allow(Root::Item, Known::Any)
+        .allow(Root::Status, Known::Any)
+        .allow(Root::Class, Known::Any)
+        .allow(Root::Message, Known::Any);
+    let around = around.allow(Root::Batch, Known::Any);
+    let item = match &spec.item {
+        Some(tree) => Some(TreeTemplate::compile(tree, &one, Nulls::Keep, problems)?),
+        None => None,
+    };
+    let body = match spec.reply.as_ref().and_then(|reply| reply.body.as_ref()) {
+        Some(tree) => Some(TreeTemplate::compile(tree, &around, Nulls::Keep, problems)?),
+        None => None,
+    };
+    let status = spec.reply.as_ref().map_or(if tells_each { 207 } else { 200 }, |reply| reply.status);
+    let headers = spec.reply.as_ref().map(|reply| reply.headers.clone()).unwrap_or_default();
+    let base = empty_context(connection);
+    Some(Box::new(move |request: &RequestView<'_>, results: Vec<ItemResult>| {
+        let mut context = base.clone().with(Root::Request, Arc::new(request_value(request)));
+        let mut items = Vec::with_capacity(results.len());
+        for result in results {
+            items.push(match &item {
+                None => usual_result(&result),
+                Some(item) => {
+                    context.set(Root::New, Arc::new(new_value(&result.object)));
+                    context.set(Root::Item, Arc::new(Value::from(&result.item)));
+                    context.set(Root::Status, Arc::new(number(result.status)));
+                    context.set(Root::Class, Arc::new(Value::text(result.class)));
+                    context.set(Root::Message, Arc::new(Value::text(result.message.as_str())));
+                    match item.value(&context) {
+                        Ok(value) => value,
+                        Err(error) => return broken(&error),
+                    }
+                }
+            });
+        }
+        let made = match &body {
+            None => {
+                let mut whole = Map::new();
+                whole.push("results", Value::Array(items));
+                Ok(Value::Object(whole))
+            }
+            Some(body) => {
+                let mut batch = Map::new();
+                batch.push("size", number(u16::try_from(items.len()).unwrap_or(u16::MAX)));
+                batch.push("items", Value::Array(items));
+                body.value(&context.clone().with(Root::Batch, Arc::new(Value::Object(batch))))
+            }
+        };
+        match made {
+            Ok(value) => {
+                let mut bytes = Vec::with_capacity(256);
+                value.write_json(&mut bytes);
+                let mut reply = ScriptedReply::json_bytes(status, bytes);
+                reply.headers.extend(headers.iter().cloned());
+                reply
+            }
+            Err(error) => broken(&error),
+        }
+    }))
+}
+
+fn number(number: u16) -> Value {
+    Value::Number(Number::from(u64::from(number)))
+}
+
+fn broken(error: &crate::render::RenderError) -> ScriptedReply {
+    ScriptedReply::json(500, &serde_json::json!({ "sandbox": error.to_string() }))
+}
+
+/// One result as it is without `sandbox.item`: `{ status, id }`, or `{ status, class, message }`.
+fn usual_result(result: &ItemResult) -> Value {
+    let mut map = Map::with_capacity(3);
+    map.push("status", number(result.status));
+    if result.status == 201 {
+        map.push("id", Value::text(result.object.id.as_str()));
+    } else {
+        map.push("class", Value::text(result.class));
+        map.push("message", Value::text(result.message.as_str()));
+    }
+    Value::Object(map)
 }
 
 fn request_value(request: &RequestView<'_>) -> Value {

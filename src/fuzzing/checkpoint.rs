@@ -120,7 +120,7 @@ fn make() -> Result<Good, Failure> {
         before_log = read("");
         checkpoint.write_rows(&run, last, "test")?;
         log = read("-wal");
-        let grants = Grants { intents: number < 3, leased_from: 0 };
+        let grants = Grants { intents: number < 3, durable_intents: false, leased_from: 0 };
         let writer = checkpoint.into_writer(&run, grants, Durability::Process, None)?;
         let settled = InputMark { ordinal: 20, file: 0, byte: 400, line: 21, digest: 77 };
         let finished = Finished { class: Class::RecordsFailed, complete: number < 3 };

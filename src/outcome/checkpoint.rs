@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::config::Durability;
 use crate::model::{Class, Diagnostic, Failure};
 
+use super::batches::{self, BatchRow};
 use super::database::{self, APPLICATION, FORMAT, record_id};
 use super::folder::{self, Folder};
 use super::keys;
@@ -315,6 +316,7 @@ impl Checkpoint {
             connection
                 .execute("DELETE FROM attempt WHERE record >= ?1 AND record < ?2", params![from, to])?;
             connection.execute("DELETE FROM record WHERE id >= ?1 AND id < ?2", params![from, to])?;
+            connection.execute("DELETE FROM batch WHERE id >= ?1 AND id < ?2", params![from, to])?;
             connection.execute("DELETE FROM note WHERE run = ?1", [run.number])?;
             connection.execute("DELETE FROM start WHERE run = ?1", [run.number])?;
             connection.execute("DELETE FROM run WHERE number = ?1", [run.number])?;
@@ -330,6 +332,27 @@ impl Checkpoint {
                 change +=
                     database::write_record(connection, run.number, &RecordRow { at: 0, ..row.clone() })?;
                 add_note(connection, run.number, Some(row.ordinal), why, row.state.name())?;
+            }
+            database::add_to_sum(connection, run.number, change)
+        })
+    }
+
+    /// Writes rows of records and calls as one durable step: what recovery found.
+    pub fn write_recovered(
+        &self,
+        run: &RunRow,
+        rows: &[RecordRow],
+        batches: &[BatchRow],
+    ) -> Result<(), Failure> {
+        self.durably(|connection| {
+            let mut change = 0;
+            for row in rows {
+                change +=
+                    database::write_record(connection, run.number, &RecordRow { at: 0, ..row.clone() })?;
+                add_note(connection, run.number, Some(row.ordinal), "recovered", row.state.name())?;
+            }
+            for batch in batches {
+                change += batches::write(connection, run.number, batch)?;
             }
             database::add_to_sum(connection, run.number, change)
         })
@@ -390,7 +413,7 @@ impl Checkpoint {
                     std::process::id(),
                     env!("CARGO_PKG_VERSION"),
                     run.meaning,
-                    grants.intents,
+                    i64::from(grants.intents) + i64::from(grants.intents && grants.durable_intents),
                     grants.leased_from.cast_signed()
                 ],
             )?;
@@ -441,7 +464,7 @@ impl StartRow {
     /// Whether records of the run may have been sent of which the lease alone knows.
     #[must_use]
     pub fn leased_without_intents(&self, run: &RunRow) -> bool {
-        (!self.grants.intents || self.before_this_boot())
+        (!self.grants.intents || self.before_this_boot() && !self.grants.durable_intents)
             && run.lease > run.settled.ordinal.max(self.grants.leased_from)
     }
 }

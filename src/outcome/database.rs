@@ -12,7 +12,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 2;
+pub const FORMAT: i32 = 3;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -72,6 +72,18 @@ CREATE TABLE record (
   captures TEXT,
   at INTEGER NOT NULL,
   first_at INTEGER,
+  crc INTEGER NOT NULL
+) STRICT;
+CREATE TABLE batch (
+  id INTEGER PRIMARY KEY,
+  state INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  flags INTEGER NOT NULL,
+  records INTEGER NOT NULL,
+  members TEXT NOT NULL,
+  request INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  first_at INTEGER NOT NULL,
   crc INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE delivered_key (
@@ -180,15 +192,18 @@ pub fn unsound(connection: &Connection) -> rusqlite::Result<Option<String>> {
     }
     let mut runs = connection.prepare("SELECT number FROM run")?;
     let runs: Vec<i64> = runs.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    // From run to run, so that the records themselves are not read.
-    let mut next = i64::MIN;
-    let mut first_from = connection.prepare("SELECT id FROM record WHERE id >= ?1 ORDER BY id LIMIT 1")?;
-    while let Some(id) = first_from.query_row([next], |row| row.get::<_, i64>(0)).optional()? {
-        let run = id >> RUN_SHIFT;
-        if !runs.contains(&run) {
-            return Ok(Some(format!("record {id} belongs to run {run}, which is not there")));
+    for table in ["record", "batch"] {
+        // From run to run, so that the rows themselves are not read.
+        let mut next = i64::MIN;
+        let mut first_from =
+            connection.prepare(&format!("SELECT id FROM {table} WHERE id >= ?1 ORDER BY id LIMIT 1"))?;
+        while let Some(id) = first_from.query_row([next], |row| row.get::<_, i64>(0)).optional()? {
+            let run = id >> RUN_SHIFT;
+            if !runs.contains(&run) {
+                return Ok(Some(format!("{table} {id} belongs to run {run}, which is not there")));
+            }
+            next = record_id(run + 1, 0);
         }
-        next = record_id(run + 1, 0);
     }
     for table in SEALED {
         if let Some((number, _)) = unsealed(connection, table, None)?.first() {

@@ -4,6 +4,7 @@
 //! else under the state folder is a view that can be made again. Invariant: nothing is sent that
 //! a durable lease (and, where a repeat could harm, an intent) does not cover.
 
+mod batches;
 mod checkpoint;
 mod database;
 pub mod files;
@@ -17,6 +18,7 @@ mod rows;
 mod tests_property;
 mod writer;
 
+pub use batches::{BatchRow, BatchState};
 pub use checkpoint::{Checkpoint, Finished, NewRun};
 pub use database::seal;
 pub use folder::{Folder, Lock, Use};

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 
 use crate::model::{Counts, Failure, State};
 
+use super::batches::{self, BatchRow};
 use super::checkpoint::Checkpoint;
 use super::database::{self, COLUMNS, RUN_SHIFT, record_id};
 use super::rows::{AttemptRow, Grants, InputMark, NoteRow, RecordRow, RunRow, StartRow, counts_of};
@@ -77,7 +78,8 @@ impl Checkpoint {
                         class: row.get(4)?,
                         meaning: row.get(5)?,
                         grants: Grants {
-                            intents: row.get(6)?,
+                            intents: row.get::<_, i64>(6)? > 0,
+                            durable_intents: row.get::<_, i64>(6)? > 1,
                             leased_from: row.get::<_, i64>(7)?.cast_unsigned(),
                         },
                     })
@@ -242,7 +244,8 @@ impl Checkpoint {
         // One statement, so that a writer beside it does not come in between.
         let read = || -> rusqlite::Result<(Vec<(State, u64)>, i64)> {
             let mut statement = self.connection.prepare(
-                "SELECT run.rows_crc, found.state, found.records, found.crcs FROM run LEFT JOIN \
+                "SELECT run.rows_crc - (SELECT coalesce(sum(crc), 0) FROM batch WHERE id >= ?1 AND id < ?2), \
+                 found.state, found.records, found.crcs FROM run LEFT JOIN \
                  (SELECT state, count(*) AS records, sum(crc) AS crcs FROM record WHERE id >= ?1 AND id < ?2 \
                  GROUP BY state) AS found ON true WHERE run.number = ?3",
             )?;
@@ -266,6 +269,7 @@ impl Checkpoint {
         if difference != 0 {
             // A single row that was changed has a name.
             self.each_row(run, 0, |_| Ok(()))?;
+            self.batches(run, "true")?;
             return Err(self.damage(&format!(
                 "table `record`: the rows of run {} are not those that were written last, some are missing or old",
                 run.id
@@ -322,7 +326,9 @@ impl Checkpoint {
         self.connection
             .query_row(
                 "SELECT EXISTS (SELECT 1 FROM record WHERE id >= ?1 AND id < ?2 \
-                 AND (state = ?3 OR state = ?4 AND flags & ?5))",
+                 AND (state = ?3 OR state = ?4 AND flags & ?5)) \
+                 OR EXISTS (SELECT 1 FROM batch WHERE id >= ?1 AND id < ?2 \
+                 AND (state = 1 OR state = 0 AND flags & 1))",
                 params![
                     record_id(run.number, 0),
                     record_id(run.number + 1, 0),
@@ -349,6 +355,48 @@ impl Checkpoint {
                 |row| row.get(0),
             )
             .map_err(|error| self.failure(&error))
+    }
+
+    /// The calls with several records that are not settled, by number; every row is checked.
+    pub fn open_batches(&self, run: &RunRow) -> Result<Vec<BatchRow>, Failure> {
+        self.batches(run, "state < 2")
+    }
+
+    /// The newest call with several records that has this one.
+    pub fn batch_of(&self, run: &RunRow, ordinal: u64) -> Result<Option<BatchRow>, Failure> {
+        Ok(self.batches(run, "true")?.into_iter().rev().find(|batch| batch.members.contains(&ordinal)))
+    }
+
+    /// The number that the next call with several records gets.
+    pub fn next_batch(&self, run: &RunRow) -> Result<u64, Failure> {
+        self.connection
+            .query_row(
+                "SELECT coalesce(max(id), ?1) FROM batch WHERE id >= ?1 AND id < ?2",
+                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
+                |row| row.get::<_, i64>(0),
+            )
+            .map(|id| (id - record_id(run.number, 0)).cast_unsigned() + 1)
+            .map_err(|error| self.failure(&error))
+    }
+
+    fn batches(&self, run: &RunRow, which: &str) -> Result<Vec<BatchRow>, Failure> {
+        let read = || -> rusqlite::Result<Vec<Result<BatchRow, i64>>> {
+            let columns = batches::COLUMNS;
+            let mut statement = self.connection.prepare(&format!(
+                "SELECT {columns} FROM batch WHERE id >= ?1 AND id < ?2 AND {which} ORDER BY id"
+            ))?;
+            let bounds = params![record_id(run.number, 0), record_id(run.number + 1, 0)];
+            statement.query_map(bounds, batches::read)?.collect()
+        };
+        let rows = read().map_err(|error| self.failure(&error))?;
+        rows.into_iter()
+            .map(|row| {
+                row.map_err(|id| {
+                    let what = format!("table `batch`, row {id} (run {}): its checksum does not fit", run.id);
+                    self.damage(&what)
+                })
+            })
+            .collect()
     }
 
     /// How many bytes of `responses.ndjson` belong to outcomes that the checkpoint keeps.

@@ -35,6 +35,8 @@ pub struct Exchange<'a> {
     pub reply: &'a Arrived,
     /// What became of the record.
     pub outcome: &'a Outcome,
+    /// Where the call has several records: its number, and what of the reply is this record's, if not all.
+    pub call: Option<(u64, Option<Value>)>,
 }
 
 impl Exchange<'_> {
@@ -53,11 +55,17 @@ impl Exchange<'_> {
         map.push("url", Value::text(self.request.url.as_str()));
         map.push("state", Value::text(self.outcome.state.name()));
         map.push("status", number(u64::from(self.reply.status.as_u16())));
+        if let Some((call, _)) = &self.call {
+            map.push("call", number(*call));
+        }
         if !matches!(self.outcome.captures, Value::Absent) {
             map.push("captures", self.outcome.captures.clone());
         }
         map.push("complete", Value::Bool(self.reply.complete));
-        let text = String::from_utf8_lossy(&self.reply.body);
+        let text = match &self.call {
+            Some((_, Some(part))) => part.to_json().into(),
+            _ => String::from_utf8_lossy(&self.reply.body),
+        };
         let text = mask.apply(&text);
         let mut line = Vec::with_capacity(text.len() + 256);
         Value::Object(map).write_json(&mut line);
@@ -254,6 +262,7 @@ mod tests {
             request: &request,
             reply: &reply,
             outcome: &outcome,
+            call: None,
         };
         String::from_utf8(exchange.line(&Mask::new([&Secret::new("token-1".into())]))).unwrap()
     }

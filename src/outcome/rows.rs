@@ -81,6 +81,8 @@ pub struct StartRow {
 pub struct Grants {
     /// Whether every attempt has an intent. Otherwise only those of records with a row have one.
     pub intents: bool,
+    /// Whether those intents survive a loss of power.
+    pub durable_intents: bool,
     /// Records from here on are granted by the lease; those before it each by a row.
     pub leased_from: u64,
 }

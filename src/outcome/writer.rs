@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::config::Durability;
 use crate::model::{Class, Diagnostic, Failure};
 
+use super::batches::{self, BatchRow};
 use super::checkpoint::{Finished, add_note, database_failure, now};
 use super::database::{add_to_sum, record_id, seal, write_record};
 use super::responses::Responses;
@@ -39,6 +40,8 @@ enum Command {
     Settled(RecordRow, Option<Vec<u8>>),
     Rows(Vec<RecordRow>),
     Intent(RecordRow, oneshot::Sender<bool>),
+    Batch { batch: BatchRow, ack: Option<oneshot::Sender<bool>>, durable: bool },
+    SettledBatch { rows: Vec<(RecordRow, Option<Vec<u8>>)>, batches: Vec<BatchRow> },
     Attempt { ordinal: u64, number: u32, status: u16, class: String, message: String, wait: Option<Duration> },
     Note { ordinal: Option<u64>, what: &'static str, detail: String },
     Lease { upto: u64, digest: u64, settled: InputMark, ack: oneshot::Sender<bool> },
@@ -173,6 +176,27 @@ impl Writer {
         let (ack, answer) = oneshot::channel();
         self.send(Command::Intent(row, ack));
         answer
+    }
+
+    /// Notes that the attempt of a call with several records may leave; it may once the answer is true.
+    /// `durable`: not before it would survive a loss of power.
+    pub fn batch_intent(&self, batch: BatchRow, durable: bool) -> Ack {
+        let (ack, answer) = oneshot::channel();
+        self.send(Command::Batch { batch, ack: Some(ack), durable });
+        answer
+    }
+
+    /// Notes how far a call with several records is; false when the writer has failed.
+    #[must_use]
+    pub fn batch(&self, batch: BatchRow) -> bool {
+        self.send(Command::Batch { batch, ack: None, durable: false })
+    }
+
+    /// Notes in one step what became of records of a call, with their lines for `responses.ndjson`, and how
+    /// far that call and those that follow from it are.
+    #[must_use]
+    pub fn settled_batch(&self, rows: Vec<(RecordRow, Option<Vec<u8>>)>, batches: Vec<BatchRow>) -> bool {
+        self.send(Command::SettledBatch { rows, batches })
     }
 
     /// Notes an attempt that was not the last, or not good: its status, class and message.
@@ -364,12 +388,32 @@ impl Work {
                 None
             }
             Command::Settled(row, response) => {
-                if let (Some(responses), Some(line)) = (&mut self.responses, response) {
-                    responses
-                        .append(&line)
-                        .map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
+                self.settle(&row, response)?;
+                None
+            }
+            Command::Batch { batch, ack, durable } => {
+                self.change += batches::write(&self.connection, self.run, &batch)?;
+                match ack {
+                    None => None,
+                    Some(ack) if durable => {
+                        self.synced_acks.push(ack);
+                        Some(Next::Sync)
+                    }
+                    Some(ack) => {
+                        self.acks.push(ack);
+                        Some(Next::Commit)
+                    }
                 }
-                self.write(&row)?;
+            }
+            Command::SettledBatch { rows, batches } => {
+                self.rows += rows.len();
+                self.unsynced += rows.len();
+                for (row, response) in rows {
+                    self.settle(&row, response)?;
+                }
+                for batch in &batches {
+                    self.change += batches::write(&self.connection, self.run, batch)?;
+                }
                 None
             }
             Command::Rows(rows) => {
@@ -444,6 +488,15 @@ impl Work {
                 Some(Next::Finish)
             }
         })
+    }
+
+    /// The line first, then the outcome.
+    fn settle(&mut self, row: &RecordRow, response: Option<Vec<u8>>) -> Result<(), Broken> {
+        if let (Some(responses), Some(line)) = (&mut self.responses, response) {
+            responses.append(&line).map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
+        }
+        self.write(row)?;
+        Ok(())
     }
 
     fn write(&mut self, row: &RecordRow) -> rusqlite::Result<()> {
@@ -548,7 +601,12 @@ mod tests {
         let new = NewRun::example(1000);
         let run = checkpoint.begin_run(&new, None).unwrap();
         let writer = checkpoint
-            .into_writer(&run, Grants { intents: true, leased_from: 0 }, Durability::Power, None)
+            .into_writer(
+                &run,
+                Grants { intents: true, durable_intents: false, leased_from: 0 },
+                Durability::Power,
+                None,
+            )
             .unwrap();
         (run, writer)
     }

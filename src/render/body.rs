@@ -12,7 +12,7 @@ use super::engine::write_text;
 use super::error::RenderError;
 use super::leaf::Leaf;
 use super::tree::{Nulls, TreeTemplate, prune};
-use crate::config::{Content, Endpoint, Escape, Tree};
+use crate::config::{Batch, Content, Endpoint, Escape, Tree};
 use crate::model::{Diagnostic, Map, Place, Problems, Str, Value};
 
 /// What WHATWG's `application/x-www-form-urlencoded` leaves as it is.
@@ -99,6 +99,26 @@ impl BodyTemplate {
         Some(Self { content: endpoint.content, what, nulls, place })
     }
 
+    /// What one record contributes to a call with several: always data.
+    pub fn compile_item(
+        endpoint: &Endpoint,
+        batch: &Batch,
+        scope: &Scope,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let nulls = if endpoint.keep_nulls { Nulls::Keep } else { Nulls::Drop };
+        let tree = batch.item.as_ref().or(endpoint.body.as_ref());
+        let what = match tree {
+            None => What::Fields,
+            Some(tree) => {
+                let tree = TreeTemplate::compile(tree, scope, nulls, problems)?;
+                if tree.is_root(Root::BodyFields) { What::Fields } else { What::Tree(tree) }
+            }
+        };
+        let place = tree.map_or(&batch.place, |tree| super::params::place_of(tree)).clone();
+        Some(Self { content: Content::Json, what, nulls, place })
+    }
+
     /// Whether any expression reads `body_fields`, so that it has to be made.
     pub fn reads_fields(&self) -> bool {
         let reads = |mut paths: Box<dyn Iterator<Item = String> + '_>| {
@@ -117,13 +137,7 @@ impl BodyTemplate {
 
     /// The content type to send when no header says another.
     pub const fn content_type(&self) -> Option<&'static str> {
-        match (&self.what, self.content) {
-            (What::None, _) | (_, Content::None) => None,
-            (_, Content::Json) => Some("application/json"),
-            (_, Content::Form) => Some("application/x-www-form-urlencoded"),
-            (_, Content::Ndjson) => Some("application/x-ndjson"),
-            (_, Content::Text) => Some("text/plain; charset=utf-8"),
-        }
+        if matches!(self.what, What::None) { None } else { content_type(self.content) }
     }
 
     pub const fn content(&self) -> Content {
@@ -146,22 +160,7 @@ impl BodyTemplate {
             }
             What::File(leaf) => return self.file(leaf, context),
         };
-        match (self.content, &value) {
-            (_, Value::Absent) => return Ok(Body::None),
-            (Content::Ndjson, Value::Array(_)) | (Content::Json | Content::Text | Content::None, _) => {}
-            (Content::Form, Value::Object(map)) => self.check_form(map)?,
-            (Content::Form, other) => {
-                return Err(self.error(format!("a form body must be an object and is {}", other.kind())));
-            }
-            (Content::Ndjson, other) => {
-                return Err(self.error(format!("an NDJSON body must be a list and is {}", other.kind())));
-            }
-        }
-        Ok(Body::Data(value))
-    }
-
-    fn error(&self, message: String) -> RenderError {
-        RenderError::new("body-value", &self.place, message)
+        data(value, self.content, &self.place)
     }
 
     fn file(&self, leaf: &Leaf, context: &Context) -> Result<Body, RenderError> {
@@ -190,23 +189,44 @@ impl BodyTemplate {
             }
         }
     }
+}
 
-    fn check_form(&self, map: &Map) -> Result<(), RenderError> {
-        for (name, value) in map {
+/// The content type that a body of this kind has when no header says another.
+pub(super) const fn content_type(content: Content) -> Option<&'static str> {
+    match content {
+        Content::None => None,
+        Content::Json => Some("application/json"),
+        Content::Form => Some("application/x-www-form-urlencoded"),
+        Content::Ndjson => Some("application/x-ndjson"),
+        Content::Text => Some("text/plain; charset=utf-8"),
+    }
+}
+
+/// A body of data, if its kind can hold it.
+pub(super) fn data(value: Value, content: Content, place: &Place) -> Result<Body, RenderError> {
+    let wrong = |message: String| RenderError::new("body-value", place, message);
+    match (content, &value) {
+        (_, Value::Absent) => return Ok(Body::None),
+        (Content::Ndjson, Value::Array(_)) | (Content::Json | Content::Text | Content::None, _) => {}
+        (Content::Form, Value::Object(map)) => {
             let nested = |value: &Value| matches!(value, Value::Object(_) | Value::Array(_));
-            let bad = match value {
+            let is_bad = |value: &Value| match value {
                 Value::Array(items) => items.iter().any(nested),
                 value => nested(value),
             };
-            if bad {
-                let message = format!("the form field `{name}` is nested");
-                return Err(self
-                    .error(message)
+            if let Some((name, _)) = map.iter().find(|(_, value)| is_bad(value)) {
+                return Err(wrong(format!("the form field `{name}` is nested"))
                     .help("a list of texts repeats the name; `| tojson` writes JSON"));
             }
         }
-        Ok(())
+        (Content::Form, other) => {
+            return Err(wrong(format!("a form body must be an object and is {}", other.kind())));
+        }
+        (Content::Ndjson, other) => {
+            return Err(wrong(format!("an NDJSON body must be a list and is {}", other.kind())));
+        }
     }
+    Ok(Body::Data(value))
 }
 
 /// Which fields of the record the default body has.

@@ -9,7 +9,7 @@ use super::engine::{Text, limit, write_text};
 use super::error::RenderError;
 use super::expr::Check;
 use super::part::{Part, What, holds, part};
-use super::path::Path;
+use super::path::{Path, Step};
 use super::scan::{self, Stretch, Until};
 use crate::config::{Escape, Template};
 use crate::model::{Place, Problems, Value};
@@ -172,6 +172,15 @@ impl Leaf {
             &self.kind,
             Kind::Single(Part { what: What::Path { path, default: None }, .. })
                 if path.root == root && path.steps.is_empty()
+        )
+    }
+
+    /// Whether the leaf is exactly this field of a root.
+    pub(super) fn is_field(&self, root: super::context::Root, field: &str) -> bool {
+        matches!(
+            &self.kind,
+            Kind::Single(Part { what: What::Path { path, default: None }, .. })
+                if path.root == root && matches!(&path.steps[..], [Step::Name(name, _)] if **name == *field)
         )
     }
 

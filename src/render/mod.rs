@@ -7,12 +7,13 @@
 //!
 //! `scan` reads words, `path` finds values, `expr` checks names, `engine` calculates the rest,
 //! `part`, `leaf` and `tree` put these together; `params`, `url`, `headers` and `body` are the positions,
-//! `request` the whole; `origin` says which line makes which part.
+//! `envelope` the body around several records, `request` the whole; `origin` says which line makes which part.
 
 mod body;
 mod context;
 mod convert;
 mod engine;
+mod envelope;
 mod error;
 mod expr;
 mod filters;

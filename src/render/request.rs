@@ -8,6 +8,8 @@ use url::Url;
 
 use super::body::{Body, BodyTemplate, Fields, encode};
 use super::context::{Context, Known, Root, Scope};
+use super::convert::weight;
+use super::envelope::Envelope;
 use super::error::RenderError;
 use super::headers::{HeadersTemplate, header_value};
 use super::params::ParamsTemplate;
@@ -27,6 +29,8 @@ pub struct RequestTemplate {
     body: BodyTemplate,
     fields: Fields,
     needs_fields: bool,
+    /// Where a call has several records: the body around what each contributes.
+    envelope: Option<Envelope>,
 }
 
 impl RequestTemplate {
@@ -41,19 +45,28 @@ impl RequestTemplate {
     ) -> Option<Self> {
         // Bindings are the pipeline's: they see neither params nor the body.
         let params = ParamsTemplate::compile(&endpoint.params, scope, problems);
+        let batch = endpoint.batch.as_ref();
+        let envelope = batch.map(|batch| Envelope::compile(endpoint, batch, connection, scope, problems));
         let scope = Self::scope(endpoint, connection, scope);
         let base = Base::compile(connection, problems);
         let path =
             base.as_ref().and_then(|base| PathTemplate::compile(&endpoint.path, base, &scope, problems));
         let query = QueryTemplate::compile(&endpoint.query, &scope, problems);
         let headers = HeadersTemplate::compile(endpoint, connection, &scope, problems);
-        let body = BodyTemplate::compile(endpoint, &scope, problems);
+        let body = match &endpoint.batch {
+            Some(batch) => BodyTemplate::compile_item(endpoint, batch, &scope, problems),
+            None => BodyTemplate::compile(endpoint, &scope, problems),
+        };
         let by_default =
             endpoint.params.iter().filter(|param| param.binding.is_none()).map(|param| &param.name.value);
         let without = exclude.iter().map(|name| &name.value).chain(by_default);
         let fields = Fields::without(without.map(|name| Str::from(name.as_str())));
         let (params, base, path) = (params?, base?, path?);
         let (query, headers, body) = (query?, headers?, body?);
+        let envelope = match envelope {
+            Some(envelope) => Some(envelope?),
+            None => None,
+        };
         let needs_fields = body.reads_fields();
         Some(Self {
             method: endpoint.method.value.clone(),
@@ -65,6 +78,7 @@ impl RequestTemplate {
             body,
             fields,
             needs_fields,
+            envelope,
         })
     }
 
@@ -74,10 +88,40 @@ impl RequestTemplate {
     pub fn scope(endpoint: &Endpoint, connection: &Connection, scope: &Scope) -> Scope {
         let mut scope = scope.clone();
         if scope.get(Root::Connection).is_none() {
-            let names: Vec<String> = connection.settings.names().map(str::to_owned).collect();
-            scope = scope.allow(Root::Connection, Known::Fields(names.into()));
+            scope = scope.allow(Root::Connection, Self::settings(connection));
         }
         scope.allow(Root::Params, ParamsTemplate::known(&endpoint.params)).allow(Root::BodyFields, Known::Any)
+    }
+
+    pub(super) fn settings(connection: &Connection) -> Known {
+        Known::Fields(connection.settings.names().map(str::to_owned).collect())
+    }
+
+    /// The call of several records: method, URL and headers are those of the first, as they are the same
+    /// for all; `items` is what each contributes. `context` has everything but a record.
+    ///
+    /// # Errors
+    /// That the body around the items cannot be rendered, or is none that its kind can hold.
+    pub fn together(
+        &self,
+        first: &Draft,
+        items: Vec<Value>,
+        group: Value,
+        context: &mut Context,
+    ) -> Result<Draft, RenderError> {
+        let Some(envelope) = &self.envelope else { return Ok(first.clone()) };
+        let mut draft = Draft {
+            body: envelope.render(items, group, context)?,
+            content: envelope.content(),
+            place: envelope.place().clone(),
+            ..first.clone()
+        };
+        if !draft.headers.contains_key(header::CONTENT_TYPE)
+            && let Some(content_type) = super::body::content_type(draft.content)
+        {
+            draft.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        Ok(draft)
     }
 
     /// Renders one record: its params, URL, headers and body. Sets `params` (and `body_fields`,
@@ -94,6 +138,7 @@ impl RequestTemplate {
         let (mut headers, key) = self.headers.render(context)?;
         let body = self.body.render(context, &self.fields)?;
         if body != Body::None
+            && self.envelope.is_none()
             && !headers.contains_key(header::CONTENT_TYPE)
             && let Some(content_type) = self.body.content_type()
         {
@@ -176,6 +221,31 @@ impl Draft {
         match &self.body {
             Body::None | Body::Text(_, None) => None,
             Body::Data(value) | Body::Text(_, Some(value)) => Some(value),
+        }
+    }
+
+    /// A hash of what has to be the same for all records of one call: method, URL and headers.
+    #[must_use]
+    pub fn head_digest(&self) -> u64 {
+        let head = Request {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            body: Bytes::new(),
+        };
+        head.digest()
+    }
+
+    /// What the record contributes to a call with several, and about how many bytes that has.
+    ///
+    /// # Errors
+    /// That it contributes nothing.
+    pub fn item(&self) -> Result<(&Value, usize), RenderError> {
+        match &self.body {
+            Body::Data(value) => Ok((value, weight(value, usize::MAX))),
+            Body::None | Body::Text(..) => {
+                Err(RenderError::new("body-value", &self.place, "the record contributes nothing to its call"))
+            }
         }
     }
 

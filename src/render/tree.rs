@@ -51,6 +51,11 @@ impl TreeTemplate {
         matches!(&self.node, Node::Leaf(leaf) if leaf.is_path(root))
     }
 
+    /// Whether the whole tree is one leaf that is exactly this field of a root.
+    pub(super) fn is_path(&self, root: Root, field: &str) -> bool {
+        matches!(&self.node, Node::Leaf(leaf) if leaf.is_field(root, field))
+    }
+
     /// Every path it reads, such as `record.email`.
     pub fn reads(&self) -> impl Iterator<Item = String> {
         let mut found = Vec::new();

@@ -122,8 +122,10 @@ impl Api {
             prepared.json = Some(Value::String(String::from_utf8_lossy(&request.body).into_owned()));
         }
         if route.content_json && writes {
-            let looked_at =
-                route.check_body.is_some() || route.reply.is_some() || route.unique_reply.is_some();
+            let looked_at = route.check_body.is_some()
+                || route.reply.is_some()
+                || route.unique_reply.is_some()
+                || route.batch.is_some();
             if looked_at && prepared.json.is_none() && !request.body.is_empty() {
                 prepared.json = serde_json::from_slice(&request.body).ok();
             }

@@ -30,8 +30,8 @@ mod world;
 
 pub use journal::{Seen, Tally, read_journal};
 pub use rules::{
-    AuthCheck, CheckBody, ErrorMaker, Object, PathPattern, ReplyMaker, RequestView, Route, Rules,
-    ScriptedReply, SecretNames,
+    AuthCheck, BatchReplyMaker, BatchRoute, CheckBody, ErrorMaker, ItemResult, Object, PathPattern,
+    ReplyMaker, RequestView, Route, Rules, ScriptedReply, SecretNames,
 };
 pub use script::Script;
 pub use server::{Bodies, Handle, Options, Sandbox, Unknown};

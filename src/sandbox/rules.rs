@@ -69,6 +69,60 @@ pub struct Route {
     pub idempotency: Option<HeaderName>,
     /// Whether the body is JSON.
     pub content_json: bool,
+    /// Where a request holds several objects.
+    pub batch: Option<BatchRoute>,
+}
+
+/// How a request holds several objects, and how it is answered.
+pub struct BatchRoute {
+    /// Whether the reply tells of each object; else all are made or none.
+    pub tells_each: bool,
+    /// Where the body is NDJSON: how many lines make one item; its last is the object.
+    pub lines: Option<usize>,
+    /// What is checked of each object.
+    pub check: Option<CheckBody>,
+    /// Makes the reply.
+    pub reply: BatchReplyMaker,
+}
+
+/// Makes the reply to several objects.
+pub type BatchReplyMaker = Box<dyn Fn(&RequestView<'_>, Vec<ItemResult>) -> ScriptedReply + Send + Sync>;
+
+/// What became of one object of several.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemResult {
+    /// 201, or why not.
+    pub status: u16,
+    /// The class word of a refusal.
+    pub class: &'static str,
+    /// Its message.
+    pub message: String,
+    /// The object as it is, or would be, stored.
+    pub object: Object,
+    /// What was sent.
+    pub item: Value,
+}
+
+impl BatchRoute {
+    /// The items of a body: its lines, itself if it is a list, or the first list in it.
+    pub(super) fn items(&self, body: &[u8]) -> Vec<Value> {
+        if let Some(lines) = self.lines {
+            let all: Vec<Value> =
+                serde_json::Deserializer::from_slice(body).into_iter().map_while(Result::ok).collect();
+            return all.chunks(lines.max(1)).filter_map(<[Value]>::last).cloned().collect();
+        }
+        match serde_json::from_slice(body).unwrap_or_default() {
+            Value::Array(items) => items,
+            Value::Object(map) => map
+                .into_iter()
+                .find_map(|(_, value)| match value {
+                    Value::Array(items) => Some(items),
+                    _ => None,
+                })
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Route {
@@ -85,6 +139,7 @@ impl Route {
             unique_reply: None,
             idempotency: None,
             content_json: true,
+            batch: None,
         }
     }
 }

@@ -336,7 +336,9 @@ fn settle(
         return None;
     }
     let plan = match decided {
-        Some((_, Effect::Nothing)) => Plan { reply: ScriptedReply::empty(200), change: None, object: None },
+        Some((_, Effect::Nothing)) => {
+            Plan { reply: ScriptedReply::empty(200), changes: Vec::new(), object: None }
+        }
         _ => shared.api.plan(request, prepared, &world.store),
     };
     let reply = match decided {
@@ -357,11 +359,12 @@ fn settle(
         },
         status: reply.as_ref().map(|reply| reply.status),
         action: decided.map(|(action, _)| action.name().to_owned()),
-        accepted: plan.change.is_some(),
+        accepted: !plan.changes.is_empty(),
         object: plan.object,
     };
     let written = world.journal.note(seen);
-    let stored = written.and_then(|()| plan.change.map_or(Ok(()), |change| world.store.apply(change)));
+    let stored =
+        written.and_then(|()| plan.changes.into_iter().try_for_each(|change| world.store.apply(change)));
     if let Err(cause) = stored {
         world.broken = Some(cause.to_string());
         return None;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::api::{Api, Deed, Prepared};
 use super::json::{Fields, plain, write_text};
 use super::proto::Request;
-use super::rules::{Object, RequestView, Route, ScriptedReply};
+use super::rules::{BatchRoute, ItemResult, Object, RequestView, Route, ScriptedReply};
 use super::server::Unknown;
 use super::store::{Address, Change, Store};
 
@@ -21,13 +21,14 @@ const NOT_FILTERS: [&str; 8] =
 /// What a request does and gets.
 pub(super) struct Plan {
     pub(super) reply: ScriptedReply,
-    pub(super) change: Option<Change>,
+    /// Several where the request holds a list of objects.
+    pub(super) changes: Vec<Change>,
     pub(super) object: Option<String>,
 }
 
 impl Plan {
     fn refused(reply: ScriptedReply) -> Self {
-        Self { reply, change: None, object: None }
+        Self { reply, changes: Vec::new(), object: None }
     }
 }
 
@@ -44,7 +45,7 @@ impl Api {
             Deed::Read => match store.get(&at) {
                 Some(object) => {
                     let reply = reply(200, request, prepared, route, &at.id, &object);
-                    Plan { reply, change: None, object: Some(at.id) }
+                    Plan { reply, changes: Vec::new(), object: Some(at.id) }
                 }
                 None => self.missing(request, prepared, route, &at),
             },
@@ -56,7 +57,7 @@ impl Api {
                         None => usual,
                     };
                     let object = Some(at.id.clone());
-                    Plan { reply, change: Some(Change::Remove(at)), object }
+                    Plan { reply, changes: vec![Change::Remove(at)], object }
                 }
                 None => self.missing(request, prepared, route, &at),
             },
@@ -73,6 +74,9 @@ impl Api {
         route: Option<&Route>,
         store: &Store,
     ) -> Plan {
+        if let Some(batch) = route.and_then(|route| route.batch.as_ref()) {
+            return self.write_all(&at, request, prepared, batch, store);
+        }
         let old = if deed == Deed::Create { None } else { store.get(&at) };
         if deed != Deed::Create && old.is_none() && !self.makes_unknown(&at, route) {
             return self.missing(request, prepared, route, &at);
@@ -82,7 +86,7 @@ impl Api {
         if let Some(object) = token.and_then(|token| store.by_token(at.table, token)) {
             let id = id_of(&object);
             let reply = reply(201, request, prepared, route, &id, &object);
-            return Plan { reply, change: None, object: Some(id) };
+            return Plan { reply, changes: Vec::new(), object: Some(id) };
         }
         let body = body_object(&request.body);
         let given = Fields::parse(&body).unwrap_or_default();
@@ -106,7 +110,7 @@ impl Api {
             let holds = || object_of(&id_of(&holder), &holder);
             let own = route.and_then(|route| route.unique_reply.as_ref());
             let reply = own.map_or_else(usual, |make| make(&view(request, prepared), &holds()));
-            return Plan { reply, change: None, object: Some(id_of(&holder)) };
+            return Plan { reply, changes: Vec::new(), object: Some(id_of(&holder)) };
         }
         let object = fields.to_bytes(&at.id);
         let status = if deed == Deed::Create { 201 } else { 200 };
@@ -121,7 +125,43 @@ impl Api {
         };
         let id = at.id.clone();
         let change = Change::Put { at, object, token: token.map(str::to_owned) };
-        Plan { reply, change: Some(change), object: Some(id) }
+        Plan { reply, changes: vec![change], object: Some(id) }
+    }
+
+    /// Makes an object of each item: each for itself where the reply tells of each, else all or none.
+    fn write_all(
+        &self,
+        at: &Address,
+        request: &Request,
+        prepared: &Prepared,
+        batch: &BatchRoute,
+        store: &Store,
+    ) -> Plan {
+        let items = batch.items(&request.body);
+        let (mut results, mut changes) = (Vec::with_capacity(items.len()), Vec::new());
+        for (n, item) in items.into_iter().enumerate() {
+            let text = item.to_string();
+            let fields = Fields::parse(text.as_bytes()).unwrap_or_default();
+            let at = Address { id: store.new_id(format!("{n}{text}").as_bytes()), ..at.clone() };
+            let fault = match batch.check.as_ref().map_or(Ok(()), |check| check(&item)) {
+                Err(message) => Some((400, "INVALID_ITEM", message)),
+                Ok(()) => store
+                    .taken(&at, &fields)
+                    .map(|(field, _)| (409, "ALREADY_EXISTS", format!("another object has this `{field}`"))),
+            };
+            let (status, class, message) = fault.unwrap_or((201, "", String::new()));
+            let object = fields.to_bytes(&at.id);
+            results.push(ItemResult { status, class, message, object: object_of(&at.id, &object), item });
+            if status == 201 {
+                changes.push(Change::Put { at, object, token: None });
+            }
+        }
+        let bad = results.iter().find(|result| result.status != 201);
+        if let Some(bad) = bad.filter(|_| !batch.tells_each) {
+            return Plan::refused(self.refuse(bad.status, bad.class, &bad.message));
+        }
+        let reply = (batch.reply)(&view(request, prepared), results);
+        Plan { reply, changes, object: None }
     }
 
     /// Whether an update makes an object that is not there.

@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod bad;
+mod batch;
 mod budget;
 mod copies;
 mod docs;

@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
-use runner::sandbox::{Handle, Options, PathPattern, Route, Rules, Sandbox, Script, Seen};
+use runner::sandbox::{
+    BatchRoute, Handle, Options, PathPattern, Route, Rules, Sandbox, Script, ScriptedReply, Seen,
+};
 use tempfile::TempDir;
 
 /// A project and a far side.
@@ -408,6 +410,8 @@ pub fn far_side(store: Option<&Path>) -> Handle {
         route("POST", "/posted"),
         route("POST", "/v2/users"),
         route("POST", "/things"),
+        batch(route("POST", "/bulk"), true),
+        batch(route("POST", "/load"), false),
     ];
     let options = Options {
         store: store.map(Path::to_owned),
@@ -416,6 +420,32 @@ pub fn far_side(store: Option<&Path>) -> Handle {
         ..Options::default()
     };
     Sandbox::start(Rules::new(routes), options).expect("the far side starts")
+}
+
+/// A route that takes several things at once, and refuses those that are called `bad`.
+fn batch(mut route: Route, tells_each: bool) -> Route {
+    route.batch = Some(BatchRoute {
+        tells_each,
+        lines: None,
+        check: Some(Box::new(|thing| match thing["name"].as_str() {
+            Some("bad") => Err("`bad` is no name".into()),
+            _ => Ok(()),
+        })),
+        reply: Box::new(move |_, results| {
+            let results = results.iter().map(|result| {
+                serde_json::json!({
+                    "status": result.status, "id": result.item["id"], "why": result.message,
+                    "number": result.object.id,
+                })
+            });
+            let results: Vec<serde_json::Value> = results.collect();
+            ScriptedReply::json(
+                if tells_each { 207 } else { 200 },
+                &serde_json::json!({ "results": results }),
+            )
+        }),
+    });
+    route
 }
 
 /// Replaces run ids and durations.

@@ -237,11 +237,12 @@ impl About {
         if matches!(forecast.course, Course::Refuse(_)) {
             return out;
         }
-        let least = self.least_seconds(forecast.send).filter(|seconds| *seconds >= 1.0);
+        let least =
+            self.least_seconds(forecast.calls.unwrap_or(forecast.send)).filter(|seconds| *seconds >= 1.0);
         let least = least.zip(self.rate).map(|(seconds, limit)| {
             format!(", in {} at least ({})", duration(Duration::from_secs_f64(seconds)), rate(limit))
         });
-        row("send", &format!("{}{}", counted(forecast.send, "record", "records"), least.unwrap_or_default()));
+        row("send", &format!("{}{}", to_send(forecast), least.unwrap_or_default()));
         if forecast.again > 0 {
             row("", &format!("{} of them may have arrived before", number(forecast.again)));
         }
@@ -312,6 +313,7 @@ impl About {
             "counts": {
                 "total": forecast.records,
                 "send": forecast.send,
+                "calls": forecast.calls.unwrap_or(forecast.send),
                 "send_again": forecast.again + forecast.delivered_before,
                 "left_out": forecast.left_out,
                 "behind": forecast.behind,
@@ -329,11 +331,20 @@ impl About {
                 "in_doubt": before.in_doubt,
             },
             "rate": self.rate,
-            "seconds_at_least": self.least_seconds(forecast.send),
+            "seconds_at_least": self.least_seconds(forecast.calls.unwrap_or(forecast.send)),
             "skipped": forecast.skipped.iter().map(group_json).collect::<Vec<_>>(),
             "invalid": forecast.invalid.iter().map(group_json).collect::<Vec<_>>(),
             "next": (forecast.send > 0).then_some(&self.next),
         })
+    }
+}
+
+/// `1,219 records`, and in how many calls where a call has several.
+fn to_send(forecast: &Forecast) -> String {
+    let records = counted(forecast.send, "record", "records");
+    match forecast.calls {
+        None => records,
+        Some(calls) => format!("{records} in {}", counted(calls, "call", "calls")),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Ended, Refused, far_side, plan};
 use crate::cli::args::{Preview as Args, PreviewForm};
 use crate::cli::invocation::{Ask, Invocation};
 use crate::engine::{AdHoc, Shown, Start, Which, stand_in};
-use crate::model::{Class, Diagnostic, Failure, Map, Number, Outcome, State, Value};
+use crate::model::{Class, Diagnostic, Failure, Map, Number, Outcome, RecordPlace, State, Str, Value};
 use crate::report::text::line;
 use crate::report::{Format, Reporter};
 
@@ -111,6 +111,31 @@ fn sample(
     Ok(())
 }
 
+/// What tells one record from another, for programs.
+fn named(ordinal: u64, place: &RecordPlace, key: Option<Str>) -> Map {
+    let mut record = Map::new();
+    record.push("file", Value::text(&*place.file));
+    record.push("line", Value::Number(Number::from(place.line)));
+    record.push("ordinal", Value::Number(Number::from(ordinal)));
+    if let Some(key) = key {
+        record.push("key", Value::String(key));
+    }
+    record
+}
+
+/// Which records a call has: all their places while they are few.
+fn about_call(records: &[(u64, RecordPlace, Option<Str>)]) -> String {
+    const MOST: usize = 6;
+    let count = match records.len() {
+        1 => "1 record".to_owned(),
+        n => format!("{n} records"),
+    };
+    let file = records.first().map(|(_, place, _)| place.file.to_string()).unwrap_or_default();
+    let lines: Vec<String> = records.iter().take(MOST).map(|(_, place, _)| place.line.to_string()).collect();
+    let more = if records.len() > MOST { ", …" } else { "" };
+    format!("{count} of {file}: lines {}{more}", lines.join(", "))
+}
+
 /// Writes requests as they come, or keeps them for the one object.
 struct Out {
     form: PreviewForm,
@@ -122,17 +147,19 @@ struct Out {
 
 impl Out {
     fn record(&mut self, shown: Shown, drawing: &Drawing<'_>, reporter: &mut Reporter) {
-        let Shown { ordinal, place, key, request } = shown;
+        let Shown { ordinal, place, key, request, records } = shown;
+        let request = request.as_ref().map(|request| &**request);
+        if !records.is_empty() {
+            let about = about_call(&records);
+            let records = records.into_iter().map(|(at, place, key)| Value::Object(named(at, &place, key)));
+            let mut call = Map::new();
+            call.push("records", Value::Array(records.collect()));
+            return self.show(&about, Some(call), request, drawing, reporter);
+        }
         let key_words = key.as_ref().map(|key| format!(", key {key}")).unwrap_or_default();
         let about = format!("{place} (position {ordinal}{key_words})");
         let mut record = Map::new();
-        record.push("file", Value::text(&*place.file));
-        record.push("line", Value::Number(Number::from(place.line)));
-        record.push("ordinal", Value::Number(Number::from(ordinal)));
-        if let Some(key) = key {
-            record.push("key", Value::String(key));
-        }
-        let request = request.as_ref().map(|request| &**request);
+        record.push("record", Value::Object(named(ordinal, &place, key)));
         self.show(&about, Some(record), request, drawing, reporter);
     }
 
@@ -153,9 +180,7 @@ impl Out {
         });
         if self.as_object || self.form == PreviewForm::Json {
             let mut object = Map::new();
-            if let Some(record) = record {
-                object.push("record", Value::Object(record));
-            }
+            record.into_iter().flatten().for_each(|(name, value)| object.push(name, value));
             if let Some(why) = &not_sent {
                 object.push("not_sent", Value::text(why.as_str()));
             }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use super::Loop;
 use crate::config::{InDoubt, OnFailure};
 use crate::deliver::{Reading, Sender, Turn};
-use crate::engine::block::{Job, Prepared};
+use crate::engine::block::{Job, Member, Prepared};
 use crate::model::{Event, Reply, Request, State};
+use crate::outcome::{BatchState, RecordRow};
 
 impl Loop<'_> {
     /// Fills the lanes; says when to try again if something waits for the clock.
@@ -63,8 +64,16 @@ impl Loop<'_> {
                     self.settle(job, State::InDoubt, reading, None);
                     continue;
                 }
-                Prepared::Settled(_) => continue,
+                Prepared::Settled(_) | Prepared::SettledPart(..) => continue,
             };
+            if job.call.is_some() {
+                let Some(job) = self.without_held(job) else { continue };
+                let orders = job.call.as_ref().map(|call| call.orders()).unwrap_or_default();
+                match self.order.enter_all(&orders, job) {
+                    Turn::Go(job) => return Some(job),
+                    Turn::Waits | Turn::Behind(..) => continue,
+                }
+            }
             // Behind one in doubt that this start does not ask about, nothing of its order goes.
             let before = self.undecided.get(&job.identity.order_hash);
             let before = before.and_then(|ordinals| ordinals.range(..job.identity.ordinal).next().copied());
@@ -83,7 +92,14 @@ impl Loop<'_> {
 
     /// Leaves a record unsent because one before it is held.
     pub(super) fn leave_behind(&mut self, job: &Job, ordinal: u64) {
-        let mut row = job.row(State::Pending);
+        if job.call.is_some() {
+            // Its row says all there is to say.
+            return;
+        }
+        self.broken |= !self.with.writer.row(self.behind(job.row(State::Pending), ordinal));
+    }
+
+    fn behind(&self, mut row: RecordRow, ordinal: u64) -> RecordRow {
         row.class = "behind".into();
         let why = if self.with.delivery.on_failure == OnFailure::HoldRest {
             "failed or in doubt"
@@ -91,10 +107,17 @@ impl Loop<'_> {
             "in doubt"
         };
         row.message = format!("behind record {} {why}", ordinal + 1);
-        self.broken |= !self.with.writer.row(row);
+        row
     }
 
-    fn start(&mut self, mut job: Box<Job>) {
+    /// The same for one record of a call.
+    pub(super) fn leave_member_behind(&mut self, member: &Member, ordinal: u64) {
+        let row = RecordRow { request: 0, ..member.row(State::Pending, 0) };
+        self.broken |= !self.with.writer.row(self.behind(row, ordinal));
+    }
+
+    fn start(&mut self, job: Box<Job>) {
+        let Some(mut job) = self.fresh(job) else { return };
         let Some(lane) = self.free.pop() else {
             self.ready.push_front(job);
             return;
@@ -121,8 +144,13 @@ impl Loop<'_> {
         self.attempts += 1;
         let request = Arc::clone(&job.request);
         let sender = self.with.sender.clone();
-        let needs_intent = self.with.delivery.in_doubt != InDoubt::Resend || job.has_row;
-        let intent = needs_intent.then(|| self.with.writer.intent(job.row(State::InFlight)));
+        let intent = match job.call_row(BatchState::InFlight) {
+            Some(call) => Some(self.with.writer.batch_intent(call, self.with.durable_calls)),
+            None if self.with.delivery.in_doubt != InDoubt::Resend || job.has_row => {
+                Some(self.with.writer.intent(job.row(State::InFlight)))
+            }
+            None => None,
+        };
         self.lanes[lane] = Some(job);
         self.flying.push(Box::pin(attempt(lane, sender, request, intent)));
     }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::{Due, Loop, Stopped};
 use crate::config::{InDoubt, OnFailure};
 use crate::deliver::{Enough, Meaning, Reading, Tries, Verdict, judge};
-use crate::engine::block::Job;
+use crate::engine::block::{Identity, Job};
 use crate::model::{Class, Diagnostic, Event, Outcome, Pause, Reply, State, Value};
-use crate::outcome::{Exchange, RecordRow};
+use crate::outcome::{BatchState, Exchange, RecordRow};
 
 impl Loop<'_> {
     pub(super) fn finish(&mut self, lane: usize, reply: Option<Reply>, took: Duration) {
@@ -36,6 +36,8 @@ impl Loop<'_> {
             // A reused connection that broke looks the same whether the far side acted or not.
             self.with.sender.avoid_reuse();
         }
+        let Some((taken, reading)) = self.take_apart(job, reading, &reply, now) else { return };
+        job = taken;
         let tries = Tries { made: job.made_now, earlier_unknown: job.unknown };
         let verdict = judge(
             &reading.meaning,
@@ -131,11 +133,10 @@ impl Loop<'_> {
         }
     }
 
-    #[expect(
-        clippy::boxed_local,
-        reason = "a job is boxed from its making to its end; moving it out would copy it"
-    )]
     pub(super) fn settle(&mut self, job: Box<Job>, state: State, reading: Reading, reply: Option<&Reply>) {
+        if job.call.is_some() {
+            return self.settle_call(job, state, &reading, reply);
+        }
         if matches!(state, State::Failed | State::InDoubt) && job.doubt.is_none() && job.made_now > 0 {
             // What a person or a retry decides later goes over the row; this stays.
             let why = (reading.status, &*reading.class, &*reading.message);
@@ -156,12 +157,10 @@ impl Loop<'_> {
         if job.unknown || state == State::InDoubt {
             row.first_at = job.first_at;
         }
-        let holds = state == State::InDoubt
-            || state == State::Failed && self.with.delivery.on_failure == OnFailure::HoldRest;
         if state == State::InDoubt {
             row.request = job.request.digest();
         }
-        if !holds {
+        if !self.holds(state) {
             // Only what others wait behind needs it later, and it is half of a row.
             row.order_hash = 0;
         }
@@ -175,6 +174,7 @@ impl Loop<'_> {
                     request,
                     reply,
                     outcome: &outcome,
+                    call: None,
                 };
                 Some(exchange.line(&self.with.mask))
             }
@@ -182,14 +182,7 @@ impl Loop<'_> {
         };
         let written = self.with.writer.settled(row, response);
         self.noted(written, job.block, state);
-        let hash = job.identity.order_hash;
-        if holds {
-            for behind in self.order.hold(hash, job.identity.ordinal) {
-                self.leave_behind(&behind, job.identity.ordinal);
-            }
-        } else {
-            self.release(hash);
-        }
+        self.leave_order(&job.identity, state);
         if matches!(state, State::Delivered | State::Failed | State::Skipped)
             && let Some(enough) =
                 self.budget.record_settled((state == State::Failed).then_some(&*outcome.class))
@@ -200,8 +193,38 @@ impl Loop<'_> {
         self.tell(job.identity, outcome);
     }
 
+    /// Whether what follows a record in order waits behind it in this state.
+    pub(super) fn holds(&self, state: State) -> bool {
+        state == State::InDoubt
+            || state == State::Failed && self.with.delivery.on_failure == OnFailure::HoldRest
+    }
+
+    /// A record is settled: the next of its order value can go, or stays behind it.
+    pub(super) fn leave_order(&mut self, identity: &Identity, state: State) {
+        let (hash, ordinal) = (identity.order_hash, identity.ordinal);
+        if !self.holds(state) {
+            return self.release(hash);
+        }
+        let mut out = Vec::new();
+        let (behind, ready) = self.order.hold(hash, ordinal, |job: &mut Box<Job>| match &mut job.call {
+            // What may have arrived goes out as it was, or not at all.
+            Some(call) if !job.unknown => {
+                out.extend(call.take_out(|member| member.identity.order_hash == hash));
+                !call.members.is_empty()
+            }
+            _ => false,
+        });
+        for job in behind {
+            self.leave_behind(&job, ordinal);
+        }
+        for member in out {
+            self.leave_member_behind(&member, ordinal);
+        }
+        self.ready.extend(ready);
+    }
+
     /// A far side that has no such endpoint refuses everything: the first answers tell.
-    fn look_for_a_missing_endpoint(&mut self, state: State, status: u16) {
+    pub(super) fn look_for_a_missing_endpoint(&mut self, state: State, status: u16) {
         if state != State::Failed || self.good > 0 || self.stopped.is_some() {
             return;
         }
@@ -222,8 +245,18 @@ impl Loop<'_> {
 
     fn again(&mut self, job: Box<Job>, reading: &Reading, after: Duration, now: Instant) {
         let why = (reading.status, &*reading.class, &*reading.message);
-        self.with.writer.attempt(job.identity.ordinal, job.made, why, Some(after));
-        if reading.meaning != Meaning::Unknown
+        match &job.call {
+            None => self.with.writer.attempt(job.identity.ordinal, job.made, why, Some(after)),
+            Some(call) => {
+                for member in &call.members {
+                    let made = member.made + job.made;
+                    self.with.writer.attempt(member.identity.ordinal, made, why, Some(after));
+                }
+            }
+        }
+        if let Some(call) = job.call_row(BatchState::Waits) {
+            self.broken |= !self.with.writer.batch(call);
+        } else if reading.meaning != Meaning::Unknown
             && (job.has_row || self.with.delivery.in_doubt != InDoubt::Resend)
         {
             // It certainly did nothing: while it waits it is pending, not in doubt. It may be sent

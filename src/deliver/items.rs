@@ -1,0 +1,259 @@
+//! Reads what the reply to a call with several records says of each of them.
+//!
+//! Invariant: a record is told about only by a result that is certainly its own. Where results cannot be
+//! told apart, where there are more or fewer than records, or where one says nothing, nobody knows
+//! what became of the record.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::config::{ItemReplies, Matching, Missing, RecordLimits};
+use crate::model::{Arrived, Mask, Problems, Request, Value};
+use crate::render::{Context, Known, Leaf, Root, Scope};
+
+use super::exchange::{self, Needs};
+use super::judge::Meaning;
+use super::reading::{Reading, shortened};
+
+/// The compiled `replies:` of a batch.
+pub struct ItemReader {
+    at: Leaf,
+    matching: Match,
+    delivered: Option<Leaf>,
+    status: Option<Leaf>,
+    class: Option<Leaf>,
+    message: Option<Leaf>,
+    captures: Vec<(Arc<str>, Leaf)>,
+    missing: Missing,
+    needs: Needs,
+    base: Context,
+    limits: RecordLimits,
+    mask: Mask,
+}
+
+enum Match {
+    Position,
+    Equal(Box<(Leaf, Leaf)>),
+}
+
+/// What became of one record of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemReading {
+    /// What its result says.
+    pub reading: Reading,
+    /// The result itself, where there is one.
+    pub reply: Option<Value>,
+}
+
+impl ItemReader {
+    /// Compiles what a batch says of its replies. `base` holds vars and connection.
+    pub fn compile(
+        replies: &ItemReplies,
+        base: Context,
+        mask: Mask,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let errors = problems.errors();
+        let around = Scope::new().allow(Root::Connection, Known::Any).allow(Root::Vars, Known::Any);
+        let over_item = around.clone().allow(Root::Item, Known::Any);
+        let over_call = around.allow(Root::Response, Known::Any).allow(Root::Request, Known::Any);
+        let over_reply = over_call.clone().allow(Root::Reply, Known::Any);
+        let over_both = over_reply.clone().allow(Root::Item, Known::Any);
+        let at = Leaf::compile(&replies.at, &over_call, problems);
+        let matching = match &replies.matching {
+            Matching::Position => Some(Match::Position),
+            Matching::Equal { item, reply } => {
+                let item = Leaf::compile(item, &over_item, problems);
+                let reply = Leaf::compile(reply, &over_reply, problems);
+                item.zip(reply).map(|pair| Match::Equal(Box::new(pair)))
+            }
+        };
+        let mut leaf = |template: &crate::config::Template| Leaf::compile(template, &over_both, problems);
+        let delivered = replies.delivered.as_ref().and_then(&mut leaf);
+        let status = replies.status.as_ref().and_then(&mut leaf);
+        let class = replies.class.as_ref().and_then(&mut leaf);
+        let message = replies.message.as_ref().and_then(&mut leaf);
+        let captures: Vec<(Arc<str>, Leaf)> = replies
+            .captures
+            .iter()
+            .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
+            .collect();
+        let (at, matching) = (at?, matching?);
+        let all = std::iter::once(&at)
+            .chain(delivered.iter().chain(&status).chain(&class).chain(&message))
+            .chain(captures.iter().map(|(_, leaf)| leaf));
+        let needs = Needs::of(all).and(Needs { body: true, ..Needs::default() });
+        let reader = Self {
+            at,
+            matching,
+            delivered,
+            status,
+            class,
+            message,
+            captures,
+            missing: replies.missing,
+            needs,
+            base,
+            limits: RecordLimits::default(),
+            mask,
+        };
+        (problems.errors() == errors).then_some(reader)
+    }
+
+    /// What a reply that acted says of each record, in their order; `items` is what each contributed. As many
+    /// readings as items.
+    #[must_use]
+    pub fn read(&self, arrived: &Arrived, request: &Request, items: &[&Value]) -> Vec<ItemReading> {
+        let status = arrived.status.as_u16();
+        let nobody_knows = |why: String| {
+            let reading = Reading { status, message: why, ..Reading::without_reply("reply-unreadable", "") };
+            vec![ItemReading { reading, reply: None }; items.len()]
+        };
+        let (response, readable) = exchange::response(arrived, self.needs, &self.limits);
+        if !readable {
+            return nobody_knows("the reply is cut, too large or not as its type says".into());
+        }
+        let mut context = self.base.clone().with(Root::Response, Arc::new(response));
+        if self.needs.sent {
+            context.set(Root::Request, Arc::new(exchange::request(request, None, &self.limits)));
+        }
+        let Value::Array(results) = self.at.lenient_value(&context) else {
+            return nobody_knows("the reply has no list of results where `replies.at` looks for it".into());
+        };
+        let found = match &self.matching {
+            Match::Position if results.len() == items.len() => (0..items.len()).map(Ok).collect(),
+            Match::Position => {
+                return nobody_knows(format!(
+                    "the reply has {} results for {} records",
+                    results.len(),
+                    items.len()
+                ));
+            }
+            Match::Equal(pair) => matched(pair, &results, items, &mut context),
+        };
+        let mut results: Vec<Option<Value>> = results.into_iter().map(Some).collect();
+        items
+            .iter()
+            .zip(found)
+            .map(|(item, found)| match found {
+                Ok(at) => {
+                    let result = results.get_mut(at).and_then(Option::take).unwrap_or(Value::Absent);
+                    self.one(status, item, Arc::new(result), &mut context)
+                }
+                Err(why) => ItemReading { reading: self.without_result(status, why), reply: None },
+            })
+            .collect()
+    }
+
+    /// What one result says.
+    fn one(&self, status: u16, item: &Value, result: Arc<Value>, context: &mut Context) -> ItemReading {
+        context.set(Root::Item, Arc::new(item.clone()));
+        context.set(Root::Reply, Arc::clone(&result));
+        let (meaning, status) = self.meaning(status, context);
+        let acted = meaning == Meaning::Acted;
+        let text =
+            |leaf: &Option<Leaf>| leaf.as_ref().map(|leaf| leaf.lenient_text(context)).unwrap_or_default();
+        let masked = |text: &str| self.mask.apply(text).into_owned();
+        let class = if acted { self.missing_capture(context) } else { masked(&text(&self.class)) };
+        let class: String = class.chars().filter(|char| !char.is_control()).take(80).collect();
+        let message = match (acted, masked(&text(&self.message))) {
+            (true, _) => String::new(),
+            (false, said) if said.is_empty() => shortened(&masked(&result.to_json())),
+            (false, said) => shortened(&said),
+        };
+        let class = match class {
+            word if acted || !word.is_empty() => word,
+            _ if meaning == Meaning::Unknown => "reply-unreadable".into(),
+            _ => format!("item_{status}"),
+        };
+        let captures =
+            if acted { exchange::capture(&self.captures, context, &self.mask) } else { Value::Absent };
+        let reading = Reading { meaning, status, class, message, captures, pause: None };
+        ItemReading {
+            reading,
+            reply: Arc::into_inner(result).or_else(|| context.get(Root::Reply).map(|r| (**r).clone())),
+        }
+    }
+
+    fn meaning(&self, of_call: u16, context: &Context) -> (Meaning, u16) {
+        if let Some(leaf) = &self.status {
+            let said = leaf.lenient_text(context);
+            return match said.parse::<u16>().ok().and_then(|code| StatusCode::from_u16(code).ok()) {
+                Some(status) => (usual(status), status.as_u16()),
+                None => (Meaning::Unknown, of_call),
+            };
+        }
+        let Some(leaf) = &self.delivered else { return (Meaning::Acted, of_call) };
+        match leaf.lenient_value(context) {
+            // A result without the field that decides says nothing.
+            Value::Absent | Value::Null => (Meaning::Unknown, of_call),
+            _ if leaf.lenient_truth(context) => (Meaning::Acted, of_call),
+            _ => (Meaning::Refused { settles_unknown: false }, of_call),
+        }
+    }
+
+    fn without_result(&self, status: u16, why: &str) -> Reading {
+        let (meaning, class, message) = match self.missing {
+            Missing::InDoubt => (Meaning::Unknown, "result-missing", why),
+            Missing::Delivered => (Meaning::Acted, "", ""),
+            Missing::Failed => (Meaning::Refused { settles_unknown: false }, "result-missing", why),
+        };
+        Reading { meaning, status, ..Reading::without_reply(class, message) }
+    }
+
+    fn missing_capture(&self, context: &Context) -> String {
+        let missing = self.captures.iter().any(|(_, leaf)| leaf.lenient_value(context).is_nothing());
+        if missing { "capture_missing".into() } else { String::new() }
+    }
+}
+
+/// For each item the place of its result, or why it has none.
+fn matched(
+    (item, reply): &(Leaf, Leaf),
+    results: &[Value],
+    items: &[&Value],
+    context: &mut Context,
+) -> Vec<Result<usize, &'static str>> {
+    const NONE: &str = "the reply says nothing of it";
+    const SEVERAL: &str = "the reply has several results that could be its own";
+    let mut by_text: HashMap<String, Option<usize>> = HashMap::with_capacity(results.len());
+    for (at, result) in results.iter().enumerate() {
+        context.set(Root::Reply, Arc::new(result.clone()));
+        let text = reply.lenient_text(context);
+        by_text.entry(text).and_modify(|found| *found = None).or_insert(Some(at));
+    }
+    let texts: Vec<String> = items
+        .iter()
+        .map(|value| {
+            context.set(Root::Item, Arc::new((*value).clone()));
+            item.lenient_text(context)
+        })
+        .collect();
+    let mut times: HashMap<&str, usize> = HashMap::with_capacity(texts.len());
+    for text in &texts {
+        *times.entry(text).or_default() += 1;
+    }
+    texts
+        .iter()
+        .map(|text| match by_text.get(text) {
+            // An empty text is no name of anything.
+            _ if text.is_empty() => Err(NONE),
+            None => Err(NONE),
+            Some(Some(at)) if times.get(text.as_str()) == Some(&1) => Ok(*at),
+            Some(_) => Err(SEVERAL),
+        })
+        .collect()
+}
+
+/// The reading of one result's status: as that of a call, but that it cannot stop the run.
+fn usual(status: StatusCode) -> Meaning {
+    match status.as_u16() {
+        200..=299 => Meaning::Acted,
+        408 | 425 | 429 => Meaning::NotNow { asked: None::<Duration> },
+        300..=499 => Meaning::Refused { settles_unknown: false },
+        _ => Meaning::Unknown,
+    }
+}
