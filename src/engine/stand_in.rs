@@ -147,6 +147,8 @@ fn route(
     }
     route.unique.clone_from(&spec.unique);
     route.reply = match &spec.reply {
+        // What stands around several results is made elsewhere.
+        Some(_) if route.batch.is_some() => None,
         Some(reply) => Some(reply_maker(reply, connection, problems)?),
         None => None,
     };

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::config::Durability;
 use crate::model::{Class, Diagnostic, Failure};
 
-use super::batches::{self, BatchRow};
+use super::batches::{self, BatchRow, BatchState};
 use super::database::{self, APPLICATION, FORMAT, record_id};
 use super::folder::{self, Folder};
 use super::keys;
@@ -353,6 +353,11 @@ impl Checkpoint {
             }
             for batch in batches {
                 change += batches::write(connection, run.number, batch)?;
+                let again = batch.members.iter().filter(|_| batch.state == BatchState::Waits);
+                for ordinal in again {
+                    let detail = format!("call {} is sent again", batch.number);
+                    add_note(connection, run.number, Some(*ordinal), "recovered", &detail)?;
+                }
             }
             database::add_to_sum(connection, run.number, change)
         })

@@ -7,6 +7,7 @@ mod batch;
 mod budget;
 mod copies;
 mod docs;
+mod examples;
 mod explain;
 mod hints;
 mod kill;

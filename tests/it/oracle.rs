@@ -37,6 +37,8 @@ pub struct Said {
     pub rows: BTreeMap<u64, Row>,
     /// Notes and noted attempts of each record: what can explain a second sending.
     pub noted: BTreeMap<u64, u64>,
+    /// Records of calls that are not settled.
+    pub in_calls: BTreeSet<u64>,
     /// Starts that ended in order before all was settled.
     pub stops: u64,
     pub starts: u64,
@@ -101,6 +103,17 @@ impl Said {
         for ordinal in found {
             *noted.entry(ordinal.expect("a note")).or_default() += 1;
         }
+        let mut in_calls = BTreeSet::new();
+        let mut statement =
+            db.prepare("SELECT members FROM batch WHERE id >> 40 = ?1 AND state < 2").expect("calls");
+        let found = statement.query_map([number], |row| row.get::<_, String>(0)).expect("calls");
+        for members in found {
+            for part in members.expect("a call").split(',') {
+                let (first, last) = part.split_once('-').unwrap_or((part, part));
+                let number = |text: &str| text.parse::<u64>().expect("a position");
+                in_calls.extend(number(first)..=number(last));
+            }
+        }
         let (starts, stops) = db
             .query_row(
                 "SELECT count(*), count(*) FILTER (WHERE class <> '') FROM start WHERE run = ?1",
@@ -108,7 +121,7 @@ impl Said {
                 |row| Ok((whole(row, 0)?, whole(row, 1)?)),
             )
             .expect("starts");
-        Some(Self { run, records, lease, settled, rows, noted, stops, starts })
+        Some(Self { run, records, lease, settled, rows, noted, in_calls, stops, starts })
     }
 
     /// Ordinals in a state.
@@ -159,6 +172,7 @@ impl Case<'_> {
                 let known = matches!(row.state, IN_FLIGHT | DELIVERED | FAILED | IN_DOUBT)
                     || row.state == SKIPPED && row.class == "in_doubt"
                     || row.state == PENDING && row.attempts > 0
+                    || said.in_calls.contains(&ordinal)
                     || leased_only;
                 assert!(known, "(c) {about}");
             }

@@ -429,6 +429,7 @@ fn batch(mut route: Route, tells_each: bool) -> Route {
         lines: None,
         check: Some(Box::new(|thing| match thing["name"].as_str() {
             Some("bad") => Err("`bad` is no name".into()),
+            _ if thing["refused"] == true => Err("it is refused".into()),
             _ => Ok(()),
         })),
         reply: Box::new(move |_, results| {

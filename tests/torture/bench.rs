@@ -30,17 +30,36 @@ pub enum Mode {
 pub struct Setup {
     pub mode: Mode,
     pub lanes: usize,
+    /// Records in one call.
+    pub size: usize,
 }
 
 /// The six of T02.
 pub const SETUPS: [Setup; 6] = [
-    Setup { mode: Mode::Natural, lanes: 8 },
-    Setup { mode: Mode::Hold, lanes: 8 },
-    Setup { mode: Mode::Keyed, lanes: 64 },
-    Setup { mode: Mode::AtMostOnce, lanes: 64 },
-    Setup { mode: Mode::Natural, lanes: 1 },
-    Setup { mode: Mode::Hold, lanes: 1 },
+    Setup { mode: Mode::Natural, lanes: 8, size: 1 },
+    Setup { mode: Mode::Hold, lanes: 8, size: 1 },
+    Setup { mode: Mode::Keyed, lanes: 64, size: 1 },
+    Setup { mode: Mode::AtMostOnce, lanes: 64, size: 1 },
+    Setup { mode: Mode::Natural, lanes: 1, size: 1 },
+    Setup { mode: Mode::Hold, lanes: 1, size: 1 },
 ];
+
+/// Calls with several records, of which each has its own outcome.
+pub const CALLS: [Setup; 4] = [
+    Setup { mode: Mode::Natural, lanes: 8, size: 5 },
+    Setup { mode: Mode::Hold, lanes: 8, size: 5 },
+    Setup { mode: Mode::Keyed, lanes: 8, size: 5 },
+    Setup { mode: Mode::Natural, lanes: 1, size: 7 },
+];
+
+/// All of them, turn by turn.
+pub const fn setup(item: usize) -> Setup {
+    if item % 3 == 2 {
+        CALLS[item / 3 % CALLS.len()]
+    } else {
+        SETUPS[(item / 3 * 2 + item % 3) % SETUPS.len()]
+    }
+}
 
 /// Records with a fate of their own, by number.
 pub const REFUSED: usize = 7;
@@ -60,8 +79,25 @@ impl Setup {
             Mode::Hold => ("method: POST\n  path: /things", ""),
             Mode::AtMostOnce => (natural, "mode: at_most_once, "),
         };
+        let (endpoint, batch) = if self.size > 1 {
+            let idempotency = match self.mode {
+                Mode::Natural => "natural",
+                Mode::Keyed => "{ header: Idempotency-Key }",
+                Mode::Hold | Mode::AtMostOnce => "none",
+            };
+            let size = self.size;
+            let endpoint = format!("method: POST\n  path: /bulk\n  idempotency: {idempotency}");
+            let batch = format!(
+                "batch: {{ size: {size}, item: {{ id: '{{{{ record.id }}}}', name: '{{{{ record.name }}}}', \
+                 refused: \"{{{{ record.name == 'thing {REFUSED}' }}}}\" }}, replies: {{ at: '{{{{ response.body.results }}}}', \
+                 status: '{{{{ reply.status }}}}', match: {{ item: '{{{{ item.id }}}}', reply: '{{{{ reply.id }}}}' }} }} }}\n"
+            );
+            (endpoint, batch)
+        } else {
+            (endpoint.to_owned(), String::new())
+        };
         format!(
-            "connection: local\nendpoint:\n  {endpoint}\nsource: {{ file: data/things.csv }}\nkey: '{{{{ record.id }}}}'\n\
+            "{batch}connection: local\nendpoint:\n  {endpoint}\nsource: {{ file: data/things.csv }}\nkey: '{{{{ record.id }}}}'\n\
              select: {{ where: \"{{{{ record.name != 'thing {LEFT_OUT}' }}}}\" }}\nresponses: {{ file: true }}\n\
              delivery: {{ {mode}{delivery}retry: {{ first_wait: 1ms, max_wait: 5ms }} }}\n"
         )
@@ -69,6 +105,9 @@ impl Setup {
 
     /// A far side that takes almost everything: one record is refused, two are asked to come again.
     pub fn usual_replies(self) -> String {
+        if self.size > 1 {
+            return "POST /bulk #4-6 -> 503 retry-after=0\n".into();
+        }
         let rule = |id: usize, condition: &str, action: &str| match self.mode {
             Mode::Natural | Mode::AtMostOnce => format!("* /things/t{id} {condition} -> {action}\n"),
             Mode::Keyed | Mode::Hold => format!("* * body.id=t{id} {condition} -> {action}\n"),
@@ -105,6 +144,12 @@ impl Bench {
         Case { world: &self.world, pipeline: "p", keys: &self.keys, resends: self.setup.resends(), seed: 0 }
     }
 
+    /// What the far side has read; of a call with several records, each record for itself, with the whole
+    /// body beside it.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.world.seen().into_iter().flat_map(each_record).collect()
+    }
+
     /// The key of the record that a request is about.
     pub fn key_of(&self, seen: &Seen) -> String {
         let [last, named] = keys_in(seen);
@@ -126,6 +171,24 @@ impl Bench {
         figures.kills += u64::from(run.by_signal);
         run
     }
+}
+
+/// The records of a call, each as a request of its own; `object` is the whole body then.
+fn each_record(seen: Seen) -> Vec<Seen> {
+    let Ok(items) = serde_json::from_slice::<Vec<Box<serde_json::value::RawValue>>>(&seen.body) else {
+        return vec![seen];
+    };
+    let whole = String::from_utf8_lossy(&seen.body).into_owned();
+    let one = |item: Box<serde_json::value::RawValue>| {
+        let refused = item.get().contains("\"refused\":true");
+        Seen {
+            accepted: seen.accepted && !refused,
+            body: item.get().as_bytes().to_vec().into(),
+            object: Some(whole.clone()),
+            ..seen.clone()
+        }
+    };
+    items.into_iter().map(one).collect()
 }
 
 /// Waits until a command ended. One that hangs is killed and is a violation.

@@ -45,7 +45,7 @@ pub fn complete(bench: &Bench, run: &Run, journal: &[Seen], kills: u64, figures:
     }
     assert_eq!(run.code == 6, !doubtful.is_empty(), "(g) {} in doubt, {}", doubtful.len(), about());
     // (i) The lanes, and what one commit can hold.
-    let bound = kills * (bench.setup.lanes as u64 + 64);
+    let bound = kills * (bench.setup.lanes as u64 + 64) * bench.setup.size as u64;
     assert!(doubtful.len() as u64 <= bound, "(i) {} in doubt, {}", doubtful.len(), about());
     keys_stay(bench, journal);
     replies_are_kept_once(bench, &said);
@@ -68,6 +68,15 @@ fn keys_stay(bench: &Bench, journal: &[Seen]) {
     let stays =
         |(body, keys): (&&[u8], &BTreeSet<&[u8]>)| keys.len() == 1 || another(body) && keys.len() == 2;
     assert!(keys.iter().all(stays), "(e) a record with two keys");
+    if bench.setup.size > 1 {
+        let mut bodies: BTreeMap<&[u8], BTreeSet<&Option<String>>> = BTreeMap::new();
+        for seen in journal {
+            let key = seen.headers.get("idempotency-key").expect("(e) a key").as_bytes();
+            bodies.entry(key).or_default().insert(&seen.object);
+        }
+        assert!(bodies.values().all(|bodies| bodies.len() == 1), "(e) two calls with one key");
+        return;
+    }
     let all: BTreeSet<_> = keys.values().flatten().collect();
     let each = keys.values().map(BTreeSet::len).sum::<usize>();
     assert_eq!(all.len(), each, "(e) two records with one key");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use runner::sandbox::Seen;
 
 use crate::Plan;
-use crate::bench::{Bench, SETUPS, ended};
+use crate::bench::{Bench, CALLS, SETUPS, Setup, ended};
 use crate::disk::{self, Lost};
 use crate::figures::{Figures, each};
 use crate::judge;
@@ -38,10 +38,11 @@ pub fn cut(plan: &Plan) -> Figures {
     let (recordings, cuts) = (plan.amount(8, 60), if plan.full { 60 } else { 6 });
     each(plan, "T04", recordings, |item, chance, figures| {
         let story = STORIES[(item + item / 4 * 2) % STORIES.len()];
-        let mut bench = Bench::new(SETUPS[item % 4], RECORDS);
+        let setups: Vec<Setup> = SETUPS[..4].iter().chain(&CALLS[..3]).copied().collect();
+        let mut bench = Bench::new(setups[item % setups.len()], RECORDS);
         bench.retried = matches!(story, Story::FailuresRetried);
         record(&bench, story, chance, figures);
-        let (log, seen) = (calls(&bench.world), bench.world.seen());
+        let (log, seen) = (calls(&bench.world), bench.seen());
         let of_files: Vec<usize> = (0..log.len())
             .filter(|at| !matches!(log[*at].kind, Kind::Send | Kind::Receive | Kind::Read))
             .collect();
@@ -56,11 +57,10 @@ pub fn cut(plan: &Plan) -> Figures {
             figures.states += 1;
             let journal = sent_by(&bench, &log[..at], &seen);
             is_known(&bench, &journal);
-            let before = bench.world.seen().len();
+            let before = bench.seen().len();
             let orders = Orders { boot: Some("the boot after"), ..Orders::default() };
             let run = bench.apply(Some(&orders), figures);
-            let whole: Vec<Seen> =
-                journal.into_iter().chain(bench.world.seen().into_iter().skip(before)).collect();
+            let whole: Vec<Seen> = journal.into_iter().chain(bench.seen().into_iter().skip(before)).collect();
             assert!(
                 [0, 1, 6].contains(&run.code),
                 "{story:?} cut at call {at} of {}, lost {lost:?}: ended with {}\n{}",
@@ -83,7 +83,7 @@ fn record(bench: &Bench, story: Story, chance: &mut fastrand::Rng, figures: &mut
             bench.apply(Some(&Orders { kill, ..orders.clone() }), figures);
         }
         Story::HaltedAndResumed => {
-            let halts = format!("* * after={} -> 401\n", chance.usize(10..120));
+            let halts = format!("* * after={} -> 401\n", chance.usize(10..120) / bench.setup.size);
             bench.world.answers(&(bench.setup.usual_replies() + &halts));
             let run = bench.apply(Some(&orders), figures);
             assert_eq!(run.code, 9, "{}", run.stderr);
@@ -114,11 +114,15 @@ fn sent_by(bench: &Bench, log: &[Call], seen: &[Seen]) -> Vec<Seen> {
     let mut sent: BTreeMap<String, usize> = BTreeMap::new();
     for call in log.iter().filter(|call| call.kind == Kind::Send && call.result > 0) {
         let text = String::from_utf8_lossy(&call.data);
-        let between = |before: &str, behind: char| {
+        let between = |text: &str, before: &str, behind: char| {
             let (_, rest) = text.split_once(before)?;
             rest.split(behind).next().map(str::to_owned)
         };
-        if let Some(key) = between("/things/", ' ').or_else(|| between("\"id\":\"", '"')) {
+        let in_path = between(&text, "/things/", ' ');
+        // A call can have several records.
+        let in_body =
+            text.match_indices("\"id\":\"").filter_map(|(at, _)| between(&text[at..], "\"id\":\"", '"'));
+        for key in in_path.into_iter().chain(in_body) {
             *sent.entry(key).or_default() += 1;
         }
     }

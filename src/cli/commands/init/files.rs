@@ -45,10 +45,19 @@ pub const CONNECTORS: [Connector; 1] = [Connector {
     ],
 }];
 
+/// Where the accounts of examples begin in this repository's `runner.yaml`; they end with a blank line.
+const EXAMPLES: &str = "\n  # Only for pipelines/examples/.\n";
+
+fn without_examples(text: &str) -> String {
+    let Some((before, rest)) = text.split_once(EXAMPLES) else { return text.to_owned() };
+    let behind = rest.split_once("\n\n").map_or("", |(_, behind)| behind);
+    format!("{before}\n{behind}")
+}
+
 /// The files of a new project, by path, in the order in which they are told.
 pub fn of(connector: &Connector) -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> =
-        connector.files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        connector.files.iter().map(|(path, text)| ((*path).to_owned(), without_examples(text))).collect();
     files.insert(1, (".gitignore".into(), include_str!("gitignore").into()));
     // Small and whole, unlike the input that this repository tests with.
     files.insert(4, ("pipelines/data/users.csv".into(), include_str!("users.csv").into()));
