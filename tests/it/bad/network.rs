@@ -222,6 +222,44 @@ fn a_reply_byte_by_byte() {
         .sent(2);
 }
 
+/// Three things in one call whose reply says what became of each.
+const THREE_TOGETHER: &str = "\
+connection: local
+endpoint: { method: POST, path: /bulk }
+source: { file: data/things.csv }
+batch: { replies: { at: '{{ response.body.results }}', delivered: '{{ reply.ok }}', message: '{{ reply.why }}',
+  match: { item: '{{ item.id }}', reply: '{{ reply.id }}' } } }
+";
+
+fn results(list: &str) -> String {
+    format!("POST /bulk -> 207 content-type=application/json body='{{\"results\":[{list}]}}'")
+}
+
+#[test]
+fn one_bad_result_of_three() {
+    let list = r#"{"id":"t1","ok":true},{"id":"t2","ok":false,"why":"no such plan"},{"id":"t3","ok":true}"#;
+    let ended = post("B091", 3, &results(list))
+        .pipeline(THREE_TOGETHER)
+        .exits(Class::RecordsFailed)
+        .names(["2 delivered", "1 failed", "no such plan"])
+        .sent(1);
+    // Only the bad one goes again.
+    ended.world.answers(&results(r#"{"id":"t2","ok":true}"#));
+    ended.world.run("retry p").exits(0);
+    let again = ended.world.seen().pop().expect("a request");
+    assert_eq!(String::from_utf8_lossy(&again.body), r#"[{"id":"t2","name":"thing 2"}]"#);
+}
+
+#[test]
+fn two_results_of_three() {
+    let list = r#"{"id":"t1","ok":true},{"id":"t3","ok":true}"#;
+    post("B092", 3, &results(list))
+        .pipeline(THREE_TOGETHER)
+        .exits(Class::InDoubt)
+        .names(["2 delivered", "1 in doubt", "the reply says nothing of it"])
+        .sent(1);
+}
+
 #[test]
 fn a_reply_that_drives_the_terminal() {
     let reading = "errors: { class: '{{ response.body.status }}', message: '{{ response.body.message }}' }";
