@@ -155,15 +155,19 @@ pub(super) fn resolve(raw: &RawBatch, endpoint: &Endpoint, problems: &mut Proble
         problems.push(Diagnostic::error("batch", message).place(&raw.place).help(help.to_owned()));
     };
     match endpoint.content {
-        Content::Json | Content::Ndjson => {}
-        Content::Form if raw.body.is_some() => {}
+        Content::Json | Content::Ndjson | Content::Csv => {}
+        Content::Form | Content::Xml if raw.body.is_some() => {}
+        Content::Xml => bad(
+            "an XML document has one root, so a batch in it needs a `body`".into(),
+            "write `batch: { body: { users: { user: \"{{ batch.items }}\" } } }`",
+        ),
         Content::Form => bad(
             "a form is no list, so a batch in it needs a `body`".into(),
             "write `batch: { body: { users: \"{{ batch.items | tojson }}\" } }`",
         ),
         Content::Text | Content::None => bad(
             "a batch is sent as a list, and the endpoint's `content` has none".into(),
-            "use `content: json` or `content: ndjson`",
+            "use `content: json`, `ndjson`, `csv` or `xml`",
         ),
     }
     if endpoint.body_file.is_some() {

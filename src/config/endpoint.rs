@@ -174,6 +174,8 @@ words!(Content {
     "json" => Self::Json,
     "form" => Self::Form,
     "ndjson" => Self::Ndjson,
+    "xml" => Self::Xml,
+    "csv" => Self::Csv,
     "text" => Self::Text,
     "none" => Self::None,
 });

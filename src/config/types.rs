@@ -578,6 +578,10 @@ pub enum Content {
     Form,
     /// `application/x-ndjson`; the body is a list, one line an element
     Ndjson,
+    /// `application/xml`; the body is an object with one key, or a text with XML's entities
+    Xml,
+    /// `text/csv`; the body is a list of objects
+    Csv,
     /// `text/plain; charset=utf-8`
     Text,
     /// No body and no content type.

@@ -11,6 +11,8 @@ use crate::model::{Arrived, Map, Mask, Number, Request, Value};
 use crate::render::{Context, Leaf};
 use crate::source::parse_json;
 
+use super::documents;
+
 /// The parts of an exchange that expressions read: the others are not parsed.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each part is needed or not, whatever the others are")]
@@ -128,6 +130,14 @@ fn parsed(arrived: &Arrived, limits: &RecordLimits) -> (Value, bool) {
             Ok(value) => (value, true),
             Err(_) => (Value::Absent, false),
         };
+    }
+    if kind == "application/xml" || kind == "text/xml" || kind.ends_with("+xml") {
+        let document = documents::xml(&arrived.body, limits);
+        let is_readable = document.is_some();
+        return (document.unwrap_or(Value::Absent), is_readable);
+    }
+    if kind == "application/x-www-form-urlencoded" {
+        return (documents::form(&arrived.body), true);
     }
     (Value::text(String::from_utf8_lossy(&arrived.body)), true)
 }

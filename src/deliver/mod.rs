@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod budget;
+mod documents;
 mod exchange;
 pub mod headers;
 mod items;

@@ -25,7 +25,7 @@ const TOO_SHORT: Duration = Duration::from_millis(25);
 const MOST_RECORDS: usize = 1024;
 
 /// The same where calls have several records: a block has to fill all lanes with them.
-const CALL_BLOCK_BYTES: usize = 4 << 20;
+const CALL_BLOCK_BYTES: usize = 2 << 20;
 
 /// A block and the rows that grant records of it which a lease does not speak of.
 struct Read {

@@ -1,4 +1,4 @@
-//! Bodies: built as data and written as JSON, form, NDJSON or text.
+//! Bodies: built as data and written as JSON, form, NDJSON, XML, CSV or text.
 //!
 //! Invariant: what is sent is exactly what was checked; the limit is known before a byte is written.
 
@@ -8,6 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::context::{Context, Root, Scope};
 use super::convert::weight;
+use super::documents;
 use super::engine::write_text;
 use super::error::RenderError;
 use super::leaf::Leaf;
@@ -198,6 +199,8 @@ pub(super) const fn content_type(content: Content) -> Option<&'static str> {
         Content::Json => Some("application/json"),
         Content::Form => Some("application/x-www-form-urlencoded"),
         Content::Ndjson => Some("application/x-ndjson"),
+        Content::Xml => Some("application/xml"),
+        Content::Csv => Some("text/csv; charset=utf-8"),
         Content::Text => Some("text/plain; charset=utf-8"),
     }
 }
@@ -207,7 +210,8 @@ pub(super) fn data(value: Value, content: Content, place: &Place) -> Result<Body
     let wrong = |message: String| RenderError::new("body-value", place, message);
     match (content, &value) {
         (_, Value::Absent) => return Ok(Body::None),
-        (Content::Ndjson, Value::Array(_)) | (Content::Json | Content::Text | Content::None, _) => {}
+        (Content::Ndjson, Value::Array(_))
+        | (Content::Json | Content::Xml | Content::Csv | Content::Text | Content::None, _) => {}
         (Content::Form, Value::Object(map)) => {
             let nested = |value: &Value| matches!(value, Value::Object(_) | Value::Array(_));
             let is_bad = |value: &Value| match value {
@@ -325,6 +329,10 @@ pub(super) fn encode(
                         item.write_json(&mut out);
                         out.push(b'\n');
                     }
+                }
+                (Content::Xml | Content::Csv, value) => {
+                    let write = if content == Content::Xml { documents::document } else { documents::rows };
+                    write(value, &mut out).map_err(|wrong| RenderError::new("body-value", place, wrong))?;
                 }
                 (_, value) => value.write_json(&mut out),
             }

@@ -72,7 +72,7 @@ pub(super) fn write_text(value: &Value, out: &mut String) -> Result<(), Said> {
     Ok(())
 }
 
-fn xml(text: &str) -> Result<String, Said> {
+pub(super) fn xml(text: &str) -> Result<String, Said> {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

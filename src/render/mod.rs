@@ -7,11 +7,13 @@
 //!
 //! `scan` reads words, `path` finds values, `expr` checks names, `engine` calculates the rest,
 //! `part`, `leaf` and `tree` put these together; `params`, `url`, `headers` and `body` are the positions,
-//! `envelope` the body around several records, `request` the whole; `origin` says which line makes which part.
+//! `documents` writes
+//! bodies as XML and CSV, `envelope` is the body around several records, `request` the whole; `origin` says which line makes which part.
 
 mod body;
 mod context;
 mod convert;
+mod documents;
 mod engine;
 mod envelope;
 mod error;

@@ -89,8 +89,10 @@ fn scripted(answer: &Answer, api: &Api) -> ScriptedReply {
             api.refuse(status, class, answer.message.as_deref().unwrap_or("answered by the sandbox's script"))
         }
     };
+    // A rule's own headers go before ours; those that it says twice stay twice.
+    let is_said = |known: &str| answer.headers.iter().any(|(name, _)| known.eq_ignore_ascii_case(name));
+    reply.headers.retain(|(known, _)| !is_said(known));
     for (name, value) in &answer.headers {
-        reply.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name) || known == name);
         let value = match value {
             HeaderText::Text(text) => text.clone(),
             HeaderText::DateFromNow(seconds) => {

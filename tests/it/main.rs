@@ -9,6 +9,7 @@ mod copies;
 mod docs;
 mod examples;
 mod explain;
+mod formats;
 mod hints;
 mod kill;
 mod look;
