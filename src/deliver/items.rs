@@ -39,6 +39,27 @@ enum Match {
     Equal(Box<(Leaf, Leaf)>),
 }
 
+/// Why a record has no result of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unmatched {
+    /// No result has its value, and no other record.
+    Nothing,
+    /// Several results or records have it.
+    Several,
+    /// It has no value to be matched by.
+    Nameless,
+}
+
+impl Unmatched {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "the reply says nothing of it",
+            Self::Several => "the reply has several results that could be its own",
+            Self::Nameless => "it has no value by which `match` could find its result",
+        }
+    }
+}
+
 /// What became of one record of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemReading {
@@ -124,7 +145,9 @@ impl ItemReader {
             return nobody_knows("the reply has no list of results where `replies.at` looks for it".into());
         };
         let found = match &self.matching {
-            Match::Position if results.len() == items.len() => (0..items.len()).map(Ok).collect(),
+            Match::Position if results.len() == items.len() => {
+                (0..items.len()).map(Ok).collect::<Vec<Result<usize, Unmatched>>>()
+            }
             Match::Position => {
                 return nobody_knows(format!(
                     "the reply has {} results for {} records",
@@ -134,6 +157,8 @@ impl ItemReader {
             }
             Match::Equal(pair) => matched(pair, &results, items, &mut context),
         };
+        // Results that belong to nobody could be those of the records without one.
+        let has_strays = found.iter().flatten().count() < results.len();
         let mut results: Vec<Option<Value>> = results.into_iter().map(Some).collect();
         items
             .iter()
@@ -143,7 +168,10 @@ impl ItemReader {
                     let result = results.get_mut(at).and_then(Option::take).unwrap_or(Value::Absent);
                     self.one(status, item, Arc::new(result), &mut context)
                 }
-                Err(why) => ItemReading { reading: self.without_result(status, why), reply: None },
+                Err(why) => {
+                    let reading = self.without_result(status, why, has_strays);
+                    ItemReading { reading, reply: None }
+                }
             })
             .collect()
     }
@@ -195,11 +223,15 @@ impl ItemReader {
         }
     }
 
-    fn without_result(&self, status: u16, why: &str) -> Reading {
+    fn without_result(&self, status: u16, why: Unmatched, has_strays: bool) -> Reading {
+        let says_nothing = matches!(why, Unmatched::Nothing) && !has_strays;
+        let why = why.words();
         let (meaning, class, message) = match self.missing {
-            Missing::InDoubt => (Meaning::Unknown, "result-missing", why),
-            Missing::Delivered => (Meaning::Acted, "", ""),
-            Missing::Failed => (Meaning::Refused { settles_unknown: false }, "result-missing", why),
+            Missing::Delivered if says_nothing => (Meaning::Acted, "", ""),
+            Missing::Failed if says_nothing => {
+                (Meaning::Refused { settles_unknown: false }, "result-missing", why)
+            }
+            _ => (Meaning::Unknown, "result-missing", why),
         };
         Reading { meaning, status, ..Reading::without_reply(class, message) }
     }
@@ -216,9 +248,7 @@ fn matched(
     results: &[Value],
     items: &[&Value],
     context: &mut Context,
-) -> Vec<Result<usize, &'static str>> {
-    const NONE: &str = "the reply says nothing of it";
-    const SEVERAL: &str = "the reply has several results that could be its own";
+) -> Vec<Result<usize, Unmatched>> {
     let mut by_text: HashMap<String, Option<usize>> = HashMap::with_capacity(results.len());
     for (at, result) in results.iter().enumerate() {
         context.set(Root::Reply, Arc::new(result.clone()));
@@ -240,10 +270,10 @@ fn matched(
         .iter()
         .map(|text| match by_text.get(text) {
             // An empty text is no name of anything.
-            _ if text.is_empty() => Err(NONE),
-            None => Err(NONE),
+            _ if text.is_empty() => Err(Unmatched::Nameless),
             Some(Some(at)) if times.get(text.as_str()) == Some(&1) => Ok(*at),
-            Some(_) => Err(SEVERAL),
+            None if times.get(text.as_str()) == Some(&1) => Err(Unmatched::Nothing),
+            None | Some(_) => Err(Unmatched::Several),
         })
         .collect()
 }

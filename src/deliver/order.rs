@@ -24,6 +24,8 @@ struct Waiting<J> {
     job: J,
     /// How many of its values others have.
     blocked: usize,
+    /// The values that it has already.
+    has: Vec<u64>,
 }
 
 impl<J> Default for Order<J> {
@@ -65,30 +67,39 @@ impl<J> Order<J> {
     pub fn enter_all(&mut self, values: &[u64], job: J) -> Turn<J> {
         let ticket = self.tickets;
         let mut blocked = 0;
+        let mut has = Vec::new();
         for value in values {
             if let Some(queue) = self.busy.get_mut(value) {
                 queue.push_back(ticket);
                 blocked += 1;
             } else {
                 self.busy.insert(*value, VecDeque::new());
+                if values.len() > 1 {
+                    has.push(*value);
+                }
             }
         }
         if blocked == 0 {
             return Turn::Go(job);
         }
         self.tickets += 1;
-        self.waiting.insert(ticket, Waiting { job, blocked });
+        self.waiting.insert(ticket, Waiting { job, blocked, has });
         Turn::Waits
     }
 
     /// The job of this value is settled: the next one, if any, has it, and can go out if it has all of
     /// its values.
     pub fn leave(&mut self, value: u64) -> Option<J> {
-        let Some(ticket) = self.busy.get_mut(&value)?.pop_front() else {
-            self.busy.remove(&value);
-            return None;
-        };
-        self.step(ticket)
+        loop {
+            let Some(ticket) = self.busy.get_mut(&value)?.pop_front() else {
+                self.busy.remove(&value);
+                return None;
+            };
+            // Who stays behind a held one does not come for its turn.
+            if self.waiting.contains_key(&ticket) {
+                return self.step(ticket, value);
+            }
+        }
     }
 
     /// The job of this value is held: what waits behind it stays unsent. `without` takes the value out of
@@ -108,19 +119,23 @@ impl<J> Order<J> {
         for ticket in self.busy.remove(&value).into_iter().flatten() {
             let Some(waiting) = self.waiting.get_mut(&ticket) else { continue };
             if without(&mut waiting.job) {
-                ready.extend(self.step(ticket));
-            } else {
-                behind.extend(self.waiting.remove(&ticket).map(|waiting| waiting.job));
+                ready.extend(self.step(ticket, value));
+            } else if let Some(waiting) = self.waiting.remove(&ticket) {
+                for other in waiting.has {
+                    ready.extend(self.leave(other));
+                }
+                behind.push(waiting.job);
             }
         }
         (behind, ready)
     }
 
     /// A waiting job has one more of its values.
-    fn step(&mut self, ticket: u64) -> Option<J> {
+    fn step(&mut self, ticket: u64, value: u64) -> Option<J> {
         let waiting = self.waiting.get_mut(&ticket)?;
         waiting.blocked -= 1;
         if waiting.blocked > 0 {
+            waiting.has.push(value);
             return None;
         }
         self.waiting.remove(&ticket).map(|waiting| waiting.job)
@@ -183,6 +198,20 @@ mod tests {
         assert_eq!(order.leave(2), Some("234"));
         assert_eq!(order.leave(4), Some("4"));
         assert_eq!((order.leave(2), order.leave(3), order.leave(4)), (None, None, None));
+        assert_eq!(order.waiting(), 0);
+    }
+
+    #[test]
+    fn what_stays_behind_gives_its_other_values_back() {
+        let mut order = Order::default();
+        assert_eq!(order.enter(1, "1"), Turn::Go("1"));
+        assert_eq!(order.enter(5, "5"), Turn::Go("5"));
+        assert_eq!(order.enter_all(&[1, 2, 5], "125"), Turn::Waits);
+        assert_eq!(order.enter(2, "2"), Turn::Waits);
+        assert_eq!(order.enter(5, "5 again"), Turn::Waits);
+        assert_eq!(order.hold(1, 9, |_| false), (vec!["125"], vec!["2"]));
+        assert_eq!(order.leave(5), Some("5 again"));
+        assert_eq!((order.leave(5), order.leave(2)), (None, None));
         assert_eq!(order.waiting(), 0);
     }
 

@@ -92,6 +92,10 @@ pub struct Member {
     pub item: Value,
     /// Attempts before this call, over all starts.
     pub made: u32,
+    /// Whether one of them ended unknown.
+    pub unknown: bool,
+    /// When the first of them may have left, where one ended unknown.
+    pub first_at: i64,
     /// Raised by `retry`.
     pub generation: u32,
     /// The block that it came in.
@@ -140,6 +144,12 @@ pub struct Settled {
 }
 
 impl Identity {
+    /// Of a call without records, which nothing makes.
+    fn of_nobody() -> Self {
+        let place = RecordPlace { file: "".into(), line: 0, byte: 0 };
+        Self { ordinal: 0, place, key: None, key_hash: 0, order_hash: 0, digest: 0 }
+    }
+
     /// A checkpoint row of this record in a state.
     #[must_use]
     pub fn row(&self, state: State) -> RecordRow {
@@ -193,7 +203,13 @@ impl Member {
     /// A checkpoint row of this record, `made` attempts of its call counted.
     #[must_use]
     pub fn row(&self, state: State, made: u32) -> RecordRow {
-        RecordRow { attempts: self.made + made, generation: self.generation, ..self.identity.row(state) }
+        RecordRow {
+            attempts: self.made + made,
+            unknown: self.unknown,
+            first_at: self.first_at,
+            generation: self.generation,
+            ..self.identity.row(state)
+        }
     }
 }
 
@@ -225,18 +241,30 @@ impl Job {
         }
     }
 
-    /// A call with several records whose request is made.
+    /// A call with several records whose request is made; it has at least one. `known` is its row from an
+    /// earlier start.
     #[must_use]
-    pub fn of_call(call: Call, request: Request, known: Option<&BatchRow>) -> Option<Self> {
-        let identity = call.members.first()?.identity.clone();
-        let job = Self::new(identity, request, None);
-        Some(Self {
+    pub fn of_call(call: Call, request: Request, known: Option<&BatchRow>) -> Self {
+        let identity = match call.members.first() {
+            Some(first) => first.identity.clone(),
+            None => Identity::of_nobody(),
+        };
+        // What is unknown of one of its records is unknown of the call.
+        let unknown = call.members.iter().any(|member| member.unknown);
+        let first_at = call.members.iter().map(|member| member.first_at).filter(|at| *at != 0).min();
+        Self {
             made: known.map_or(0, |row| row.attempts),
-            unknown: known.is_some_and(|row| row.unknown),
-            first_at: known.map_or(0, |row| row.first_at),
+            unknown: unknown || known.is_some_and(|row| row.unknown),
+            first_at: known.map_or(0, |row| row.first_at).max(first_at.unwrap_or(0)),
             call: Some(Box::new(call)),
-            ..job
-        })
+            ..Self::new(identity, request, None)
+        }
+    }
+
+    /// Whether a call of it is noted: it was sent before, in this start or an earlier one.
+    #[must_use]
+    pub const fn is_sent(&self) -> bool {
+        self.unknown || self.made > 0
     }
 
     /// The row of its call as it stands now, where it has several records.

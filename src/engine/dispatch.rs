@@ -49,6 +49,8 @@ pub struct Dispatch<'a> {
     pub items: Option<&'a ItemReader>,
     /// Makes the requests of calls with several records.
     pub assembler: Option<&'a Assembler>,
+    /// Records of one call, at the most.
+    pub call_size: usize,
     /// What follows when a whole call is refused.
     pub on_reject: OnReject,
     /// Whether requests carry an idempotency key.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::Pipeline;
 use crate::model::{Class, Diagnostic, Failure, Outcome, Record, RecordPlace, Request, State, Value};
-use crate::outcome::{AttemptRow, Checkpoint, Folder, NoteRow, RecordRow, RunRow};
+use crate::outcome::{AttemptRow, BatchRow, Checkpoint, Folder, NoteRow, RecordRow, RunRow};
 use crate::render::{Origin, RunValues, origins};
 
 use super::open::{self, Plan, Wanted};
@@ -40,6 +40,8 @@ pub struct Explained {
     pub fields: Option<Result<Value, String>>,
     /// Its request as the project makes it today, or what becomes of it without one.
     pub request: Option<Result<Arc<Request>, Outcome>>,
+    /// Whether it goes out in one call with others.
+    pub shares_calls: bool,
     /// Which line makes which part.
     pub origins: Vec<Origin>,
     /// What the kept runs know of it, the oldest first.
@@ -53,6 +55,8 @@ pub struct InRun {
     pub run: RunRow,
     /// Its row; `None` when the run did not reach it.
     pub row: Option<RecordRow>,
+    /// The newest call with several records that had it.
+    pub call: Option<BatchRow>,
     /// Attempts that were not the last, or not good.
     pub attempts: Vec<AttemptRow>,
     /// What else happened to it, and to the run as a whole.
@@ -116,6 +120,7 @@ pub fn explain(
         key: None,
         fields: None,
         request: None,
+        shares_calls: plan.preparer.batch.is_some(),
         origins: origins(&plan.pipeline.endpoint, &plan.pipeline.connection),
         history,
     };
@@ -180,9 +185,12 @@ fn in_run(
     let Some(row) = row else {
         // The newest run has it ahead of it.
         let waits = ordinal.is_some_and(|ordinal| ordinal < run.records);
+        // A call speaks for its records until it is settled.
+        let call = ordinal.map(|ordinal| checkpoint.batch_of(run, ordinal)).transpose()?.flatten();
         return Ok(waits.then(|| InRun {
             run: run.clone(),
             row: None,
+            call,
             attempts: Vec::new(),
             notes: Vec::new(),
             same_request: None,
@@ -193,6 +201,7 @@ fn in_run(
     notes.sort_by(|one, two| one.at.cmp(&two.at));
     Ok(Some(InRun {
         attempts: checkpoint.attempts_of(run, row.ordinal)?,
+        call: checkpoint.batch_of(run, row.ordinal)?,
         run: run.clone(),
         row: Some(row),
         notes,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::State;
-use crate::outcome::{BatchRow, BatchState, Writer};
+use crate::outcome::{BatchRow, BatchState, RecordRow, Writer};
 use crate::render::RunValues;
 
 use super::block::{Call, Job, Member, Prepared};
@@ -35,10 +35,7 @@ impl Assembler {
         call.number = self.next.fetch_add(1, Ordering::Relaxed);
         call.is_stale = false;
         match self.preparer.together(&call, &self.run) {
-            Ok(request) => match Job::of_call(call, request, None) {
-                Some(job) => Ok(Box::new(job)),
-                None => Err((Vec::new(), Refused::Body("a call without records".into()))),
-            },
+            Ok(request) => Ok(Box::new(Job::of_call(call, request, None))),
             Err(refused) => Err((call.members, refused)),
         }
     }
@@ -74,14 +71,13 @@ impl Assembler {
         }
     }
 
-    /// A call of an earlier start: the same bytes, or why it is not.
-    fn same_call(&self, call: Call, row: &BatchRow) -> Result<Box<Job>, Option<Box<Job>>> {
-        let Ok(request) = self.preparer.together(&call, &self.run) else { return Err(None) };
-        let is_same = request.digest() == row.request;
-        let job = Job::of_call(call, request, Some(row)).map(Box::new);
-        match job {
-            Some(job) if is_same => Ok(job),
-            job => Err(job),
+    /// A call of an earlier start: the same bytes, or the call as it was put together.
+    fn same_call(&self, call: Call, row: &BatchRow) -> Result<Box<Job>, Box<Call>> {
+        match self.preparer.together(&call, &self.run) {
+            Ok(request) if request.digest() == row.request => {
+                Ok(Box::new(Job::of_call(call, request, Some(row))))
+            }
+            _ => Err(Box::new(call)),
         }
     }
 }
@@ -161,35 +157,25 @@ impl Gather {
     fn again(&mut self, earlier: Earlier, writer: Option<&Writer>, out: &mut Vec<Prepared>) {
         let Earlier { row, parts, missing } = earlier;
         let parts: Vec<Part> = parts.into_iter().flatten().collect();
-        if parts.is_empty() {
-            return;
-        }
         let is_whole = missing == 0 && parts.iter().all(|part| part.key == parts[0].key);
-        if !is_whole && !row.unknown {
-            // Nothing of it arrived: its records are free to share other calls.
-            if let Some(writer) = writer {
-                let _ = writer.batch(BatchRow { state: BatchState::Settled, ..row });
-            }
-            for part in parts {
-                self.group(part, out);
-            }
-            return;
+        let has_arrived_perhaps = row.unknown;
+        if !is_whole && !has_arrived_perhaps {
+            note_parted(writer, &row, parts.iter().map(|part| &part.member));
+            return parts.into_iter().for_each(|part| self.group(part, out));
         }
         let Some(call) = call_of(parts, row.number) else { return };
         match self.assembler.same_call(call, &row) {
             Ok(job) if is_whole => out.push(Prepared::Send(job)),
-            Ok(mut job) | Err(Some(mut job)) => {
-                job.unknown = row.unknown;
-                if row.unknown {
-                    out.push(Prepared::Held(job, OTHER_BYTES));
-                } else if let Some(call) = job.call {
-                    if let Some(writer) = writer {
-                        let _ = writer.batch(BatchRow { state: BatchState::Settled, ..row });
-                    }
-                    self.assembler.calls(*call, out);
-                }
+            Ok(job) => out.push(Prepared::Held(job, OTHER_BYTES)),
+            Err(call) if has_arrived_perhaps => {
+                // Its request cannot be made any more: it is settled without one.
+                let request = call.head.clone().without_body();
+                out.push(Prepared::Held(Box::new(Job::of_call(*call, request, Some(&row))), OTHER_BYTES));
             }
-            Err(None) => {}
+            Err(call) => {
+                note_parted(writer, &row, call.members.iter());
+                self.assembler.calls(Call { number: 0, ..*call }, out);
+            }
         }
     }
 
@@ -202,13 +188,14 @@ impl Gather {
 
     /// The input ends.
     pub fn end(&mut self, writer: Option<&Writer>, out: &mut Vec<Prepared>) {
-        if !self.is_narrow {
-            let mut numbers: Vec<u64> = self.earlier.keys().copied().collect();
-            numbers.sort_unstable();
-            for number in numbers {
-                if let Some(earlier) = self.earlier.remove(&number) {
-                    self.again(earlier, writer, out);
-                }
+        let mut numbers: Vec<u64> = self.earlier.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let Some(earlier) = self.earlier.remove(&number) else { continue };
+            let is_met = earlier.parts.iter().any(Option::is_some);
+            // What may have arrived goes out whole, and this start does not want all of it.
+            if is_met && !(self.is_narrow && earlier.row.unknown) {
+                self.again(earlier, writer, out);
             }
         }
         let mut groups = Vec::new();
@@ -244,6 +231,15 @@ impl Calls {
     pub fn end(&mut self, ready: &mut Vec<Prepared>) {
         self.gather.end(None, ready);
     }
+}
+
+/// A call did not arrive and its records go other ways: each is granted by a row, in the step in which the
+/// call no longer speaks for it, so that a loss of power cannot take their next call without a trace.
+fn note_parted<'m>(writer: Option<&Writer>, row: &BatchRow, members: impl Iterator<Item = &'m Member>) {
+    let Some(writer) = writer else { return };
+    let rows =
+        members.map(|member| (RecordRow { granted: true, ..member.row(State::Pending, 0) }, None)).collect();
+    let _ = writer.settled_batch(rows, vec![BatchRow { state: BatchState::Settled, ..row.clone() }]);
 }
 
 fn call_of(parts: Vec<Part>, number: u64) -> Option<Call> {

@@ -2,8 +2,7 @@
 //!
 //! Pure, and knows nothing of records but a key that has to be equal, a size, and an order value.
 //! Invariants: nothing is lost or doubled, no call is above its limits unless a single record is, and two
-//! records with one order value are either in one call, in the order in which they came, or in calls that
-//! come out in that order.
+//! records with one order value are never in one call, and come out in the order in which they came.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,8 +17,6 @@ pub struct Rules {
     pub size: usize,
     /// Bytes of all that the records of a call contribute, at most.
     pub bytes: usize,
-    /// Whether records with one order value may share a call.
-    pub shares_order: bool,
     /// Records that wait for others, at most.
     pub waiting: usize,
 }
@@ -73,17 +70,14 @@ impl<T> Grouper<T> {
     /// Takes one record; calls that are complete now go to `out`.
     pub fn take(&mut self, item: Item<T>, out: &mut Vec<Vec<T>>) {
         let Item { key, bytes, order, .. } = item;
-        // What came before it with its order value goes first, or with it.
+        // What came before it with its order value goes first: within one call each has its own fate.
         if let Some(before) = self.by_order.get(&order).copied().filter(|_| order != 0) {
-            let is_its_own = self.open.get(&before).is_some_and(|group| group.key == key);
-            if !is_its_own || !self.rules.shares_order {
-                self.close(before, out);
-            }
+            self.close(before, out);
         }
         let fills = self.rules.grouping == Grouping::InOrder;
         if let Some(at) = self.by_key.get(&key).copied()
             && fills
-            && self.open.get(&at).is_some_and(|group| group.bytes + bytes + 1 > self.rules.bytes)
+            && self.open.get(&at).is_some_and(|group| group.bytes + bytes + 2 > self.rules.bytes)
         {
             self.close(at, out);
         }
@@ -199,7 +193,7 @@ mod tests {
     use super::*;
 
     fn rules(grouping: Grouping, size: usize) -> Rules {
-        Rules { grouping, size, bytes: usize::MAX >> 1, shares_order: false, waiting: 1000 }
+        Rules { grouping, size, bytes: usize::MAX >> 1, waiting: 1000 }
     }
 
     fn calls(rules: Rules, items: &[(u64, usize, u64)]) -> Vec<Vec<usize>> {
@@ -217,7 +211,7 @@ mod tests {
     fn in_order_each_call_is_as_full_as_it_can_be() {
         let items = [(1, 1, 0); 5];
         assert_eq!(calls(rules(Grouping::InOrder, 2), &items), [vec![0, 1], vec![2, 3], vec![4]]);
-        let by_bytes = Rules { bytes: 10, ..rules(Grouping::InOrder, 100) };
+        let by_bytes = Rules { bytes: 11, ..rules(Grouping::InOrder, 100) };
         let items = [(1, 4, 0), (1, 4, 0), (1, 4, 0), (1, 90, 0), (1, 1, 0)];
         assert_eq!(calls(by_bytes, &items), [vec![0, 1], vec![2], vec![3], vec![4]]);
     }
@@ -253,13 +247,11 @@ mod tests {
             items in prop::collection::vec((0_u64..3, 0_usize..30, 0_u64..6), 0..80),
             size in 1_usize..8,
             bytes in 1_usize..60,
-            shares_order: bool,
             waiting in 1_usize..40,
             how in 0_usize..3,
         ) {
             let grouping = [Grouping::InOrder, Grouping::BySize, Grouping::Balanced][how];
-            let shares_order = shares_order && grouping != Grouping::BySize;
-            let out = calls(Rules { grouping, size, bytes, shares_order, waiting }, &items);
+            let out = calls(Rules { grouping, size, bytes, waiting }, &items);
             let mut all: Vec<usize> = out.iter().flatten().copied().collect();
             // The order of a value is the order in which its records come out.
             for value in 1..6 {
@@ -275,7 +267,7 @@ mod tests {
                 let n = orders.len();
                 orders.sort_unstable();
                 orders.dedup();
-                prop_assert!(shares_order || orders.len() == n);
+                prop_assert_eq!(orders.len(), n);
             }
             all.sort_unstable();
             prop_assert!(all.into_iter().eq(0..items.len()));

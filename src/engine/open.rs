@@ -243,15 +243,10 @@ fn compile_batch(
         Some(group_by) => Leaf::compile(group_by, scope, problems).map(Some),
     };
     let bytes = batch.max_bytes.unwrap_or(delivery.max_body).min(delivery.max_body);
-    // One failure must be able to keep later records of its order value from going: not within a call.
-    let shares_order = delivery.order_by.is_some()
-        && delivery.on_failure == config::OnFailure::Continue
-        && batch.grouping != config::Grouping::BySize;
     let rules = Rules {
         grouping: batch.grouping,
         size: batch.size.get(),
         bytes,
-        shares_order,
         waiting: 2 * delivery.concurrency.get() * batch.size.get(),
     };
     let items = batch.replies.as_ref().and_then(|replies| {

@@ -239,10 +239,14 @@ impl Preparer {
             Value::Absent => head.head_digest(),
             group => head.head_digest() ^ hash(&group.to_json()).rotate_left(1),
         };
+        // A refusal means something else for what may have arrived before: such records have calls of their own.
+        let key = if known.is_some_and(|row| row.unknown) { !key } else { key };
         let member = Member {
             identity: shaped.identity.clone(),
             item,
             made: known.map_or(0, |row| row.attempts),
+            unknown: known.is_some_and(|row| row.unknown),
+            first_at: known.filter(|row| row.unknown).map_or(0, |row| row.first_at),
             generation: known.map_or(0, |row| row.generation),
             block: 0,
         };

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::config::{Idempotency, InDoubt, OnFailure};
-use crate::model::{Failure, State};
+use crate::model::{Class, Diagnostic, Failure, State};
 use crate::outcome::{BatchRow, BatchState, Checkpoint, RecordRow, RunRow, StartRow};
 use crate::render::RunValues;
 use crate::source::Mark;
@@ -89,6 +89,8 @@ pub fn look(
     let asks = policy == InDoubt::Probe && plan.prober.is_some();
     let mut to_ask = 0;
     let mut undecided = Vec::new();
+    let calls = checkpoint.open_batches(run)?;
+    let in_calls: HashSet<u64> = calls.iter().flat_map(|call| &call.members).copied().collect();
     checkpoint.each_row(run, from, |row| {
         // One that was asked about in vain is asked about again only when somebody says so.
         if asks && row.state == State::InDoubt && (!row.looked || ask_again) {
@@ -105,6 +107,10 @@ pub fn look(
             return Ok(());
         }
         match row.state {
+            // What became of it, its call says.
+            State::Pending if in_calls.contains(&row.ordinal) => {
+                known.open.insert(row.ordinal, row);
+            }
             State::InFlight => doubtful.push(row),
             State::Pending if row.granted && crashed && rebooted => {
                 // It may have left once more than the row says.
@@ -119,8 +125,7 @@ pub fn look(
         }
         Ok(())
     })?;
-    let calls = checkpoint.open_batches(run)?;
-    let in_calls: HashSet<u64> = calls.iter().flat_map(|call| &call.members).copied().collect();
+    let mut keyless = Vec::new();
     if let Some(start) = last.filter(|start| crashed && start.leased_without_intents(run)) {
         let has_row = |ordinal: u64| {
             known.is_settled(ordinal)
@@ -129,7 +134,9 @@ pub fn look(
                 || doubtful.iter().any(|row: &RecordRow| row.ordinal == ordinal)
         };
         let missing: Vec<RecordRow> = leased_without_row(plan, run, &start, values, dropped, has_row)?;
-        doubtful.extend(missing);
+        // The key of a call is that of its records and bytes, and nobody knows any more which those were.
+        let loses_key = keyed.is_some() && plan.preparer.batch.is_some();
+        if loses_key { keyless = missing } else { doubtful.extend(missing) }
     }
     let mut recovered = Recovered {
         known,
@@ -149,11 +156,11 @@ pub fn look(
         let sends_again = policy == InDoubt::Resend && forbidden(&first).is_none();
         if in_doubt && (!sends_again || changed) {
             // Its records part here: each is held, skipped, or goes out under the new meaning.
-            doubtful.extend(rows_of(plan, run, values, &call.members)?.into_iter().map(|row| RecordRow {
-                attempts,
-                first_at,
-                ..row
-            }));
+            for row in rows_of(plan, run, values, &call.members)? {
+                let before = recovered.known.open.remove(&row.ordinal);
+                let (made, generation) = before.map_or((0, 0), |before| (before.attempts, before.generation));
+                doubtful.push(RecordRow { attempts: made + attempts, generation, first_at, ..row });
+            }
             recovered.noted.push(BatchRow { state: BatchState::Settled, attempts, unknown: true, ..call });
             continue;
         }
@@ -164,8 +171,9 @@ pub fn look(
         for ordinal in &call.members {
             recovered.known.calls.insert(*ordinal, call.number);
             if in_doubt {
-                let row = RecordRow { unknown: true, first_at, ..RecordRow::new(*ordinal, State::Pending) };
-                recovered.known.open.insert(*ordinal, row);
+                let known = recovered.known.open.remove(ordinal);
+                let row = known.unwrap_or_else(|| RecordRow::new(*ordinal, State::Pending));
+                recovered.known.open.insert(*ordinal, RecordRow { unknown: true, first_at, ..row });
             }
         }
         let call = BatchRow { state: BatchState::Waits, attempts, unknown: in_doubt, first_at, ..call };
@@ -185,7 +193,11 @@ pub fn look(
         };
         recovered.settle(row, policy, why)
     };
-    let rows: Vec<RecordRow> = doubtful.into_iter().map(&mut settle).collect();
+    let mut rows: Vec<RecordRow> = doubtful.into_iter().map(&mut settle).collect();
+    for row in keyless {
+        let policy = if policy == InDoubt::Resend { InDoubt::Hold } else { policy };
+        rows.push(recovered.settle(RecordRow { first_at: began, ..row }, policy, LOST_CALL));
+    }
     Ok((recovered, rows))
 }
 
@@ -232,6 +244,9 @@ impl Recovered {
         }
     }
 }
+
+const LOST_CALL: &str =
+    "may have arrived in a call of which a loss of power left nothing, and so under a key that nobody knows";
 
 /// Why a request that may have arrived must not be sent again although its key makes that harmless
 /// (P5): it would have other bytes, or the far side may have forgotten the key.
@@ -283,6 +298,16 @@ fn rows_of(
                 Err(settled) => settled.identity.row(State::InFlight),
             });
         }
+    }
+    if rows.len() != wanted.len() {
+        // Without a row each of them could go out again.
+        let message = "the input no longer has all the records of a call that may have arrived";
+        return Err(Failure::new(
+            Class::Input,
+            Diagnostic::error("input-changed", message)
+                .note("nothing was sent")
+                .help("put the input back as it was when the run began"),
+        ));
     }
     Ok(rows)
 }

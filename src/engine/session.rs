@@ -214,6 +214,7 @@ impl Session<'_> {
                 prober: prober.as_ref().filter(|_| pipeline.delivery.in_doubt == InDoubt::Probe),
                 items: items.as_ref(),
                 assembler: assembler.as_deref(),
+                call_size: size,
                 on_reject: batch.map(|batch| batch.on_reject).unwrap_or_default(),
                 is_keyed,
                 durable_calls,
@@ -242,12 +243,17 @@ impl Session<'_> {
         });
         // The thread ends with its channel; a panic in it would show as an input that ends early.
         let reader_ended = thread.join();
-        let ended = ended?;
+        let mut ended = ended?;
         if reader_ended.is_err() {
             return Err(Failure::new(
                 Class::Bug,
                 Diagnostic::error("bug", "the reading thread ended by a fault of this program"),
             ));
+        }
+        let narrowed = is_narrow || is_apart || start.reconcile.is_some();
+        let waits = ended.counts.in_doubt + ended.counts.failed > 0;
+        if ended.stopped.is_none() && ended.counts.unsent > 0 && !narrowed && !waits {
+            ended.stopped = Some(forgotten(ended.counts.unsent));
         }
         let class =
             ended.stopped.as_ref().map_or_else(|| finish::class_of(&ended.counts), |stopped| stopped.class);
@@ -312,6 +318,16 @@ impl Session<'_> {
         report.nothing_to_do = true;
         Ok(report)
     }
+}
+
+/// A start that ends by itself settles everything that nothing waits behind: anything else must not pass
+/// for success.
+fn forgotten(records: u64) -> dispatch::Stopped {
+    let why = format!("{records} records were left without an outcome by a fault of this program");
+    let diagnostic = Diagnostic::error("bug", why.clone())
+        .note("the checkpoint still has them as not sent")
+        .help("start the same command again; if this comes again, report it with `runner --version`");
+    dispatch::Stopped { class: Class::Bug, why, diagnostics: vec![diagnostic], signal: None }
 }
 
 /// Opens the file of replies. After a loss of power its last lines may be gone though their outcomes

@@ -139,6 +139,11 @@ impl Sieve {
             return Sieved::LeftOut;
         }
         if self.preparer.batch.is_some() {
+            let is_other =
+                |row: &RecordRow| row.unknown && row.digest != 0 && row.digest != shaped.identity.digest;
+            if known.as_ref().is_some_and(is_other) {
+                return still_in_doubt(shaped.identity, known);
+            }
             return match self.preparer.part_of(&mut shaped, known.as_ref()) {
                 Ok(mut part) => {
                     part.call = self.known.calls.get(&part.member.identity.ordinal).copied();

@@ -69,6 +69,14 @@ pub fn origins(endpoint: &Endpoint, connection: &Connection) -> Vec<Origin> {
     if !matches!(connection.auth, Auth::None) || !connection.credentials.is_empty() {
         add("credentials".into(), &connection.place, "added last, never shown");
     }
+    let batch = endpoint.batch.as_ref();
+    if let Some(around) = batch.and_then(|batch| batch.body.as_ref()) {
+        body(around, "", &mut add);
+    }
+    if let Some(item) = batch.and_then(|batch| batch.item.as_ref()) {
+        add("batch item".into(), place_of(item), text_of(item));
+        return found;
+    }
     match (&endpoint.body, &endpoint.body_file) {
         (Some(tree), _) => body(tree, "", &mut add),
         (None, Some(file)) => add("body".into(), &file.text.place, ""),

@@ -224,6 +224,12 @@ impl Draft {
         }
     }
 
+    /// The request without a body, where none can be made.
+    #[must_use]
+    pub fn without_body(self) -> Request {
+        Request { method: self.method, url: self.url, headers: self.headers, body: Bytes::new() }
+    }
+
     /// A hash of what has to be the same for all records of one call: method, URL and headers.
     #[must_use]
     pub fn head_digest(&self) -> u64 {

@@ -279,6 +279,124 @@ fn the_same_key_twice_never_shares_a_call() {
 }
 
 #[test]
+fn what_has_an_order_goes_one_call_behind_the_other() {
+    let rows: Vec<String> = (0..40).map(|n| format!("t{n},g{}", n % 3)).collect();
+    let rows = format!("id,name\n{}\n", rows.join("\n"));
+    let ordered = ", order_by: '{{ record.name }}', concurrency: 16";
+    let world = World::new()
+        .pipeline(&bulk(", size: 3", "", ordered), rows)
+        .script("POST /bulk every=4 -> late 4ms\nPOST /bulk every=3 -> delay 5ms");
+    world.run("apply p").exits(0);
+    let mut last: BTreeMap<String, usize> = BTreeMap::new();
+    for seen in world.seen() {
+        let body: Vec<Value> = serde_json::from_slice(&seen.body).expect("a list");
+        for item in body {
+            let number: usize = item["id"].as_str().and_then(|id| id[1..].parse().ok()).expect("an id");
+            let before = last.insert(item["name"].to_string(), number);
+            assert!(before.is_none_or(|before| before < number), "{number} behind {before:?}");
+        }
+    }
+    assert!(ids(&world.seen()).iter().all(|call| call.len() <= 3));
+    // Behind one in doubt nothing of its order goes; the others of its call do.
+    let body = r#"{"results":[{"id":"t0","status":201},{"id":"t2","status":201}]}"#;
+    let rows = "id,name\nt0,a\nt1,b\nt2,c\nt3,b\nt4,a\nt5,c\n";
+    let world = World::new()
+        .pipeline(&bulk(", size: 3", "", ordered), rows)
+        .script(&format!("POST /bulk #1 -> 207 body='{body}'"));
+    for _ in 0..2 {
+        world.run("apply p").exits(6);
+        let said = Said::of(&world, "p");
+        assert_eq!((said.in_state(IN_DOUBT), said.in_state(DELIVERED)), (vec![1], vec![0, 2, 4, 5]));
+        assert_eq!(said.rows[&3].message, "behind record 2 in doubt");
+    }
+}
+
+#[test]
+fn a_reply_that_lists_failures_only_must_name_them_well() {
+    let pipeline = |missing: &str| {
+        format!(
+            "connection: local\nendpoint: {{ method: POST, path: /bulk }}\nsource: {{ file: data/things.csv }}\n\
+             batch: {{ replies: {{ at: '{{{{ response.body }}}}', delivered: '{{{{ false }}}}', missing: {missing}, \
+             match: {{ item: '{{{{ item.id }}}}', reply: '{{{{ reply.id }}}}' }} }} }}\n"
+        )
+    };
+    for (body, delivered, failed, doubt) in [
+        ("[]", vec![0, 1, 2], vec![], vec![]),
+        (r#"[{"id":"t2"}]"#, vec![0, 2], vec![1], vec![]),
+        // Two errors of one record, and an error of nobody.
+        (r#"[{"id":"t2"},{"id":"t2"}]"#, vec![], vec![], vec![0, 1, 2]),
+        (r#"[{"id":"t2"},{"id":"t99"}]"#, vec![], vec![1], vec![0, 2]),
+    ] {
+        let world = World::new()
+            .pipeline(&pipeline("delivered"), things(3))
+            .script(&format!("POST /bulk -> 200 body='{body}'"));
+        world.run("apply p");
+        let said = Said::of(&world, "p");
+        let found = (said.in_state(DELIVERED), said.in_state(FAILED), said.in_state(IN_DOUBT));
+        assert_eq!(found, (delivered, failed, doubt), "{body}");
+    }
+}
+
+#[test]
+fn an_open_call_that_became_too_large_is_held_or_halved_and_never_forgotten() {
+    // It may have arrived: it is held, as it cannot be made again.
+    let natural = ", idempotency: natural";
+    let world =
+        World::new().pipeline(&bulk(", size: 4", natural, ""), things(8)).script("POST /bulk -> hang act");
+    let running = world.start("apply p");
+    assert!(world.until(&running, 2));
+    running.kill(&world);
+    world.answers("");
+    world.write("pipelines/p.yaml", bulk(", size: 4, max_bytes: 100B", natural, ""));
+    world.run("apply p").exits(6).says("cannot be made again");
+    assert_eq!(Said::of(&world, "p").in_state(IN_DOUBT).len(), 8);
+    assert_eq!(world.seen().len(), 2);
+    // It certainly did nothing: its records go in smaller calls.
+    let world = World::new()
+        .pipeline(&bulk(", size: 4", "", ""), things(8))
+        .script("POST /bulk -> 429 retry-after=3600");
+    world.run("apply p").exits(7);
+    world.answers("");
+    world.write("pipelines/p.yaml", bulk(", size: 4, max_bytes: 100B", "", ""));
+    world.run("apply p").exits(0);
+    assert_eq!(Said::of(&world, "p").in_state(DELIVERED).len(), 8);
+    assert!(ids(&world.seen()).iter().rev().take(3).all(|call| call.len() < 4));
+}
+
+#[test]
+fn a_refusal_of_what_may_have_arrived_before_settles_only_itself() {
+    let world = World::new()
+        .pipeline(&bulk(", on_reject: bisect", "", ""), things(3))
+        .script("POST /bulk #1 -> cut_after_effect");
+    world.run("apply p").exits(6);
+    world.run("resolve p --resend --all").exits(0);
+    world.answers("POST /bulk -> 422");
+    world.run("apply p").exits(6);
+    assert_eq!(Said::of(&world, "p").in_state(IN_DOUBT).len(), 3);
+    // Not halved either.
+    assert_eq!(world.seen().len(), 2);
+}
+
+#[test]
+fn copies_wait_until_the_calls_of_the_run_are_settled() {
+    let world = World::new()
+        .pipeline(&bulk(", size: 2", "", ", concurrency: 1"), with_names(&["bad", "b", "c", "d"]));
+    world.run("apply p --limit 2").exits(1);
+    world.write("fixed.csv", world.outcomes("failed.csv").replace("bad", "good"));
+    world.answers("POST /bulk -> hang act");
+    let running = world.start("apply p");
+    assert!(world.until(&running, 2));
+    running.kill(&world);
+    world.answers("");
+    let sent = world.seen().len();
+    world.run("apply p --input fixed.csv").exits(5);
+    assert_eq!(world.seen().len(), sent);
+    world.run("apply p").exits(6);
+    assert_eq!(Said::of(&world, "p").in_state(IN_DOUBT), [2, 3]);
+    assert_eq!(world.seen().len(), sent);
+}
+
+#[test]
 fn each_record_of_a_call_has_its_own_line_of_the_reply() {
     let pipeline = format!("{}responses: {{ file: true }}\n", bulk("", "", ""));
     let world = World::new().pipeline(&pipeline, with_names(&["a", "bad"]));

@@ -14,7 +14,7 @@ use crate::cli::table;
 use crate::config::Connection;
 use crate::engine::{self, Explained, InRun, Named};
 use crate::model::{Class, Failure, State, Value};
-use crate::outcome::{AttemptRow, NoteRow, RecordRow};
+use crate::outcome::{AttemptRow, BatchRow, BatchState, NoteRow, RecordRow};
 use crate::report::Reporter;
 use crate::report::text::{block, line};
 
@@ -95,7 +95,11 @@ fn in_words(name: &str, explained: &Explained, connection: &Connection) -> Strin
         run_in_words(&mut out, known);
     }
     if let Some(request) = &explained.request {
-        let _ = writeln!(out, "\nits request, as the project's files make it today");
+        let _ = writeln!(
+            out,
+            "\nits request{}, as the project's files make it today",
+            if explained.shares_calls { " in a call of its own" } else { "" }
+        );
         match request {
             Ok(request) => {
                 for text in Drawing::new(connection).text(request).lines() {
@@ -133,7 +137,13 @@ fn in_words(name: &str, explained: &Explained, connection: &Connection) -> Strin
 fn run_in_words(out: &mut String, known: &InRun) {
     let _ = write!(out, "\nrun {}: ", known.run.id);
     let Some(row) = &known.row else {
-        let _ = writeln!(out, "not reached yet");
+        let _ = match &known.call {
+            Some(call) if call.unknown || call.state == BatchState::InFlight => {
+                writeln!(out, "may have arrived {}", in_call(call))
+            }
+            Some(call) => writeln!(out, "waits to be sent again {}", in_call(call)),
+            None => writeln!(out, "not reached yet"),
+        };
         return;
     };
     let tries = match row.attempts {
@@ -146,7 +156,8 @@ fn run_in_words(out: &mut String, known: &InRun) {
         "" => String::new(),
         then => format!(", {then}"),
     };
-    let _ = writeln!(out, "{state}{then}{tries}");
+    let call = known.call.as_ref().map(|call| format!(", {}", in_call(call))).unwrap_or_default();
+    let _ = writeln!(out, "{state}{then}{tries}{call}");
     for (at, what) in steps(known, row) {
         let _ = writeln!(out, "  {}  {}", local(&at), line(&what));
     }
@@ -155,6 +166,14 @@ fn run_in_words(out: &mut String, known: &InRun) {
     }
     if known.same_request == Some(false) {
         let _ = writeln!(out, "  what was sent had other bytes than the request below");
+    }
+}
+
+/// In which call it was, and how many others with it.
+fn in_call(call: &BatchRow) -> String {
+    match call.members.len() {
+        1 => format!("in call {} alone", call.number),
+        n => format!("in call {} of {n} records", call.number),
     }
 }
 

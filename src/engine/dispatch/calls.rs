@@ -49,7 +49,10 @@ impl Loop<'_> {
                 Some((job, reading))
             }
             (Meaning::Refused { .. }, _)
-                if self.with.on_reject == OnReject::Bisect && call.members.len() > 1 && !job.unknown =>
+                if self.with.on_reject == OnReject::Bisect
+                    && call.members.len() > 1
+                    && !job.unknown
+                    && !self.speaks_of_the_endpoint(reading.status) =>
             {
                 self.budget.attempt_was_answered();
                 self.stops_in_a_row = 0;
@@ -78,7 +81,13 @@ impl Loop<'_> {
         let mut ended = Vec::with_capacity(members.len());
         let (mut certain, mut unknown): (Vec<Member>, Vec<Member>) = (Vec::new(), Vec::new());
         let mut wait = Duration::ZERO;
-        self.budget.attempt_was_answered();
+        if found.iter().all(|item| item.reading.meaning == Meaning::Unknown) {
+            if let Some(enough) = self.budget.attempt_was_bad(policy != InDoubt::Resend) {
+                self.enough(&enough);
+            }
+        } else {
+            self.budget.attempt_was_answered();
+        }
         self.good += u64::from(found.iter().any(|item| item.reading.meaning == Meaning::Acted));
         self.stops_in_a_row = 0;
         for (member, item) in members.into_iter().zip(found) {
@@ -91,6 +100,9 @@ impl Loop<'_> {
                     let made = member.made + job.made;
                     self.with.writer.attempt(member.identity.ordinal, made, why, Some(after));
                     let is_unknown = meaning == Meaning::Unknown || tries.earlier_unknown;
+                    let mut member = member;
+                    member.unknown = is_unknown;
+                    member.first_at = if is_unknown { job.first_at } else { 0 };
                     if is_unknown {
                         unknown.push(member);
                     } else {
@@ -121,7 +133,6 @@ impl Loop<'_> {
                     next.made = job.made;
                     next.made_now = job.made_now;
                     next.unknown = is_unknown;
-                    next.first_at = if is_unknown { job.first_at } else { 0 };
                     next.replies_before = job.replies_before;
                     batches.extend(next.call_row(BatchState::Waits));
                     follow.push(next);
@@ -278,8 +289,13 @@ impl Loop<'_> {
     /// Takes out of a call what stands behind held records; those stay unsent. Gives the call if anything is
     /// left of it.
     pub(super) fn without_held(&mut self, mut job: Box<Job>) -> Option<Box<Job>> {
+        let is_sent = job.is_sent();
         let Some(call) = &mut job.call else { return Some(job) };
         let order = &self.order;
+        if is_sent && call.members.iter().any(|member| order.held_by(member.identity.order_hash).is_some()) {
+            // It goes out as it was, or not at all: its row says so.
+            return None;
+        }
         let out = call.take_out(|member| order.held_by(member.identity.order_hash).is_some());
         if out.is_empty() {
             return Some(job);
@@ -292,21 +308,15 @@ impl Loop<'_> {
         (!is_empty).then_some(job)
     }
 
-    /// Makes the request of a call anew out of which records were taken.
+    /// Makes the request of a call anew out of which records were taken before it was ever sent.
     pub(super) fn fresh(&mut self, mut job: Box<Job>) -> Option<Box<Job>> {
         if !job.call.as_ref().is_some_and(|call| call.is_stale) {
             return Some(job);
         }
-        let (made, replies_before) = (job.made, job.replies_before);
-        if made > 0
-            && let Some(old) = job.call_row(BatchState::Settled)
-        {
-            self.broken |= !self.with.writer.batch(old);
-        }
+        let replies_before = job.replies_before;
         let call = job.call.take()?;
         match self.with.assembler?.new_call(*call) {
             Ok(mut next) => {
-                next.made = made;
                 next.replies_before = replies_before;
                 Some(next)
             }

@@ -18,7 +18,7 @@ impl Loop<'_> {
     /// Fills the lanes; says when to try again if something waits for the clock.
     pub(super) fn start_what_can_start(&mut self, now: Instant) -> Option<Instant> {
         // What waits is bounded: a far side that throttles must not make us hoard.
-        let most_waiting = (4 * self.lanes.len()).max(1024);
+        let most_waiting = (4 * self.lanes.len()).max(1024 / self.with.call_size);
         loop {
             let canary_is_out = self.budget.in_canary() && !self.flying.is_empty();
             if self.free.is_empty() || canary_is_out || self.stopped.is_some() {

@@ -207,8 +207,8 @@ impl Loop<'_> {
         }
         let mut out = Vec::new();
         let (behind, ready) = self.order.hold(hash, ordinal, |job: &mut Box<Job>| match &mut job.call {
-            // What may have arrived goes out as it was, or not at all.
-            Some(call) if !job.unknown => {
+            // What was sent before goes out as it was, or not at all.
+            Some(call) if !(job.unknown || job.made > 0) => {
                 out.extend(call.take_out(|member| member.identity.order_hash == hash));
                 !call.members.is_empty()
             }
@@ -223,16 +223,21 @@ impl Loop<'_> {
         self.ready.extend(ready);
     }
 
+    /// Whether a refusal speaks of the endpoint and not of a record, while nothing was delivered yet.
+    pub(super) const fn speaks_of_the_endpoint(&self, status: u16) -> bool {
+        match status {
+            405 | 501 => self.good == 0,
+            404 => self.good == 0 && self.with.path_is_fixed,
+            _ => false,
+        }
+    }
+
     /// A far side that has no such endpoint refuses everything: the first answers tell.
     pub(super) fn look_for_a_missing_endpoint(&mut self, state: State, status: u16) {
         if state != State::Failed || self.good > 0 || self.stopped.is_some() {
             return;
         }
-        let missing = match status {
-            405 | 501 => true,
-            404 => self.with.path_is_fixed,
-            _ => false,
-        };
+        let missing = self.speaks_of_the_endpoint(status);
         self.missing_in_a_row = if missing { self.missing_in_a_row + 1 } else { 0 };
         if missing {
             let why = format!("{} has no such endpoint (answered {status})", self.with.host);

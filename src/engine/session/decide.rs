@@ -160,7 +160,9 @@ impl Session<'_> {
     /// Goes on with the run whose records the input holds copies of.
     fn settle_copies(&self, run: &RunRow, copies: &Copies) -> Result<Decided, Failure> {
         let crashed = self.checkpoint.latest_start(run)?.filter(|start| start.class.is_empty());
-        if crashed.is_some_and(|start| start.leased_without_intents(run)) {
+        // A call that is not settled speaks of records that the copies need not have.
+        let has_calls = !self.checkpoint.open_batches(run)?.is_empty();
+        if has_calls || crashed.is_some_and(|start| start.leased_without_intents(run)) {
             return Err(copies::refuse_unsettled(run, &self.start.command));
         }
         let run = self.checkpoint.run(run.number)?;
