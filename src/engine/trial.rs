@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Endpoint, InDoubt, Pipeline, Retry, Select};
-use crate::deliver::{Reading, Sender, Tries, Verdict, judge};
-use crate::model::{Class, Diagnostic, Failure, Map, Outcome, Record, RecordPlace, Reply, Request, State};
+use crate::deliver::{Meaning, Reading, Sender, Tries, Verdict, judge};
+use crate::model::{
+    Class, Diagnostic, Failure, Map, Outcome, Record, RecordPlace, Reply, Request, State, Value,
+};
 use crate::outcome::{Checkpoint, RecordRow, RunRow};
 
 use super::identity;
@@ -138,8 +140,19 @@ impl AdHoc {
             .map_err(|refused| refused.settle(shaped.identity.clone()).outcome)
     }
 
-    /// Sends a request, once.
-    pub fn send(&self, request: &Request) -> Result<Tried, Failure> {
+    /// What these fields contribute to a call with several records, where the endpoint has such calls.
+    #[must_use]
+    pub fn item(&self, fields: Map, place: RecordPlace) -> Option<Value> {
+        let preparer = &self.plan.preparer;
+        preparer.batch.as_ref()?;
+        let run = identity::new_run(&self.plan.pipeline.name);
+        let record = Record { ordinal: 0, place, digest: 0, copy_of: None, fields: Ok(fields) };
+        let mut shaped = preparer.shape(record, &run).ok()?;
+        preparer.part_of(&mut shaped, None).ok().map(|part| part.member.item)
+    }
+
+    /// Sends a request, once; `item` is what it has of the one record, where calls have several.
+    pub fn send(&self, request: &Request, item: Option<&Value>) -> Result<Tried, Failure> {
         let pipeline = &self.plan.pipeline;
         if let Some(failure) = pipeline.connection.unset_failure() {
             return Err(failure);
@@ -152,7 +165,13 @@ impl AdHoc {
         let begin = Instant::now();
         let reply = runtime.block_on(sender.send(request));
         let took = begin.elapsed();
-        let reading = self.plan.reader.read(&reply, request);
+        let mut reading = self.plan.reader.read(&reply, request);
+        if let (Meaning::Acted, Some(items), Some(item), Reply::Arrived(arrived)) =
+            (reading.meaning, &self.plan.items, item, &reply)
+            && let Some(one) = items.read(arrived, request, &[item]).pop()
+        {
+            reading = one.reading;
+        }
         let once = Retry { attempts: std::num::NonZeroU32::MIN, ..pipeline.delivery.retry.clone() };
         let tries = Tries { made: 1, earlier_unknown: false };
         let verdict = judge(&reading.meaning, tries, InDoubt::Hold, &once, 0.0);

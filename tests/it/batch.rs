@@ -270,6 +270,20 @@ fn preview_and_plan_show_the_calls() {
 }
 
 #[test]
+fn a_single_try_is_read_by_its_result_and_explain_names_the_call() {
+    let world = World::new().pipeline(&bulk(", size: 2", "", ""), with_names(&["a", "bad", "c"]));
+    world.write("one.json", r#"{"id":"t9","name":"bad"}"#);
+    let tried = world.run("try p --payload one.json").exits(1).stdout;
+    assert!(tried.contains("failed: item_400: `bad` is no name"), "{tried}");
+    world.run("try p --record t1").exits(0);
+    world.run("apply p").exits(1);
+    assert_eq!(ids(&world.seen()), [vec!["t9"], vec!["t1"], vec!["t2", "t3"]]);
+    let said = world.run("explain p t3").exits(0).stdout;
+    assert!(said.contains("in call 2 of 2 records"), "{said}");
+    assert!(said.contains("its request in a call of its own"), "{said}");
+}
+
+#[test]
 fn the_same_key_twice_never_shares_a_call() {
     let rows = "id,name\nt1,a\nt2,b\nt1,c\nt3,d\n";
     let pipeline = format!("{}select: {{ duplicates: allow }}\n", bulk("", "", ""));

@@ -251,6 +251,7 @@ fn ad_hoc(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
             (fields, RecordPlace { file: file.as_str().into(), line: 1, byte: 0 }, file)
         }
     };
+    let item = call.item(fields.clone(), place.clone());
     let request = call.request(fields, place).map_err(|outcome| {
         Failure::new(
             Class::RecordsFailed,
@@ -259,7 +260,7 @@ fn ad_hoc(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
                 .help("it goes through the endpoint's own body, not the pipeline's"),
         )
     })?;
-    let Tried { reply, reading, verdict, took } = call.send(&request)?;
+    let Tried { reply, reading, verdict, took } = call.send(&request, item.as_ref())?;
     drop(sandbox);
     let (state, class) = match verdict {
         Verdict::Delivered => ("delivered", Class::Ok),
