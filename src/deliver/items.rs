@@ -287,3 +287,110 @@ fn usual(status: StatusCode) -> Meaning {
         _ => Meaning::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::fixtures::template;
+    use crate::model::Map;
+    use crate::render::RunValues;
+
+    fn reader(missing: Missing, by_id: bool) -> ItemReader {
+        let replies = ItemReplies {
+            at: template("{{ response.body }}"),
+            matching: if by_id {
+                Matching::Equal { item: template("{{ item.id }}"), reply: template("{{ reply.id }}") }
+            } else {
+                Matching::Position
+            },
+            delivered: None,
+            status: Some(template("{{ reply.status }}")),
+            class: None,
+            message: None,
+            captures: Vec::new(),
+            missing,
+        };
+        let mut problems = Problems::new();
+        let base = Context::new(RunValues::of_nobody());
+        ItemReader::compile(&replies, base, Mask::new([]), &mut problems).expect("a reader")
+    }
+
+    fn item(id: &str) -> Value {
+        let mut map = Map::new();
+        map.push("id", Value::text(id));
+        Value::Object(map)
+    }
+
+    fn read(reader: &ItemReader, ids: &[&str], body: &str) -> Vec<Meaning> {
+        let arrived = Arrived {
+            status: StatusCode::MULTI_STATUS,
+            headers: http::HeaderMap::new(),
+            body: body.to_owned().into(),
+            complete: true,
+        };
+        let request = Request {
+            method: http::Method::POST,
+            url: "http://a.example/".parse().expect("a URL"),
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::new(),
+        };
+        let items: Vec<Value> = ids.iter().map(|id| item(id)).collect();
+        let items: Vec<&Value> = items.iter().collect();
+        reader.read(&arrived, &request, &items).into_iter().map(|found| found.reading.meaning).collect()
+    }
+
+    #[test]
+    fn a_status_of_a_result_is_read_as_that_of_a_call() {
+        let by_position = reader(Missing::InDoubt, false);
+        for (status, meaning) in [
+            ("200", Meaning::Acted),
+            ("\"201\"", Meaning::Acted),
+            ("404", Meaning::Refused { settles_unknown: false }),
+            ("401", Meaning::Refused { settles_unknown: false }),
+            ("429", Meaning::NotNow { asked: None }),
+            ("503", Meaning::Unknown),
+            ("null", Meaning::Unknown),
+            ("\"ok\"", Meaning::Unknown),
+            ("2000", Meaning::Unknown),
+        ] {
+            let found = read(&by_position, &["a"], &format!("[{{\"status\":{status}}}]"));
+            assert_eq!(found, [meaning], "{status}");
+        }
+        assert_eq!(read(&by_position, &["a", "b"], "[{\"status\":200}]"), [Meaning::Unknown; 2]);
+    }
+
+    fn id() -> impl Strategy<Value = &'static str> {
+        prop_oneof![Just("a"), Just("b"), Just("c"), Just("d"), Just("")]
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_told_about_only_by_a_result_that_is_its_own(
+            ids in prop::collection::vec(id(), 1..6),
+            results in prop::collection::vec((id(), prop_oneof![Just(201_u16), Just(400), Just(429), Just(500)]), 0..6),
+            missing in prop_oneof![Just(Missing::InDoubt), Just(Missing::Delivered), Just(Missing::Failed)],
+        ) {
+            let list: Vec<String> =
+                results.iter().map(|(id, status)| format!("{{\"id\":\"{id}\",\"status\":{status}}}")).collect();
+            let found = read(&reader(missing, true), &ids, &format!("[{}]", list.join(",")));
+            prop_assert_eq!(found.len(), ids.len());
+            let of = |id: &str| results.iter().filter(|(known, _)| *known == id).collect::<Vec<_>>();
+            let is_alone = |id: &str| !id.is_empty() && ids.iter().filter(|known| **known == id).count() == 1;
+            let each_has_an_owner = results.iter().all(|(id, _)| is_alone(id) && of(id).len() == 1);
+            for (id, meaning) in ids.iter().zip(found) {
+                let expected = match of(id)[..] {
+                    [(_, status)] if is_alone(id) => usual(StatusCode::from_u16(*status).expect("a status")),
+                    [] if is_alone(id) && each_has_an_owner => match missing {
+                        Missing::InDoubt => Meaning::Unknown,
+                        Missing::Delivered => Meaning::Acted,
+                        Missing::Failed => Meaning::Refused { settles_unknown: false },
+                    },
+                    _ => Meaning::Unknown,
+                };
+                prop_assert_eq!(meaning, expected, "{} of {:?} by {:?}", id, ids, results);
+            }
+        }
+    }
+}
