@@ -6,7 +6,7 @@
 //! two says something on a machine that others use too. See docs/performance.md.
 //!
 //! ```text
-//! cargo bench --bench end_to_end -- [users|agents|durability|start]… [RECORDS]…
+//! cargo bench --bench end_to_end -- [users|agents|calls|durability|start]… [RECORDS]…
 //! ```
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
@@ -50,6 +50,9 @@ fn main() -> io::Result<()> {
     }
     for kind in [Kind::Users, Kind::Agents].into_iter().filter(|kind| wants(kind.name())) {
         whole_way(kind, &sizes)?;
+    }
+    if wants("calls") {
+        calls(&sizes)?;
     }
     if wants("durability") {
         durability()?;
@@ -101,6 +104,19 @@ fn whole_way(kind: Kind, sizes: &[u64]) -> io::Result<()> {
         let (Some(floor), Some(ours)) = (floor, ours) else { continue };
         row(records, "floor", &floor, None);
         row(records, "runner", &ours, Some(&floor));
+    }
+    Ok(())
+}
+
+/// The same where a call has 100 records; there is no floor of that.
+fn calls(sizes: &[u64]) -> io::Result<()> {
+    println!("\n{}, {LANES} lanes, 100 records in one call\n", Kind::Calls.pipeline());
+    println!("| records | | records/s | CPU µs a record | times the floor | peak MiB |");
+    println!("|---:|---|---:|---:|---:|---:|");
+    for records in sizes.iter().copied() {
+        let project = Project::new(Kind::Calls, "")?;
+        project.rows(records)?;
+        row(records, "runner", &apply(&project, None)?, None);
     }
     Ok(())
 }

@@ -21,6 +21,8 @@ pub enum Kind {
     Users,
     /// PUT of the row; repeating is harmless, so leases and outcomes are enough.
     Agents,
+    /// The users again, 100 in one call, each with its own result.
+    Calls,
 }
 
 impl Kind {
@@ -28,6 +30,7 @@ impl Kind {
         match self {
             Self::Users => "users",
             Self::Agents => "agents",
+            Self::Calls => "calls",
         }
     }
 
@@ -35,6 +38,7 @@ impl Kind {
         match self {
             Self::Users => "pipelines/sync-users.yaml",
             Self::Agents => "pipelines/update-agents.yaml",
+            Self::Calls => "pipelines/examples/index-users.yaml",
         }
     }
 }
@@ -51,7 +55,7 @@ impl Project {
         // Beside the build, which lies on a disk; a folder in memory would make syncs free.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let project = Self { folder, kind };
-        for shipped in ["templates/freshchat", "schemas/freshchat"] {
+        for shipped in ["templates/freshchat", "templates/elasticsearch", "schemas/freshchat"] {
             for file in fs::read_dir(repository.join(shipped))? {
                 let file = file?;
                 let text = fs::read_to_string(file.path())?;
@@ -61,11 +65,17 @@ impl Project {
         }
         let pipeline = fs::read_to_string(repository.join(kind.pipeline()))?;
         project.write(kind.pipeline(), &without_limits(&pipeline, delivery))?;
-        project.write(
-            "runner.yaml",
-            "connections:\n  freshchat:\n    connector: freshchat\n    base_url: { env: BENCH_URL, secret: false }\n    \
-             subdomain: bench\n    api_token: { env: BENCH_TOKEN }\n",
-        )?;
+        let account = match kind {
+            Kind::Users | Kind::Agents => {
+                "freshchat:\n    subdomain: bench\n    api_token: { env: BENCH_TOKEN }\n    connector: freshchat"
+            }
+            Kind::Calls => {
+                "elasticsearch:\n    user: { env: BENCH_TOKEN }\n    password: { env: BENCH_TOKEN }\n    connector: elasticsearch"
+            }
+        };
+        let account =
+            format!("connections:\n  {account}\n    base_url: {{ env: BENCH_URL, secret: false }}\n");
+        project.write("runner.yaml", &account)?;
         Ok(project)
     }
 
@@ -75,7 +85,8 @@ impl Project {
 
     /// The file of records.
     pub fn input(&self) -> PathBuf {
-        self.folder.path().join(format!("pipelines/data/{}.csv", self.kind.name()))
+        let name = if self.kind == Kind::Agents { "agents" } else { "users" };
+        self.folder.path().join(format!("pipelines/data/{name}.csv"))
     }
 
     /// Writes seeded records.
@@ -85,13 +96,13 @@ impl Project {
         let mut random = fastrand::Rng::with_seed(7);
         let mut row = String::new();
         out.write_all(match self.kind {
-            Kind::Users => &b"reference_id,first_name,last_name,email,phone,avatar_url,company,plan,balance,address,status,internal_note\n"[..],
+            Kind::Users | Kind::Calls => &b"reference_id,first_name,last_name,email,phone,avatar_url,company,plan,balance,address,status,internal_note\n"[..],
             Kind::Agents => b"agent_id,employee_number,first_name,last_name,role_id,groups,active,remark\n",
         })?;
         for number in 1..=records {
             row.clear();
             match self.kind {
-                Kind::Users => user(number, &mut random, &mut row),
+                Kind::Users | Kind::Calls => user(number, &mut random, &mut row),
                 Kind::Agents => agent(number, &mut random, &mut row),
             }
             out.write_all(row.as_bytes())?;
@@ -123,6 +134,10 @@ fn without_limits(text: &str, delivery: &str) -> String {
     for line in text.lines() {
         let words = line.trim_start();
         if words.starts_with("rate:") || words.starts_with("limits:") || words.starts_with("stop_when:") {
+            continue;
+        }
+        if words.starts_with("delivery: {") {
+            let _ = writeln!(out, "delivery: {{ concurrency: {LANES}, {delivery} }}");
             continue;
         }
         if words.starts_with("concurrency:") {
