@@ -88,7 +88,7 @@ impl Feed {
             if !self.lease(&block, granted) {
                 return;
             }
-            tracing::debug!(below = block.mark.ordinal, records = block.items.len(), "lease granted");
+            tracing::debug!(below = block.mark.ordinal, records = block.records, "lease granted");
             if blocks.blocking_send(Ok(block)).is_err() {
                 return;
             }

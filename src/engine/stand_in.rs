@@ -9,7 +9,7 @@ use crate::config::{
     Auth, Connection, Content, CredentialPart, Endpoint, Idempotency, SandboxReply, SandboxSpec, Tree,
 };
 use crate::model::{Failure, Map, Number, Problems, Secret, Value};
-use crate::render::{Context, Known, Nulls, Root, RunValues, Scope, TreeTemplate};
+use crate::render::{Context, Known, Nulls, RenderError, Root, RunValues, Scope, TreeTemplate};
 use crate::sandbox::{
     BatchReplyMaker, BatchRoute, ItemResult, Object, PathPattern, ReplyMaker, RequestView, Route, Rules,
     ScriptedReply, SecretNames,
@@ -214,16 +214,7 @@ fn reply_maker(reply: &SandboxReply, connection: &Connection, problems: &mut Pro
         let now = jiff::Timestamp::now();
         let started_at = jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
         context.set_run(RunValues { started_at, ..nobody() });
-        match body.value(&context) {
-            Ok(value) => {
-                let mut bytes = Vec::with_capacity(256);
-                value.write_json(&mut bytes);
-                let mut reply = ScriptedReply::json_bytes(status, bytes);
-                reply.headers.extend(headers.iter().cloned());
-                reply
-            }
-            Err(error) => ScriptedReply::json(500, &serde_json::json!({ "sandbox": error.to_string() })),
-        }
+        answer(body.value(&context), status, &headers)
     }))
 }
 
@@ -287,24 +278,28 @@ fn batch_reply_maker(
                 body.value(&context.clone().with(Root::Batch, Arc::new(Value::Object(batch))))
             }
         };
-        match made {
-            Ok(value) => {
-                let mut bytes = Vec::with_capacity(256);
-                value.write_json(&mut bytes);
-                let mut reply = ScriptedReply::json_bytes(status, bytes);
-                reply.headers.extend(headers.iter().cloned());
-                reply
-            }
-            Err(error) => broken(&error),
-        }
+        answer(made, status, &headers)
     }))
+}
+
+/// A reply with this body; one that cannot be made is a fault of the stand-in, and says so.
+fn answer(body: Result<Value, RenderError>, status: u16, headers: &[(String, String)]) -> ScriptedReply {
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return broken(&error),
+    };
+    let mut bytes = Vec::with_capacity(256);
+    body.write_json(&mut bytes);
+    let mut reply = ScriptedReply::json_bytes(status, bytes);
+    reply.headers.extend(headers.iter().cloned());
+    reply
 }
 
 fn number(number: u16) -> Value {
     Value::Number(Number::from(u64::from(number)))
 }
 
-fn broken(error: &crate::render::RenderError) -> ScriptedReply {
+fn broken(error: &RenderError) -> ScriptedReply {
     ScriptedReply::json(500, &serde_json::json!({ "sandbox": error.to_string() }))
 }
 

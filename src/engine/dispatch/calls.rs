@@ -11,6 +11,7 @@ use super::{Due, Loop};
 use crate::config::{InDoubt, OnReject};
 use crate::deliver::{Meaning, Reading, Tries, Verdict, judge};
 use crate::engine::block::{Call, Identity, Job, Member};
+use crate::engine::prepare::Refused;
 use crate::model::{Arrived, Outcome, Reply, State, Value};
 use crate::outcome::{BatchRow, BatchState, Exchange, RecordRow};
 
@@ -21,6 +22,14 @@ struct Ended {
     reading: Reading,
     /// Its part of the reply.
     reply: Option<Value>,
+}
+
+/// Records of which no further call can be made.
+fn without_call(members: Vec<Member>, refused: Refused, state: State) -> Vec<Ended> {
+    let (class, message) = refused.words();
+    let ended =
+        |member| Ended { member, state, reading: Reading::without_reply(&class, &message), reply: None };
+    members.into_iter().map(ended).collect()
 }
 
 impl Loop<'_> {
@@ -138,12 +147,8 @@ impl Loop<'_> {
                     follow.push(next);
                 }
                 Some(Err((members, refused))) => {
-                    let (class, message) = refused.words();
                     let state = if is_unknown { State::InDoubt } else { State::Failed };
-                    for member in members {
-                        let reading = Reading::without_reply(&class, &message);
-                        ended.push(Ended { member, state, reading, reply: None });
-                    }
+                    ended.extend(without_call(members, refused, state));
                 }
                 None => {}
             }
@@ -177,13 +182,7 @@ impl Loop<'_> {
                     follow.push(half);
                 }
                 Some(Err((members, refused))) => {
-                    let (class, message) = refused.words();
-                    ended.extend(members.into_iter().map(|member| Ended {
-                        member,
-                        state: State::Failed,
-                        reading: Reading::without_reply(&class, &message),
-                        reply: None,
-                    }));
+                    ended.extend(without_call(members, refused, State::Failed));
                 }
                 None => {}
             }
@@ -321,16 +320,7 @@ impl Loop<'_> {
                 Some(next)
             }
             Err((members, refused)) => {
-                let (class, message) = refused.words();
-                let ended = members
-                    .into_iter()
-                    .map(|member| Ended {
-                        member,
-                        state: State::Failed,
-                        reading: Reading::without_reply(&class, &message),
-                        reply: None,
-                    })
-                    .collect();
+                let ended = without_call(members, refused, State::Failed);
                 self.settle_members(&job, ended, Vec::new(), None, false);
                 None
             }

@@ -206,13 +206,16 @@ impl Loop<'_> {
             return self.release(hash);
         }
         let mut out = Vec::new();
-        let (behind, ready) = self.order.hold(hash, ordinal, |job: &mut Box<Job>| match &mut job.call {
+        let (behind, ready) = self.order.hold(hash, ordinal, |job: &mut Box<Job>| {
             // What was sent before goes out as it was, or not at all.
-            Some(call) if !(job.unknown || job.made > 0) => {
-                out.extend(call.take_out(|member| member.identity.order_hash == hash));
-                !call.members.is_empty()
+            let is_sent = job.is_sent();
+            match &mut job.call {
+                Some(call) if !is_sent => {
+                    out.extend(call.take_out(|member| member.identity.order_hash == hash));
+                    !call.members.is_empty()
+                }
+                _ => false,
             }
-            _ => false,
         });
         for job in behind {
             self.leave_behind(&job, ordinal);
