@@ -129,6 +129,8 @@ pub struct Group {
 pub enum Which {
     /// The first so many that would be sent.
     First(u64),
+    /// Those of the first so many records that would be sent.
+    Records(u64),
     /// All of the input, with those that would not be sent.
     All,
     /// These, sent or not, settled or not.
@@ -320,9 +322,19 @@ impl Prospect {
         show: &mut dyn FnMut(Shown) -> bool,
     ) -> Result<Vec<String>, Failure> {
         match which {
-            Which::First(limit) => {
-                let narrow = Narrow { limit: Some(*limit), ..super::narrowing(&self.plan, &self.start)? };
-                self.in_order(narrow, true, observer, show)?;
+            Which::First(limit) | Which::Records(limit) => {
+                let is_batched = self.plan.preparer.batch.is_some();
+                // A call with several records is one request.
+                let of_calls = is_batched && matches!(which, Which::First(_));
+                let limits = Narrow {
+                    limit: (!of_calls).then_some(*limit),
+                    ..super::narrowing(&self.plan, &self.start)?
+                };
+                let mut left = if of_calls { *limit } else { u64::MAX };
+                self.in_order(limits, true, observer, &mut |shown| {
+                    left -= 1;
+                    show(shown) && left > 0
+                })?;
                 Ok(Vec::new())
             }
             Which::All => {
@@ -349,8 +361,6 @@ impl Prospect {
         let mut source = self.source(from, outlook.is_apart)?;
         let limit = narrow.limit;
         let is_batched = self.plan.preparer.batch.is_some();
-        // A limit is of requests, and a call with several records is one.
-        let narrow = if is_batched { Narrow { limit: None, ..narrow } } else { narrow };
         let run_ids = self.run_ids()?;
         let values = outlook.values;
         let earlier = if goes_on { outlook.calls } else { Vec::new() };

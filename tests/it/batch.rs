@@ -262,7 +262,7 @@ fn of_a_killed_plain_post_all_records_of_its_calls_are_in_doubt() {
 #[test]
 fn preview_and_plan_show_the_calls() {
     let world = World::new().pipeline(&bulk(", size: 2", "", ""), things(5));
-    let shown = world.run("preview p --limit 2").exits(0).stdout.clone();
+    let shown = world.run("preview p --limit 4").exits(0).stdout.clone();
     insta::assert_snapshot!(world.plain(&shown));
     let planned = world.run("plan p").exits(0);
     assert!(planned.stdout.contains("5 records in 3 calls"), "{}", planned.stdout);

@@ -63,7 +63,7 @@ fn records(
     } else if args.all {
         Which::All
     } else {
-        Which::First(limit.unwrap_or(FIRST))
+        limit.map_or(Which::First(FIRST), Which::Records)
     };
     let missing = prospect.preview(&which, &mut plan::Nobody, &mut |shown| {
         out.record(shown, &drawing, reporter);
