@@ -149,7 +149,7 @@ fn render(bencher: Bencher<'_, '_>, named: &str) {
     let mut shaped = ready.shaped();
     bencher.counter(count(shaped.len())).bench_local(|| {
         for each in &mut shaped {
-            black_box(ready.plan.preparer.template.render(&mut each.context).is_ok());
+            black_box(ready.plan.preparer.steps.first().template.render(&mut each.context).is_ok());
         }
     });
 }
@@ -158,8 +158,8 @@ fn render(bencher: Bencher<'_, '_>, named: &str) {
 #[divan::bench(args = [USERS, AGENTS])]
 fn check_body(bencher: Bencher<'_, '_>, named: &str) {
     let ready = Ready::new(named);
-    let schema = ready.plan.preparer.body_schema.as_ref().expect("a schema of bodies");
-    let template = &ready.plan.preparer.template;
+    let schema = ready.plan.preparer.steps.first().body_schema.as_ref().expect("a schema of bodies");
+    let template = &ready.plan.preparer.steps.first().template;
     let drafts: Vec<_> =
         ready.shaped().iter_mut().filter_map(|shaped| template.render(&mut shaped.context).ok()).collect();
     bencher.counter(count(drafts.len())).bench_local(|| {
@@ -171,7 +171,7 @@ fn check_body(bencher: Bencher<'_, '_>, named: &str) {
 #[divan::bench(args = [USERS, AGENTS])]
 fn write_body(bencher: Bencher<'_, '_>, named: &str) {
     let ready = Ready::new(named);
-    let template = &ready.plan.preparer.template;
+    let template = &ready.plan.preparer.steps.first().template;
     let drafts: Vec<_> =
         ready.shaped().iter_mut().filter_map(|shaped| template.render(&mut shaped.context).ok()).collect();
     bencher.counter(count(drafts.len())).with_inputs(|| drafts.clone()).bench_local_values(|drafts| {
@@ -199,7 +199,9 @@ fn classify(bencher: Bencher<'_, '_>, named: &str) {
         body: Bytes::from_static(body),
         complete: true,
     });
-    bencher.counter(count(1)).bench_local(|| ready.plan.reader.read(black_box(&reply), &request));
+    bencher
+        .counter(count(1))
+        .bench_local(|| ready.plan.rules.first().reader.read(black_box(&reply), &request));
 }
 
 /// A digest of a request, for intents.

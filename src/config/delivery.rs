@@ -163,14 +163,13 @@ impl Delivery {
     #[must_use]
     pub fn of(connection: &Connection) -> Self {
         let (nothing, mut problems) = (DeliveryOverrides::default(), Problems::new());
-        resolve(None, None, &connection.limits, nothing, &connection.place, &mut problems)
+        resolve(None, &connection.limits, nothing, &connection.place, &mut problems)
     }
 }
 
 /// Makes the delivery rules, or notes what is wrong.
 pub(super) fn resolve(
     raw: Option<&RawDelivery>,
-    endpoint: Option<&Endpoint>,
     limits: &Limits,
     overrides: DeliveryOverrides,
     at: &Place,
@@ -193,7 +192,6 @@ pub(super) fn resolve(
     }
     Delivery {
         mode,
-        in_doubt: in_doubt(raw, mode, endpoint, problems),
         concurrency: lanes(raw, limits, overrides, forced, at, problems),
         rate: rate(raw, limits, overrides, forced, at, problems),
         timeout: span(|r| r.timeout, Duration::from_mins(1)),
@@ -257,18 +255,20 @@ fn durability(written: Option<&Placed<Durability>>, problems: &mut Problems) -> 
     *value
 }
 
-/// What happens to a record in doubt (guarantees, section 4).
-fn in_doubt(
+/// What happens when a call may have arrived (guarantees, section 4); `of_step` is what its step says.
+pub(super) fn in_doubt(
     raw: Option<&RawDelivery>,
+    of_step: Option<&Placed<Doubt>>,
     mode: Mode,
-    endpoint: Option<&Endpoint>,
+    endpoint: &Endpoint,
     problems: &mut Problems,
 ) -> InDoubt {
-    let repeatable = endpoint.is_some_and(|endpoint| endpoint.idempotency != Idempotency::None);
-    let is_batch = endpoint.is_some_and(|endpoint| endpoint.batch.is_some());
-    let can_look = endpoint.is_some_and(|endpoint| endpoint.reconcile.is_some()) && !is_batch;
+    let repeatable = endpoint.idempotency != Idempotency::None;
+    let is_batch = endpoint.batch.is_some();
+    let can_look = endpoint.reconcile.is_some() && !is_batch;
     let accepted = raw.is_some_and(|raw| raw.accept_duplicates == Some(true));
-    let Some(Placed { value: Doubt::Is(said), place }) = raw.and_then(|raw| raw.in_doubt.as_ref()) else {
+    let said = of_step.or_else(|| raw.and_then(|raw| raw.in_doubt.as_ref()));
+    let Some(Placed { value: Doubt::Is(said), place }) = said else {
         return match mode {
             Mode::AtLeastOnce if repeatable => InDoubt::Resend,
             Mode::AtLeastOnce if can_look => InDoubt::Probe,
@@ -281,7 +281,7 @@ fn in_doubt(
                 .place(place)
                 .help("use `in_doubt: hold` and settle held records with `runner resolve`, or leave `batch` out"),
         ),
-        InDoubt::Probe if !can_look && endpoint.is_some() => problems.push(
+        InDoubt::Probe if !can_look => problems.push(
             Diagnostic::error("probe-without-look", "`in_doubt: probe` asks the far side, and the endpoint does not say how")
                 .place(place)
                 .help("describe the look in the endpoint (`reconcile:`), or use `hold` and settle held records with `runner resolve`"),
@@ -291,7 +291,7 @@ fn in_doubt(
                 .place(place)
                 .help("use `in_doubt: hold`, or `mode: at_least_once`"),
         ),
-        InDoubt::Resend if !repeatable && !accepted && endpoint.is_some() => problems.push(
+        InDoubt::Resend if !repeatable && !accepted => problems.push(
             Diagnostic::error(
                 "resend-could-duplicate",
                 "records in doubt would be sent again, and the far side could act twice",

@@ -16,7 +16,8 @@ use super::pipeline::{self, Missing, RawPipeline};
 use super::project::{self, Inputs, Project, find_root};
 use super::raw::FromNode;
 use super::read::{Kind, Node};
-use super::{Connection, Endpoint, Limits, Pipeline, delivery};
+use super::steps::{self, Written};
+use super::{Connection, Endpoint, Limits, Pipeline, Step, delivery};
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
 
 /// Reads one pipeline and everything it refers to. Warnings come beside it.
@@ -281,40 +282,44 @@ impl<'a> Loader<'a> {
         let made = raw.connection.0.as_ref().and_then(|node| self.connection(node));
         let (connection, connector) =
             made.map_or((None, None), |(connection, connector)| (Some(connection), connector));
-        let mut endpoint = raw
-            .endpoint
-            .0
-            .as_ref()
-            .and_then(|node| self.endpoint(node, connection.as_ref(), connector.as_ref()));
+        let calls = steps::written(&raw, &mut self.problems);
+        let resolved = self.calls(&calls, connection.as_ref(), connector.as_ref());
         let problems = &mut self.problems;
-        if let Some((endpoint, batch)) = &mut endpoint {
-            pipeline::bind(endpoint, batch.as_ref(), &raw, problems);
-        }
-        let endpoint = endpoint.map(|(endpoint, _)| endpoint);
         if let Some(schema) = &raw.schema {
             self.files.text(schema, "schema-missing", "the schema", problems);
         }
         let raw_delivery = delivery::read(raw.delivery.as_ref(), self.project.delivery.as_ref(), problems);
         let limits = connection.as_ref().map_or_else(Limits::default, |connection| connection.limits.clone());
         let at = raw.connection.0.as_ref().map_or_else(|| start_of(&node), |node| node.place.clone());
-        let delivery = delivery::resolve(
-            raw_delivery.as_ref(),
-            endpoint.as_ref(),
-            &limits,
-            self.inputs.delivery,
-            &at,
-            problems,
-        );
+        let delivery = delivery::resolve(raw_delivery.as_ref(), &limits, self.inputs.delivery, &at, problems);
+        let steps = resolved.map(|endpoints| {
+            let step = |(call, endpoint): (&Written<'_>, Endpoint)| Step {
+                id: call.id.clone(),
+                when: call.when.clone(),
+                in_doubt: delivery::in_doubt(
+                    raw_delivery.as_ref(),
+                    call.in_doubt,
+                    delivery.mode,
+                    &endpoint,
+                    problems,
+                ),
+                endpoint,
+            };
+            calls.iter().zip(endpoints).map(step).collect::<Vec<_>>()
+        });
         let input = self.inputs.input.map(|input| (input, self.inputs.cwd));
         let source = pipeline::source(raw.source.0.as_ref(), input, &self.files, problems);
         let vars = pipeline::vars(&raw.vars.0, self.inputs.vars, self.inputs.environment, missing, problems);
         let select = pipeline::select(raw.select.as_ref());
-        let key = raw.key.map(|key| key.0);
+        let key = raw.key.clone().map(|key| key.0);
         let name = pipeline_name(raw.name.as_ref(), path, problems)?;
-        let (connection, endpoint, source) = (connection?, endpoint?, source?);
+        let (connection, source) = (connection?, source?);
+        let mut steps = steps?.into_iter();
+        let (first, later) = (steps.next()?, steps.collect::<Vec<_>>());
         let meaning = meaning::text(&Meaning {
             connection: &connection,
-            endpoint: &endpoint,
+            first: &first,
+            later: &later,
             source: &source,
             schema: raw.schema.as_ref(),
             key: key.as_ref(),
@@ -326,16 +331,17 @@ impl<'a> Loader<'a> {
             name,
             path: self.files.shown(path),
             root: self.project.root.clone(),
-            description: raw.description,
+            description: raw.description.clone(),
             connection,
-            endpoint,
+            first,
+            later,
             source,
-            schema: raw.schema,
+            schema: raw.schema.clone(),
             key,
             vars,
             select,
             delivery,
-            responses_file: raw.responses.is_some_and(|responses| responses.file == Some(true)),
+            responses_file: raw.responses.as_ref().is_some_and(|responses| responses.file == Some(true)),
             sync: raw.sync,
             on_new_input: raw.on_new_input.unwrap_or_default(),
             state_dir: self.project.state_dir.clone(),
@@ -346,6 +352,24 @@ impl<'a> Loader<'a> {
             files: Vec::new(),
             meaning,
         })
+    }
+
+    /// The endpoints of a pipeline's calls, each with what the pipeline lays over it; all or none.
+    fn calls(
+        &mut self,
+        calls: &[Written<'_>],
+        connection: Option<&Connection>,
+        connector: Option<&(String, RawConnector)>,
+    ) -> Option<Vec<Endpoint>> {
+        let mut found = Vec::with_capacity(calls.len());
+        for call in calls {
+            let Some((mut endpoint, batch)) = self.endpoint(call.endpoint, connection, connector) else {
+                continue;
+            };
+            pipeline::bind(&mut endpoint, batch.as_ref(), call, &mut self.problems);
+            found.push(endpoint);
+        }
+        (found.len() == calls.len()).then_some(found)
     }
 
     fn connection(&mut self, node: &Node) -> Option<(Connection, Option<(String, RawConnector)>)> {

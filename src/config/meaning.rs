@@ -7,14 +7,15 @@ use serde_json::{Value as Json, json};
 
 use super::{
     Batch, Connection, Endpoint, HeaderTemplate, Idempotency, Key, Matching, OutcomeRule, Select, SourceSpec,
-    Template, Tree,
+    Step, Template, Tree,
 };
 use crate::model::{Map, Placed};
 
 /// The parts of a pipeline that have a meaning.
 pub(super) struct Meaning<'a> {
     pub(super) connection: &'a Connection,
-    pub(super) endpoint: &'a Endpoint,
+    pub(super) first: &'a Step,
+    pub(super) later: &'a [Step],
     pub(super) source: &'a SourceSpec,
     pub(super) schema: Option<&'a Placed<String>>,
     pub(super) key: Option<&'a Key>,
@@ -25,31 +26,9 @@ pub(super) struct Meaning<'a> {
 
 /// The text, with its parts in a fixed order.
 pub(super) fn text(of: &Meaning<'_>) -> String {
-    let endpoint = of.endpoint;
-    json!({
+    let mut meaning = json!({
         "version": 1,
-        "endpoint": {
-            "method": endpoint.method.value.as_str(),
-            "path": endpoint.path.value,
-            "params": endpoint.params.iter().map(|param| json!({
-                "name": param.name.value,
-                "type": format!("{:?}", param.kind),
-                "required": param.required,
-                "default": param.default.as_ref().map(crate::model::Value::to_json),
-                "binding": param.binding.as_ref().map(tree),
-            })).collect::<Vec<_>>(),
-            "query": trees(&endpoint.query),
-            "headers": templates(&endpoint.headers),
-            "content": format!("{:?}", endpoint.content),
-            "body": endpoint.body.as_ref().map(tree),
-            "body_file": endpoint.body_file.as_ref().map(|file| json!([file.text.value, format!("{:?}", file.escape)])),
-            "keep_nulls": endpoint.keep_nulls,
-            "body_schema": endpoint.body_schema.as_ref().map(|path| &path.value),
-            "idempotency": idempotency(&endpoint.idempotency),
-            "outcomes": endpoint.outcomes.iter().map(outcome).collect::<Vec<_>>(),
-            "captures": templates(&endpoint.captures),
-            "batch": endpoint.batch.as_ref().map(batch),
-        },
+        "endpoint": endpoint(&of.first.endpoint),
         "connection": {
             "connector": of.connection.connector,
             "settings": crate::model::Value::Object(of.connection.settings.clone()).to_json(),
@@ -74,8 +53,39 @@ pub(super) fn text(of: &Meaning<'_>) -> String {
             "limit": of.select.limit,
         },
         "order_by": of.order_by.map(|text| &text.value),
+    });
+    if !of.first.id.is_empty() {
+        let step = |step: &Step| {
+            json!([step.id, step.when.as_ref().map(|text| &text.value), endpoint(&step.endpoint)])
+        };
+        meaning["steps"] = std::iter::once(of.first).chain(of.later).map(step).collect();
+    }
+    meaning.to_string()
+}
+
+fn endpoint(endpoint: &Endpoint) -> Json {
+    json!({
+        "method": endpoint.method.value.as_str(),
+        "path": endpoint.path.value,
+        "params": endpoint.params.iter().map(|param| json!({
+            "name": param.name.value,
+            "type": format!("{:?}", param.kind),
+            "required": param.required,
+            "default": param.default.as_ref().map(crate::model::Value::to_json),
+            "binding": param.binding.as_ref().map(tree),
+        })).collect::<Vec<_>>(),
+        "query": trees(&endpoint.query),
+        "headers": templates(&endpoint.headers),
+        "content": format!("{:?}", endpoint.content),
+        "body": endpoint.body.as_ref().map(tree),
+        "body_file": endpoint.body_file.as_ref().map(|file| json!([file.text.value, format!("{:?}", file.escape)])),
+        "keep_nulls": endpoint.keep_nulls,
+        "body_schema": endpoint.body_schema.as_ref().map(|path| &path.value),
+        "idempotency": idempotency(&endpoint.idempotency),
+        "outcomes": endpoint.outcomes.iter().map(outcome).collect::<Vec<_>>(),
+        "captures": templates(&endpoint.captures),
+        "batch": endpoint.batch.as_ref().map(batch),
     })
-    .to_string()
 }
 
 fn templates(entries: &[(Placed<String>, Template)]) -> Json {

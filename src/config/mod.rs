@@ -25,6 +25,7 @@ mod raw;
 mod read;
 mod secrets;
 mod settings;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod typed;

@@ -8,10 +8,11 @@ use super::endpoint::Nulls;
 use super::files::Files;
 use super::raw::{Entries, FromNode, Needed, raw, words};
 use super::read::{Kind, Node};
+use super::steps::{RawFind, RawStep, Written};
 use super::values::{Byte, Count, Size, Window};
 use super::{
-    Content, CsvOptions, Duplicates, Encoding, Endpoint, Format, Key, OnNewInput, ParamKind, RecordLimits,
-    Select, SourceSpec, Sync, Tree, typed,
+    Content, CsvOptions, Duplicates, Encoding, Endpoint, Format, Idempotency, Key, OnNewInput, ParamKind,
+    RecordLimits, Select, SourceSpec, Sync, Tree, typed,
 };
 use crate::model::{Diagnostic, Map, Placed, Problems, Value, did_you_mean};
 
@@ -26,8 +27,16 @@ raw! {
         #[schemars(with = "crate::config::published::NameOr<crate::config::connection::RawConnection>")]
         connection: Needed<Node>,
         /// The template, such as `freshchat/create-user`, or an endpoint in place.
-        #[schemars(with = "crate::config::published::NameOr<crate::config::endpoint::RawEndpoint>")]
-        endpoint: Needed<Node>,
+        #[schemars(with = "Option<crate::config::published::NameOr<crate::config::endpoint::RawEndpoint>>")]
+        endpoint: Option<Node>,
+        /// Several calls of each record, in this order; instead of `endpoint`.
+        steps: Vec<RawStep>,
+        /// A look that decides between `create` and `update`; instead of `endpoint`.
+        find: Option<RawFind>,
+        /// The call for a record that `find` did not find.
+        create: Option<RawStep>,
+        /// The call for a record that `find` found.
+        update: Option<RawStep>,
         /// Where records come from.
         source: Needed<RawSource>,
         /// JSON Schema of each record.
@@ -63,9 +72,7 @@ raw! {
         on_new_input: Option<OnNewInput>,
     }
     wrong {
-        "steps" => "more than one call a record is not available yet",
         "lookups" => "lookup tables are not available yet",
-        "find" => "looking before writing is not available yet",
         "retry" => "it is written `delivery: { retry: { attempts: 4 } }`",
         "where" => "it is written `select: { where: EXPRESSION }`",
         "rate" => "it is written `delivery: { rate: 20/s }`",
@@ -484,16 +491,16 @@ pub(super) fn vars(
     found
 }
 
-/// Lays what the pipeline says about the call over the endpoint.
+/// Lays what the pipeline says about a call over its endpoint.
 ///
 /// `batch` is what the endpoint's own file says of batches.
 pub(super) fn bind(
     endpoint: &mut Endpoint,
     batch: Option<&RawBatch>,
-    raw: &RawPipeline,
+    call: &Written<'_>,
     problems: &mut Problems,
 ) {
-    for (name, binding) in &raw.params.0 {
+    for (name, binding) in &call.params.0 {
         if let Some(param) = endpoint.params.iter_mut().find(|param| param.name.value == name.value) {
             param.binding = Some(binding.clone());
         } else {
@@ -507,27 +514,54 @@ pub(super) fn bind(
             });
         }
     }
-    for (name, value) in &raw.headers.0 {
+    for (name, value) in &call.headers.0 {
         super::connector::check_header(name, problems);
         endpoint.headers.retain(|(known, _)| !known.value.eq_ignore_ascii_case(&name.value));
         endpoint.headers.push((name.clone(), value.clone()));
     }
-    if let Some(method) = &raw.method {
+    if let Some(method) = call.method {
         endpoint.method = method.clone().map(|method| method.0);
     }
-    if let Some(content) = raw.content {
+    if let Some(content) = call.content {
         endpoint.content = content;
     }
-    if let Some(body) = &raw.body {
+    if let Some(body) = call.body {
         endpoint.body = Some(body.clone());
         endpoint.body_file = None;
+        if call.only_looks && endpoint.content == Content::None {
+            endpoint.content = Content::Json;
+        }
     }
-    if let Some(nulls) = raw.nulls {
+    if let Some(nulls) = call.nulls {
         endpoint.keep_nulls = nulls == Nulls::Keep;
     }
+    for (name, value) in &call.captures {
+        endpoint.captures.retain(|(known, _)| known.value != name.value);
+        endpoint.captures.push((name.clone(), value.clone()));
+    }
+    if call.only_looks {
+        endpoint.idempotency = Idempotency::Natural;
+    }
+    endpoint.outcomes.extend(call.rule());
+    if !call.id.is_empty() {
+        if endpoint.batch.take().is_some() {
+            problems.push(
+                Diagnostic::error(
+                    "steps-batch",
+                    format!(
+                        "the endpoint {} sends several records in one call, which cannot be a step",
+                        endpoint.name
+                    ),
+                )
+                .place(&call.place)
+                .help("use an endpoint that takes one record"),
+            );
+        }
+        return;
+    }
     // What the endpoint's own file says was looked at with it.
-    if raw.batch.is_some() || raw.method.is_some() || raw.content.is_some() || raw.body.is_some() {
-        let merged = super::batch::merged(batch, raw.batch.as_ref());
+    if call.batch.is_some() || call.method.is_some() || call.content.is_some() || call.body.is_some() {
+        let merged = super::batch::merged(batch, call.batch);
         endpoint.batch = merged.and_then(|raw| super::batch::resolve(&raw, endpoint, problems));
     }
 }

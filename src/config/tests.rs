@@ -134,16 +134,16 @@ fn a_pipeline_is_read_with_everything_around_it() {
         (4, Some(20.0), 3)
     );
     assert_eq!(delivery.retry.first_wait.as_millis(), 200);
-    assert_eq!(delivery.in_doubt, InDoubt::Hold);
-    assert_eq!(pipeline.endpoint.outcomes.len(), 2);
-    assert_eq!(pipeline.endpoint.outcomes[0].statuses, [StatusMatch::Exactly(409)]);
+    assert_eq!(pipeline.first.in_doubt, InDoubt::Hold);
+    assert_eq!(pipeline.endpoint().outcomes.len(), 2);
+    assert_eq!(pipeline.endpoint().outcomes[0].statuses, [StatusMatch::Exactly(409)]);
     assert_eq!(pipeline.source.csv.delimiter, Some(b';'));
     assert!(pipeline.require_state && !pipeline.confirm && pipeline.responses_file);
     assert_eq!(
         crate::model::Value::Object(pipeline.vars.clone()).to_json(),
         r#"{"since":"2026-11-22","n":3}"#
     );
-    let Some(Tree::Map(body, _)) = &pipeline.endpoint.body else { panic!() };
+    let Some(Tree::Map(body, _)) = &pipeline.endpoint().body else { panic!() };
     assert!(matches!(&body[1].1, Tree::Text(text) if text.value == "NO"));
     assert!(matches!(&body[2].1, Tree::Number(number, _) if number.as_str() == "1.10"));
     let files: Vec<_> = pipeline.files.iter().map(|file| file.path.as_str()).collect();
@@ -165,9 +165,9 @@ fn the_environment_lays_over_and_a_natural_endpoint_resends() {
     let (pipeline, _) = world.load("pipelines/update-users.yaml").unwrap();
     assert_eq!(pipeline.connection.base_url, "https://acme-staging.freshchat.com/v2");
     assert!(pipeline.confirm);
-    assert_eq!((pipeline.environment.as_str(), pipeline.delivery.in_doubt), ("staging", InDoubt::Resend));
+    assert_eq!((pipeline.environment.as_str(), pipeline.first.in_doubt), ("staging", InDoubt::Resend));
     assert_eq!(pipeline.source.file, world.folder.path().join("other.csv").to_string_lossy());
-    assert!(pipeline.endpoint.params[0].binding.is_some());
+    assert!(pipeline.endpoint().params[0].binding.is_some());
     world.env_name = Some("stagin".into());
     assert_eq!(
         world.said("sync-users"),
@@ -253,7 +253,7 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
         "headers: { Host: evil }",
         "headers: { Authorization: Bearer abcdef0123456789abcdef }",
         "sync: changed",
-        "steps: []",
+        "steps: [{ id: a, endpoint: freshchat/create-user }]",
         "name: ../up",
         "responses: { file: NO }",
         "select: { limit: 0 }",
@@ -273,7 +273,7 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
     "select: { excludes: [a] }"
     unknown-key pipelines/p.yaml:4:11 `excludes` is not a key of `select` | did you mean `exclude`?
     "banana: 1"
-    unknown-key pipelines/p.yaml:4:1 `banana` is not a key of a pipeline | a pipeline has: name, description, connection, endpoint, source, schema, key, vars, select, params, headers, method, content, body, nulls, batch, delivery, responses, sync, on_new_input
+    unknown-key pipelines/p.yaml:4:1 `banana` is not a key of a pipeline | a pipeline has: name, description, connection, endpoint, steps, find, create, update, source, schema, key, vars, select, params, headers, method, content, body, nulls, batch, delivery, responses, sync, on_new_input
     "key: a\nkey: b"
     duplicate-key pipelines/p.yaml:5:1 `key` stands twice, on lines 4 and 5 | keep one of the two
     "delivery: { concurrency: 0 }"
@@ -319,8 +319,8 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
     secret-in-file pipelines/p.yaml:4:27 a secret is written into this file | put it into an environment variable, and `{ env: NAME }` into the connection in runner.yaml
     "sync: changed"
     unknown-word pipelines/p.yaml:4:7 `sync` is `changed`, but has to be one of all, new
-    "steps: []"
-    unknown-key pipelines/p.yaml:4:1 `steps` is not a key of a pipeline | more than one call a record is not available yet
+    "steps: [{ id: a, endpoint: freshchat/create-user }]"
+    steps-mixed pipelines/p.yaml:1:1 a pipeline has one of `endpoint`, `steps` and `find` | several calls of a record are `steps`; a look that decides is `find`, with `create` and `update`
     "name: ../up"
     pipeline-name pipelines/p.yaml:4:7 `../up` is no name of a pipeline | use letters, digits, `-`, `_` and `.`; it becomes the name of a folder
     "responses: { file: NO }"
@@ -368,8 +368,8 @@ fn every_mistake_of_a_reference_says_where_it_was_looked_for() {
     base-url-userinfo pipelines/p.yaml:1:25 the base URL of x.example.com holds a user name or password | use `auth: { basic: … }` with settings from the environment
     ""
     missing-key pipelines/p.yaml:1:1 a pipeline needs `connection`
-    missing-key pipelines/p.yaml:1:1 a pipeline needs `endpoint`
     missing-key pipelines/p.yaml:1:1 a pipeline needs `source`
+    missing-key pipelines/p.yaml:1:1 a pipeline needs `endpoint` | or `steps` for several calls of each record, or `find` with `create` and `update`
     "###);
     assert_eq!(
         World::new().said("snyc-users").split(" = ").next(),

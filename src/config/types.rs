@@ -23,6 +23,21 @@ pub enum Tree {
     Map(Vec<(Placed<String>, Tree)>, Place),
 }
 
+impl Tree {
+    /// Where it was written.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        match self {
+            Self::Null(place)
+            | Self::Bool(_, place)
+            | Self::Number(_, place)
+            | Self::List(_, place)
+            | Self::Map(_, place) => place,
+            Self::Text(text) => &text.place,
+        }
+    }
+}
+
 /// An expression or text leaf, such as `{{ record.id }}`.
 pub type Template = Placed<String>;
 
@@ -39,8 +54,10 @@ pub struct Pipeline {
     pub description: Option<String>,
     /// The account.
     pub connection: Connection,
-    /// The call.
-    pub endpoint: Endpoint,
+    /// The call that is made of a record, or the first of them.
+    pub first: Step,
+    /// The calls after it.
+    pub later: Vec<Step>,
     /// Where records come from.
     pub source: SourceSpec,
     /// Schema of each record: path relative to the root, and where it was named.
@@ -75,6 +92,49 @@ pub struct Pipeline {
     /// A canonical text of everything in here that decides what is sent (not: concurrency, rate,
     /// timeouts, retry numbers, tokens, descriptions, comments).
     pub meaning: String,
+}
+
+/// One call that is made of a record.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Its name among the steps of a record; empty where there is one call.
+    pub id: String,
+    /// The call.
+    pub endpoint: Endpoint,
+    /// A record for which this is false leaves the step out.
+    pub when: Option<Template>,
+    /// What happens when it may have arrived; `auto` is already derived from the endpoint.
+    pub in_doubt: InDoubt,
+}
+
+impl Pipeline {
+    /// The endpoint of the call, or of the first of several.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.first.endpoint
+    }
+
+    /// The calls that are made of a record, in their order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> + Clone {
+        std::iter::once(&self.first).chain(&self.later)
+    }
+
+    /// The same, to change them.
+    pub fn steps_mut(&mut self) -> impl Iterator<Item = &mut Step> {
+        std::iter::once(&mut self.first).chain(&mut self.later)
+    }
+
+    /// Whether calls have names, as a record has or may have several.
+    #[must_use]
+    pub const fn has_steps(&self) -> bool {
+        !self.first.id.is_empty()
+    }
+
+    /// Whether a call of a record that may have arrived could be asked about.
+    #[must_use]
+    pub fn can_ask(&self) -> bool {
+        self.steps().any(|step| step.endpoint.reconcile.is_some())
+    }
 }
 
 /// `keep:` how many closed runs stay (`runner.yaml`).
@@ -741,8 +801,6 @@ pub struct SandboxReply {
 pub struct Delivery {
     /// Whether an attempt that may have acted can be repeated at all.
     pub mode: Mode,
-    /// What happens to a record in doubt; `auto` is already derived from the endpoint.
-    pub in_doubt: InDoubt,
     /// Requests in flight at once.
     pub concurrency: NonZeroUsize,
     /// Requests a second, if limited.

@@ -8,6 +8,8 @@ use crate::model::{Outcome, RecordPlace, Request, State, Str, Value};
 use crate::outcome::{BatchRow, BatchState, InputMark, RecordRow};
 use crate::render::{Context, Draft};
 
+use super::steps::Passed;
+
 /// Records that one durable lease covers.
 #[derive(Debug)]
 pub struct Block {
@@ -61,7 +63,11 @@ pub struct Job {
     pub replies_before: u64,
     /// What is to be found out before anything else is done about it, if it may have arrived.
     pub doubt: Option<Box<Doubt>>,
-    /// What its request was made of; kept where a look may be made of it.
+    /// Which of the record's steps this is, from 0.
+    pub step: u8,
+    /// What the steps before it brought; `None` where a record has one call.
+    pub passed: Option<Box<Passed>>,
+    /// What its request was made of; kept where a look may be made of it, or another request.
     pub context: Option<Box<Context>>,
     /// All the records of the call, where it has several; `identity` is the first one's then, and `made`
     /// counts the call's own attempts.
@@ -229,6 +235,8 @@ impl Job {
             block: 0,
             replies_before: 0,
             call: None,
+            step: 0,
+            passed: None,
             doubt: known.filter(|row| row.state == State::InDoubt).map(|row| {
                 Box::new(Doubt {
                     looks: 0,
@@ -290,6 +298,8 @@ impl Job {
             unknown: self.unknown,
             first_at: self.first_at,
             looked: self.doubt.as_ref().is_some_and(|doubt| doubt.looks > 0),
+            step: self.step,
+            captures: self.passed.as_ref().map_or_else(String::new, |passed| passed.text()),
             generation: self.generation,
             request: self.request.digest(),
             ..self.identity.row(state)

@@ -23,14 +23,17 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::config::{Delivery, InDoubt, OnReject};
-use crate::deliver::{Budget, ItemReader, Order, Prober, Rate, Reader, Reading, Sender};
+use crate::deliver::{Budget, ItemReader, Order, Rate, Reading, Sender};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, State};
 use crate::outcome::{BatchState, InputMark, RecordRow, Writer};
+use crate::render::RunValues;
 
 use super::Observer;
 use super::block::{Block, Identity, Job, Prepared, Settled};
 use super::gather::Assembler;
-use super::prepare::hidden;
+use super::open::StepRules;
+use super::prepare::{Preparer, hidden};
+use super::steps::PerStep;
 use super::stop::{Signal, StopLine};
 
 /// How often the observer is asked to redraw.
@@ -41,10 +44,14 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Dispatch<'a> {
     /// Sends one attempt.
     pub sender: Sender,
-    /// Reads replies.
-    pub reader: &'a Reader,
-    /// Asks about requests in doubt, where the pipeline says so.
-    pub prober: Option<&'a Prober>,
+    /// How replies to each call of a record are judged.
+    pub rules: &'a PerStep<StepRules>,
+    /// Makes the next call of a record that has several.
+    pub preparer: &'a Preparer,
+    /// Values of the run.
+    pub run: RunValues,
+    /// Whether every attempt has an intent; otherwise only those of records with a row.
+    pub intents: bool,
     /// Reads what the reply to a call with several records says of each.
     pub items: Option<&'a ItemReader>,
     /// Makes the requests of calls with several records.
@@ -53,8 +60,6 @@ pub struct Dispatch<'a> {
     pub call_size: usize,
     /// What follows when a whole call is refused.
     pub on_reject: OnReject,
-    /// Whether requests carry an idempotency key.
-    pub is_keyed: bool,
     /// Whether calls with several records are noted so that the note survives a loss of power.
     pub durable_calls: bool,
     /// Whether this start only asks and sends nothing: what did not arrive is left pending.
@@ -87,10 +92,6 @@ pub struct Dispatch<'a> {
     pub keeps_responses: bool,
     /// Secrets that a reply could repeat.
     pub mask: Mask,
-    /// How long the far side remembers an idempotency key, where it has one that lapses.
-    pub remembered: Option<Duration>,
-    /// Whether the path names no record, so that a 404 speaks of the endpoint.
-    pub path_is_fixed: bool,
 }
 
 /// How the loop ended.
@@ -352,7 +353,13 @@ pub async fn dispatch(
     })
 }
 
-impl Loop<'_> {
+impl<'a> Loop<'a> {
+    /// How the reply to a record's call is judged.
+    fn rules(&self, job: &Job) -> &'a StepRules {
+        let rules: &'a PerStep<StepRules> = self.with.rules;
+        rules.of(usize::from(job.step))
+    }
+
     fn take_block(&mut self, block: Block) {
         let number = self.first_block + self.blocks.len() as u64;
         self.blocks.push_back(Progress { end: block.mark, left: block.records + block.left_out });
@@ -450,7 +457,7 @@ impl Loop<'_> {
                 self.hold_unasked(job);
                 continue;
             }
-            if self.with.delivery.in_doubt == InDoubt::Resend {
+            if self.rules(&job).in_doubt == InDoubt::Resend {
                 self.put_back_one(&job);
                 continue;
             }

@@ -13,7 +13,8 @@ use crate::outcome::{AttemptRow, BatchRow, Checkpoint, Folder, NoteRow, RecordRo
 use crate::render::{Origin, RunValues, origins};
 
 use super::open::{self, Plan, Wanted};
-use super::prepare::{hash, hidden};
+use super::prepare::{Refused, Shaped, hash, hidden};
+use super::steps::Passed;
 use super::{Observer, identity};
 
 /// Which record.
@@ -121,7 +122,7 @@ pub fn explain(
         fields: None,
         request: None,
         shares_calls: plan.preparer.batch.is_some(),
-        origins: origins(&plan.pipeline.endpoint, &plan.pipeline.connection),
+        origins: origins(plan.pipeline.endpoint(), &plan.pipeline.connection),
         history,
     };
     if let Some(found) = found {
@@ -149,9 +150,8 @@ impl Explained {
         });
         let made = match plan.preparer.shape(record, values) {
             Err(settled) => Err(settled.outcome),
-            Ok(mut shaped) => plan
-                .preparer
-                .request(&mut shaped, values, generation)
+            Ok(mut shaped) => self
+                .call(plan, &mut shaped, values, generation)
                 .map(Arc::new)
                 .map_err(|refused| refused.settle(shaped.identity).outcome),
         };
@@ -162,6 +162,27 @@ impl Explained {
             known.same_request = Some(row.request == request.digest());
         }
         self.request = Some(made);
+    }
+}
+
+impl Explained {
+    /// The call of a record at which it stands, or its first one.
+    fn call(
+        &self,
+        plan: &Plan,
+        shaped: &mut Shaped,
+        values: &RunValues,
+        generation: u32,
+    ) -> Result<Request, Refused> {
+        let row = self.history.last().and_then(|known| known.row.as_ref());
+        if plan.preparer.has_steps() {
+            let passed = Passed::of(row);
+            match plan.preparer.request_after(shaped, values, generation, &passed) {
+                Err(Refused::NoStep) if !passed.is_empty() => {}
+                other => return other.map(|next| next.request),
+            }
+        }
+        plan.preparer.request(shaped, values, generation)
     }
 }
 

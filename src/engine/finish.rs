@@ -67,7 +67,7 @@ pub fn write_files(
     let path = folder.make_run(&run.id)?;
     let mut source = plan.source()?;
     let (written, faults) =
-        files::write(&path, run, checkpoint, &plan.shape(), &plan.captures(), &mut || source.next())?;
+        files::write(&path, run, checkpoint, &plan.shape(), &plan.ours(), &mut || source.next())?;
     Ok(Files { written, folder: path, faults })
 }
 

@@ -177,7 +177,7 @@ pub fn look(
 impl Look {
     /// Ruling 5: a plain POST of what an earlier run delivered is refused unless somebody says so.
     pub fn refuse_repeats(&self, plan: &Plan, start: &Start) -> Result<(), Failure> {
-        let harmless = !matches!(plan.pipeline.endpoint.idempotency, Idempotency::None);
+        let harmless = plan.pipeline.steps().all(|step| step.endpoint.idempotency != Idempotency::None);
         let said = start.again || start.fresh || plan.pipeline.sync.is_some();
         if self.delivered_before == 0 || harmless || said {
             return Ok(());

@@ -28,6 +28,7 @@ mod session;
 mod sieve;
 pub mod stand_in;
 mod status;
+mod steps;
 mod stop;
 pub mod survey;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use open::{Plan, Wanted};
 pub use plan::{Course, Forecast, Group, Prospect, Shown, Which};
 pub use resolve::{Resolved, Select, resolve};
 pub use status::{Standing, names, rewrite, standing};
+pub use steps::Ahead;
 pub use stop::Signal;
 pub use trial::{AdHoc, One, Tried};
 pub use verify::verify;

@@ -4,11 +4,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::{self, Format, Pipeline};
+use crate::config::{self, Format, InDoubt, Pipeline};
 use crate::deliver::{Expected, ItemReader, Prober, Reader};
 use crate::model::{Class, Diagnostic, Failure, Mask, Place, Placed, Problems, Str, Value};
-use crate::outcome::files::{Marks, Shape};
+use crate::outcome::RecordRow;
+use crate::outcome::files::{Marks, Ours, Shape};
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
 use crate::schema::Schema;
 use crate::select::Selection;
@@ -16,6 +18,7 @@ use crate::source::{self, Source};
 
 use super::grouping::Rules;
 use super::prepare::{BatchRules, Idempotency, Preparer};
+use super::steps::{PerStep, StepTemplate};
 
 /// A pipeline that is ready to work.
 pub struct Plan {
@@ -23,10 +26,8 @@ pub struct Plan {
     pub pipeline: Arc<Pipeline>,
     /// Records to requests.
     pub preparer: Preparer,
-    /// Replies to readings.
-    pub reader: Reader,
-    /// How the far side is asked about a request in doubt, where the endpoint says so.
-    pub prober: Option<Prober>,
+    /// How replies to each call of a record are judged.
+    pub rules: PerStep<StepRules>,
     /// How the reply to a call with several records tells of each, where it does.
     pub items: Option<ItemReader>,
     /// Names that records have.
@@ -37,6 +38,30 @@ pub struct Plan {
     pub schema_files: Vec<Arc<crate::model::SourceText>>,
     /// Standard input, once it lies in a file.
     pub spool: Option<PathBuf>,
+}
+
+/// How replies to one call of a record are judged.
+pub struct StepRules {
+    /// Replies to readings.
+    pub reader: Reader,
+    /// How the far side is asked about a request in doubt, where the endpoint says so.
+    prober: Option<Prober>,
+    /// What happens when it may have arrived.
+    pub in_doubt: InDoubt,
+    /// Whether its requests carry an idempotency key.
+    pub is_keyed: bool,
+    /// How long the far side remembers that key, where it lapses.
+    pub remembered: Option<Duration>,
+    /// Whether the path names no record, so that a 404 speaks of the endpoint.
+    pub path_is_fixed: bool,
+}
+
+impl StepRules {
+    /// How the far side is asked about this call, where that is what happens in doubt.
+    #[must_use]
+    pub fn prober(&self) -> Option<&Prober> {
+        self.prober.as_ref().filter(|_| self.in_doubt == InDoubt::Probe)
+    }
 }
 
 /// What the command needs of a plan.
@@ -77,13 +102,12 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     };
     let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &mut problems);
     match plan {
-        Some((preparer, reader, prober, items)) if !problems.has_errors() => {
+        Some((preparer, rules, items)) if !problems.has_errors() => {
             warnings.extend(problems.into_sorted());
             Ok(Plan {
                 pipeline: Arc::new(pipeline),
                 preparer,
-                reader,
-                prober,
+                rules,
                 items,
                 columns,
                 warnings,
@@ -103,11 +127,10 @@ pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, F
     let mut problems = Problems::new();
     let (compiled, schema_files) = compile(&pipeline, None, wanted, &mut problems);
     match compiled {
-        Some((preparer, reader, prober, items)) if !problems.has_errors() => Ok(Plan {
+        Some((preparer, rules, items)) if !problems.has_errors() => Ok(Plan {
             pipeline: Arc::new(pipeline),
             preparer,
-            reader,
-            prober,
+            rules,
             items,
             columns: None,
             warnings: problems.into_sorted(),
@@ -118,7 +141,7 @@ pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, F
     }
 }
 
-type Compiled = (Preparer, Reader, Option<Prober>, Option<ItemReader>);
+type Compiled = (Preparer, PerStep<StepRules>, Option<ItemReader>);
 
 fn compile(
     pipeline: &Pipeline,
@@ -131,10 +154,12 @@ fn compile(
         named.as_ref().and_then(|named| Schema::load(root, &named.value, &named.place, problems))
     };
     let schema = load(&pipeline.schema);
-    let body_schema = load(&pipeline.endpoint.body_schema);
-    let response_schema = load(&pipeline.endpoint.response_schema);
-    let schema_files = [&schema, &body_schema]
-        .into_iter()
+    let body_schemas: Vec<Option<Schema>> =
+        pipeline.steps().map(|step| load(&step.endpoint.body_schema)).collect();
+    let response_schemas: Vec<Option<Schema>> =
+        pipeline.steps().map(|step| load(&step.endpoint.response_schema)).collect();
+    let schema_files = std::iter::once(&schema)
+        .chain(&body_schemas)
         .flatten()
         .flat_map(|schema| schema.files().iter().cloned())
         .collect();
@@ -161,29 +186,21 @@ fn compile(
     let mut leaf = |template: &config::Template| Leaf::compile(template, &scope, problems);
     let key = pipeline.key.as_ref().map(|key| leaf(&key.value));
     let order_by = pipeline.delivery.order_by.as_ref().map(&mut leaf);
-    let idempotency = match &pipeline.endpoint.idempotency {
-        config::Idempotency::Header { value: Some(value), .. } => {
-            leaf(value).map(|leaf| Idempotency::Value(Box::new(leaf)))
-        }
-        config::Idempotency::Header { value: None, .. } => Some(Idempotency::Hash),
-        config::Idempotency::None | config::Idempotency::Natural => Some(Idempotency::None),
-    };
-    let template = RequestTemplate::compile(
-        &pipeline.endpoint,
-        &pipeline.connection,
-        &pipeline.select.exclude,
-        &scope,
-        problems,
-    );
-    let reader = {
-        let mask = Mask::new(&pipeline.connection.secrets);
-        Reader::compile(&pipeline.endpoint, base.clone(), mask, problems)
-    };
-    let prober = {
-        let mask = Mask::new(&pipeline.connection.secrets);
-        Prober::compile(&pipeline.endpoint, &pipeline.connection, &scope, mask, problems)
-    };
-    let (batch, items) = match &pipeline.endpoint.batch {
+    let mut steps = Vec::new();
+    let mut rules = Vec::new();
+    let mut earlier: Vec<(String, Arc<[String]>)> = Vec::new();
+    for ((step, body_schema), response_schema) in pipeline.steps().zip(body_schemas).zip(response_schemas) {
+        let scope = if pipeline.has_steps() {
+            scope.clone().allow(Root::Steps, Known::Steps(earlier.clone().into()))
+        } else {
+            scope.clone()
+        };
+        let captures = captures_of(&step.endpoint);
+        earlier.push((step.id.clone(), Arc::clone(&captures)));
+        steps.push(compile_step(pipeline, step, captures, &scope, body_schema, problems));
+        rules.push(compile_rules(pipeline, step, &scope, &base, response_schema, problems));
+    }
+    let (batch, items) = match &pipeline.endpoint().batch {
         None => (None, None),
         Some(batch) => {
             let (rules, items) = compile_batch(pipeline, batch, &scope, &base, problems);
@@ -205,28 +222,95 @@ fn compile(
                     None => None,
                     Some(order) => Some(order?),
                 },
-                template: template?,
-                body_schema,
-                idempotency: idempotency?,
+                steps: PerStep::new(steps.into_iter().collect::<Option<_>>()?)?,
                 base,
                 pipeline: Str::from(pipeline.name.as_str()),
                 target: Str::from(wanted.target.as_str()),
                 max_body: pipeline.delivery.max_body,
                 keep_keys: wanted.show_keys || pipeline.responses_file,
-                keep_contexts: pipeline.delivery.in_doubt == config::InDoubt::Probe,
+                keep_contexts: pipeline.has_steps()
+                    || pipeline.steps().any(|step| step.in_doubt == InDoubt::Probe),
                 batch: match batch {
                     None => None,
                     Some(batch) => Some(batch?),
                 },
             },
-            reader?.expecting(
-                response_schema.map(|schema| -> Expected { Box::new(move |body| schema.is_valid(body)) }),
-            ),
-            prober,
+            PerStep::new(rules.into_iter().collect::<Option<_>>()?)?,
             items,
         ))
     })();
     (compiled, schema_files)
+}
+
+fn compile_step(
+    pipeline: &Pipeline,
+    step: &config::Step,
+    captures: Arc<[String]>,
+    scope: &Scope,
+    body_schema: Option<Schema>,
+    problems: &mut Problems,
+) -> Option<StepTemplate> {
+    let mut leaf = |template: &config::Template| Leaf::compile(template, scope, problems);
+    let when = step.when.as_ref().map(&mut leaf);
+    let idempotency = match &step.endpoint.idempotency {
+        config::Idempotency::Header { value: Some(value), .. } => {
+            leaf(value).map(|leaf| Idempotency::Value(Box::new(leaf)))
+        }
+        config::Idempotency::Header { value: None, .. } => Some(Idempotency::Hash),
+        config::Idempotency::None | config::Idempotency::Natural => Some(Idempotency::None),
+    };
+    let exclude = &pipeline.select.exclude;
+    let template = RequestTemplate::compile(&step.endpoint, &pipeline.connection, exclude, scope, problems);
+    Some(StepTemplate {
+        id: Str::from(step.id.as_str()),
+        when: match when {
+            None => None,
+            Some(when) => Some(when?),
+        },
+        template: template?,
+        body_schema,
+        idempotency: idempotency?,
+        captures,
+    })
+}
+
+fn compile_rules(
+    pipeline: &Pipeline,
+    step: &config::Step,
+    scope: &Scope,
+    base: &Context,
+    response_schema: Option<Schema>,
+    problems: &mut Problems,
+) -> Option<StepRules> {
+    let mask = || Mask::new(&pipeline.connection.secrets);
+    let reader = Reader::compile(&step.endpoint, base.clone(), mask(), problems);
+    let prober = Prober::compile(&step.endpoint, &pipeline.connection, scope, mask(), problems);
+    let expected = response_schema.map(|schema| -> Expected { Box::new(move |body| schema.is_valid(body)) });
+    Some(StepRules {
+        reader: reader?.expecting(expected),
+        prober,
+        in_doubt: step.in_doubt,
+        is_keyed: matches!(step.endpoint.idempotency, config::Idempotency::Header { .. }),
+        remembered: match &step.endpoint.idempotency {
+            config::Idempotency::Header { remembered, .. } => *remembered,
+            config::Idempotency::None | config::Idempotency::Natural => None,
+        },
+        path_is_fixed: !step.endpoint.path.value.contains("{{"),
+    })
+}
+
+/// Names of what is kept of a reply to an endpoint or of a look at it, each once.
+fn captures_of(endpoint: &config::Endpoint) -> Arc<[String]> {
+    let looked = endpoint.reconcile.iter().flat_map(|reconcile| &reconcile.captures);
+    let replies = endpoint.batch.iter().filter_map(|batch| batch.replies.as_ref());
+    let of_items = replies.flat_map(|replies| &replies.captures);
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in endpoint.captures.iter().chain(looked).chain(of_items) {
+        if !names.contains(&name.value) {
+            names.push(name.value.clone());
+        }
+    }
+    names.into()
 }
 
 /// How records share calls, and how the reply tells of each.
@@ -265,6 +349,18 @@ fn base_context(pipeline: &Pipeline) -> Context {
 }
 
 impl Plan {
+    /// How replies to the call are judged at which a record stands, or at which it ended.
+    #[must_use]
+    pub fn rules_of(&self, row: &RecordRow) -> &StepRules {
+        self.rules.of(usize::from(row.step))
+    }
+
+    /// Whether the far side is asked about a call of this pipeline that is in doubt.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.rules.iter().any(|rules| rules.prober().is_some())
+    }
+
     /// Opens the source from its start.
     pub fn source(&self) -> Result<Box<dyn Source>, Failure> {
         source::open(&self.pipeline.source, &self.pipeline.root, self.spool.as_deref())
@@ -320,19 +416,18 @@ impl Plan {
         }
     }
 
-    /// Names of the captures, for the columns of the outcome files.
+    /// What the outcome files say beside the record.
     #[must_use]
-    pub fn captures(&self) -> Vec<String> {
-        let endpoint = &self.pipeline.endpoint;
-        let looked = endpoint.reconcile.iter().flat_map(|reconcile| &reconcile.captures);
-        let mut names: Vec<String> = Vec::new();
-        let replies = endpoint.batch.iter().filter_map(|batch| batch.replies.as_ref());
-        let of_items = replies.flat_map(|replies| &replies.captures);
-        for (name, _) in endpoint.captures.iter().chain(looked).chain(of_items) {
-            if !names.contains(&name.value) {
-                names.push(name.value.clone());
-            }
+    pub fn ours(&self) -> Ours {
+        let mut names = Vec::new();
+        for step in self.preparer.steps.iter() {
+            let full = |name: &String| match &*step.id {
+                "" => name.clone(),
+                id => format!("{id}.{name}"),
+            };
+            names.extend(step.captures.iter().map(full));
         }
-        names
+        let ids = self.preparer.steps.iter().map(|step| step.id.to_string());
+        Ours { steps: ids.filter(|id| !id.is_empty()).collect(), captures: names }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{InDoubt, Pipeline};
+use crate::config::Pipeline;
 use crate::model::{Counts, Diagnostic, Failure, Outcome, RecordPlace, Request, State, Str};
 use crate::outcome::{BatchRow, Checkpoint, Folder, InputMark, RunRow};
 use crate::render::RunValues;
@@ -19,9 +19,10 @@ use super::gather::Calls;
 use super::look::{Look, look};
 use super::narrow::Narrow;
 use super::open::{self, Plan};
-use super::prepare::hash;
+use super::prepare::{Preparer, hash};
 use super::resume::Decision;
 use super::sieve::{Known, Sieve, Sieved};
+use super::steps::{Ahead, Next, Passed};
 use super::survey::{RunIds, drop_of};
 use super::{Observer, Start, identity, recover};
 
@@ -155,6 +156,10 @@ pub struct Shown {
     pub request: Result<Arc<Request>, Outcome>,
     /// Where the call has several records: all of them.
     pub records: Vec<(u64, RecordPlace, Option<Str>)>,
+    /// The name of the call among the record's steps; empty where it has one.
+    pub step: Str,
+    /// The calls that may follow.
+    pub ahead: Vec<Ahead>,
 }
 
 fn count_calls(forecast: &mut Forecast, ready: &mut Vec<Prepared>) {
@@ -365,6 +370,7 @@ impl Prospect {
         let values = outlook.values;
         let earlier = if goes_on { outlook.calls } else { Vec::new() };
         let (preparer, mut sieve) = self.sieve(values.clone(), known, outlook.dropped, narrow, run_ids);
+        let (shared, of_run) = (Arc::clone(&preparer), values.clone());
         let mut calls = Calls::new(preparer, values, earlier);
         let mut ready = Vec::new();
         let mut seen = 0;
@@ -390,7 +396,7 @@ impl Prospect {
                 let shown = match item {
                     Prepared::Held(..) => continue,
                     Prepared::Send(job) if job.doubt.is_some() => continue,
-                    Prepared::Send(job) => shown_job(*job),
+                    Prepared::Send(job) => shown_job(*job, &shared, &of_run),
                     Prepared::Settled(_) | Prepared::SettledPart(..) if only_sent => continue,
                     Prepared::Settled(settled) | Prepared::SettledPart(settled, _) => {
                         shown(settled.identity, Err(settled.outcome))
@@ -451,6 +457,21 @@ impl Prospect {
                         let settled = super::prepare::settled(shaped.identity, state, class, message);
                         shown(settled.identity, Err(settled.outcome))
                     }
+                    None if preparer.has_steps() => {
+                        let passed = Passed::default();
+                        match preparer.request_after(&mut shaped, &values, 0, &passed) {
+                            Ok(next) => {
+                                let ahead =
+                                    preparer.ahead(&mut shaped.context, &values, ordinal, &next, &passed);
+                                let step = Arc::clone(&preparer.steps.of(next.step).id);
+                                Shown { step, ahead, ..shown(shaped.identity, Ok(Arc::new(next.request))) }
+                            }
+                            Err(refused) => {
+                                let settled = refused.settle(shaped.identity);
+                                shown(settled.identity, Err(settled.outcome))
+                            }
+                        }
+                    }
                     None => match preparer.request(&mut shaped, &values, 0) {
                         Ok(request) => shown(shaped.identity, Ok(Arc::new(request))),
                         Err(refused) => {
@@ -494,7 +515,7 @@ impl Prospect {
         dropped: Arc<[(u64, u64)]>,
         narrow: Narrow,
         run_ids: RunIds,
-    ) -> (Arc<super::prepare::Preparer>, Sieve) {
+    ) -> (Arc<Preparer>, Sieve) {
         let limit = self.plan.pipeline.select.limit;
         let preparer = Arc::new(self.plan.preparer);
         let sieve = Sieve {
@@ -544,7 +565,7 @@ impl Prospect {
                 outlook.before = counts;
                 outlook.before.unsent = outlook.records.saturating_sub(counts.settled());
                 outlook.delivered_before = 0;
-                let asks = plan.pipeline.delivery.in_doubt == InDoubt::Probe
+                let asks = plan.asks()
                     && (run.closed_at.is_none() || outlook.before.unsent == 0)
                     && checkpoint.has_doubt_not_asked_about(&run)?;
                 let is_over =
@@ -604,10 +625,18 @@ fn shown(identity: Identity, request: Result<Arc<Request>, Outcome>) -> Shown {
         key: identity.key,
         request,
         records: Vec::new(),
+        step: "".into(),
+        ahead: Vec::new(),
     }
 }
 
-fn shown_job(job: Job) -> Shown {
+fn shown_job(job: Job, preparer: &Preparer, run: &RunValues) -> Shown {
+    if let (Some(passed), Some(mut context)) = (job.passed, job.context) {
+        let next = Next { step: usize::from(job.step), request: Request::clone(&job.request) };
+        let ahead = preparer.ahead(&mut context, run, job.identity.ordinal, &next, &passed);
+        let step = Arc::clone(&preparer.steps.of(next.step).id);
+        return Shown { step, ahead, ..shown(job.identity, Ok(job.request)) };
+    }
     let members = job.call.map(|call| call.members).unwrap_or_default();
     let records = members.into_iter().map(|member| {
         let Identity { ordinal, place, key, .. } = member.identity;

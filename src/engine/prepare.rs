@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use crate::model::{Outcome, Record, Request, State, Str, Value, hex};
 use crate::outcome::RecordRow;
-use crate::render::{Context, Draft, Leaf, RenderError, RequestTemplate, Root, RunValues};
+use crate::render::{Context, Draft, Leaf, RenderError, Root, RunValues};
 use crate::schema::{Schema, Violation};
 use crate::select::Selection;
 
 use super::block::{Call, Identity, Member, Settled};
 use super::grouping::Rules;
+use super::steps::{Next, Passed, PerStep, StepTemplate};
 
 /// Everything that turns a record into a request, compiled once.
 pub struct Preparer {
@@ -26,12 +27,8 @@ pub struct Preparer {
     pub key_is_public: bool,
     /// What must not be in flight together, when it is not the key.
     pub order_by: Option<Leaf>,
-    /// The request.
-    pub template: RequestTemplate,
-    /// Schema of bodies.
-    pub body_schema: Option<Schema>,
-    /// The idempotency key, when the endpoint wants one.
-    pub idempotency: Idempotency,
+    /// The calls of a record.
+    pub steps: PerStep<StepTemplate>,
     /// Context with everything but the record: vars, connection.
     pub base: Context,
     /// Name of the pipeline, for idempotency keys.
@@ -180,10 +177,10 @@ impl Preparer {
         (!text.is_empty()).then_some(text)
     }
 
-    /// The request of a shaped record: of it alone, also where records share calls.
+    /// The first request of a shaped record: of it alone, also where records share calls.
     pub fn request(&self, shaped: &mut Shaped, run: &RunValues, generation: u32) -> Result<Request, Refused> {
-        let draft = self.draft(shaped)?;
         if self.batch.is_some() {
+            let draft = self.steps.first().draft(&mut shaped.context)?;
             let part = self.part(draft, shaped, None)?;
             let call = Call {
                 number: 0,
@@ -194,31 +191,23 @@ impl Preparer {
             };
             return self.together(&call, run);
         }
-        let key = match &self.idempotency {
-            Idempotency::None => None,
-            Idempotency::Hash => Some(self.idempotency_key(run, shaped.identity.ordinal, generation)),
-            Idempotency::Value(leaf) => {
-                let mut text = String::new();
-                leaf.text(&shaped.context, &mut text)?;
-                Some(text)
-            }
-        };
-        Ok(draft.finish(key.as_deref(), self.max_body)?)
+        self.request_after(shaped, run, generation, &Passed::default()).map(|next| next.request)
     }
 
-    fn draft(&self, shaped: &mut Shaped) -> Result<Draft, Refused> {
-        let draft = self.template.render(&mut shaped.context)?;
-        if let (Some(schema), Some(body)) = (&self.body_schema, draft.body())
-            && let Err(violations) = schema.check(body)
-        {
-            return Err(Refused::Body(listed(&violations)));
-        }
-        Ok(draft)
+    /// The request of a shaped record that has passed some of its steps.
+    pub fn request_after(
+        &self,
+        shaped: &mut Shaped,
+        run: &RunValues,
+        generation: u32,
+        passed: &Passed,
+    ) -> Result<Next, Refused> {
+        self.next(&mut shaped.context, run, shaped.identity.ordinal, generation, passed)
     }
 
     /// What a shaped record contributes to a call with several; `known` is its row from an earlier start.
     pub fn part_of(&self, shaped: &mut Shaped, known: Option<&RecordRow>) -> Result<Part, Refused> {
-        let draft = self.draft(shaped)?;
+        let draft = self.steps.first().draft(&mut shaped.context)?;
         self.part(draft, shaped, known)
     }
 
@@ -260,8 +249,9 @@ impl Preparer {
         let mut context = self.base.clone();
         context.set_run(RunValues { ordinal: number, ..run.clone() });
         let items = call.members.iter().map(|member| member.item.clone()).collect();
-        let draft = self.template.together(&call.head, items, call.group.clone(), &mut context)?;
-        let key = match &self.idempotency {
+        let draft =
+            self.steps.first().template.together(&call.head, items, call.group.clone(), &mut context)?;
+        let key = match &self.steps.first().idempotency {
             Idempotency::Hash => Some(self.idempotency_key(run, number, 0)),
             Idempotency::None | Idempotency::Value(_) => None,
         };
@@ -278,7 +268,7 @@ impl Preparer {
 
     /// Ruling 11: a hash of run, pipeline, target, step, ordinal and generation, so that it is the
     /// same on every automatic attempt in every process.
-    fn idempotency_key(&self, run: &RunValues, ordinal: u64, generation: u32) -> String {
+    pub(super) fn idempotency_key(&self, run: &RunValues, ordinal: u64, generation: u32) -> String {
         use sha2::Digest as _;
         let mut hasher = sha2::Sha256::new();
         for part in [&*run.id, &*self.pipeline, &*self.target] {
@@ -310,6 +300,8 @@ pub enum Refused {
     Render(Box<RenderError>),
     /// Its body breaks the endpoint's schema.
     Body(String),
+    /// None of its steps, or none that is left, is for it.
+    NoStep,
 }
 
 impl From<RenderError> for Refused {
@@ -319,6 +311,19 @@ impl From<RenderError> for Refused {
 }
 
 impl Refused {
+    /// The same, said of a step.
+    #[must_use]
+    pub fn of_step(self, id: &str) -> Self {
+        match self {
+            Self::Render(mut error) => {
+                error.message = format!("step {id}: {}", error.message);
+                Self::Render(error)
+            }
+            Self::Body(violations) => Self::Body(format!("step {id}: {violations}")),
+            Self::NoStep => Self::NoStep,
+        }
+    }
+
     /// Class and message of a refusal that is no single record's.
     #[must_use]
     pub fn words(self) -> (String, String) {
@@ -328,6 +333,7 @@ impl Refused {
                 (error.rule.to_owned(), format!("{message} ({})", error.place))
             }
             Self::Body(violations) => ("body-schema".into(), violations),
+            Self::NoStep => ("when".into(), NO_STEP.into()),
         }
     }
 
@@ -337,9 +343,27 @@ impl Refused {
         match self {
             Self::Render(error) => at_fault(identity, *error),
             Self::Body(violations) => settled(identity, State::Invalid, "body-schema", violations),
+            Self::NoStep => settled(identity, State::Skipped, "when", NO_STEP.into()),
         }
     }
+
+    /// The outcome of a record that has passed some of its steps: what was delivered stays so, and what
+    /// is left out after that is no failure.
+    #[must_use]
+    pub fn settle_after(self, identity: Identity, passed: &Passed, attempts: u32) -> Box<Settled> {
+        if passed.is_empty() {
+            return self.settle(identity);
+        }
+        let (state, (class, message)) = match self {
+            Self::NoStep => (State::Delivered, (String::new(), String::new())),
+            refused => (State::Failed, refused.words()),
+        };
+        let outcome = Outcome { state, status: 0, class, message, attempts, captures: passed.to_value() };
+        Box::new(Settled { identity, outcome, may_have_arrived: None })
+    }
 }
+
+const NO_STEP: &str = "no step is for it";
 
 /// The outcome of a record that is not sent.
 #[must_use]
@@ -368,7 +392,7 @@ fn at_fault(identity: Identity, error: RenderError) -> Box<Settled> {
 }
 
 /// All violations in one line: `/email is not an e-mail address; /phone is longer than …`.
-fn listed(violations: &[Violation]) -> String {
+pub(super) fn listed(violations: &[Violation]) -> String {
     let parts: Vec<String> = violations
         .iter()
         .map(|violation| {

@@ -5,17 +5,17 @@
 //! interrupted at any point and repeated (guarantees.md 6).
 
 use std::collections::HashSet;
-use std::time::Duration;
 
-use crate::config::{Idempotency, InDoubt, OnFailure};
+use crate::config::{InDoubt, OnFailure};
 use crate::model::{Class, Diagnostic, Failure, State};
 use crate::outcome::{BatchRow, BatchState, Checkpoint, RecordRow, RunRow, StartRow};
 use crate::render::RunValues;
 use crate::source::Mark;
 
 use super::dispatch::lanes::{KEY_LAPSED, has_lapsed};
-use super::open::Plan;
+use super::open::{Plan, StepRules};
 use super::sieve::Known;
+use super::steps::{Next, Passed};
 use super::survey::drop_of;
 
 /// What is known before sending goes on.
@@ -72,9 +72,10 @@ pub fn look(
     // What was synced before a request left says all there is to say, also after a loss of power.
     let rebooted = rebooted && !last.as_ref().is_some_and(|start| start.grants.durable_intents);
     let changed = last.as_ref().is_some_and(|start| start.meaning != run.meaning);
-    let keyed = Keyed::of(plan, run, last.as_ref());
-    let forbidden = |row: &RecordRow| keyed.as_ref().and_then(|keyed| keyed.forbids(row));
-    let policy = plan.pipeline.delivery.in_doubt;
+    let now = jiff::Timestamp::now().as_millisecond();
+    let forbidden = |row: &RecordRow| forbids(plan.rules_of(row), changed, now, row);
+    // Calls with several records have no steps.
+    let of_calls = plan.rules.first().in_doubt;
     // Nothing that it left in flight is older than the start itself.
     let began = last.as_ref().and_then(|start| start.at.parse::<jiff::Timestamp>().ok());
     // A start without a time is as old as can be.
@@ -86,14 +87,14 @@ pub fn look(
     // Held records below the mark matter only for order.
     let from = if has_held && orders(plan) { 0 } else { run.settled.ordinal };
     let holds_rest = plan.pipeline.delivery.on_failure == OnFailure::HoldRest;
-    let asks = policy == InDoubt::Probe && plan.prober.is_some();
     let mut to_ask = 0;
     let mut undecided = Vec::new();
     let calls = checkpoint.open_batches(run)?;
     let in_calls: HashSet<u64> = calls.iter().flat_map(|call| &call.members).copied().collect();
     checkpoint.each_row(run, from, |row| {
         // One that was asked about in vain is asked about again only when somebody says so.
-        if asks && row.state == State::InDoubt && (!row.looked || ask_again) {
+        let asks = row.state == State::InDoubt && plan.rules_of(&row).prober().is_some();
+        if asks && (!row.looked || ask_again) {
             to_ask += 1;
             undecided.push((row.order_hash, row.ordinal));
             known.open.insert(row.ordinal, row);
@@ -135,7 +136,7 @@ pub fn look(
         };
         let missing: Vec<RecordRow> = leased_without_row(plan, run, &start, values, dropped, has_row)?;
         // The key of a call is that of its records and bytes, and nobody knows any more which those were.
-        let loses_key = keyed.is_some() && plan.preparer.batch.is_some();
+        let loses_key = plan.rules.first().is_keyed && plan.preparer.batch.is_some();
         if loses_key { keyless = missing } else { doubtful.extend(missing) }
     }
     let mut recovered = Recovered {
@@ -153,7 +154,7 @@ pub fn look(
         let attempts = call.attempts + u32::from(call.state == BatchState::Waits && crashed && rebooted);
         let first_at = if call.first_at == 0 { began } else { call.first_at };
         let first = RecordRow { first_at, ..RecordRow::new(0, State::InFlight) };
-        let sends_again = policy == InDoubt::Resend && forbidden(&first).is_none();
+        let sends_again = of_calls == InDoubt::Resend && forbidden(&first).is_none();
         if in_doubt && (!sends_again || changed) {
             // Its records part here: each is held, skipped, or goes out under the new meaning.
             for row in rows_of(plan, run, values, &call.members)? {
@@ -187,6 +188,7 @@ pub fn look(
         if row.first_at == 0 {
             row.first_at = began;
         }
+        let policy = plan.rules_of(&row).in_doubt;
         let (policy, why) = match forbidden(&row) {
             Some(why) if policy == InDoubt::Resend => (InDoubt::Hold, why),
             _ => (policy, "the process ended while its request was under way"),
@@ -195,7 +197,7 @@ pub fn look(
     };
     let mut rows: Vec<RecordRow> = doubtful.into_iter().map(&mut settle).collect();
     for row in keyless {
-        let policy = if policy == InDoubt::Resend { InDoubt::Hold } else { policy };
+        let policy = if of_calls == InDoubt::Resend { InDoubt::Hold } else { of_calls };
         rows.push(recovered.settle(RecordRow { first_at: began, ..row }, policy, LOST_CALL));
     }
     Ok((recovered, rows))
@@ -250,28 +252,14 @@ const LOST_CALL: &str =
 
 /// Why a request that may have arrived must not be sent again although its key makes that harmless
 /// (P5): it would have other bytes, or the far side may have forgotten the key.
-struct Keyed {
-    changed: bool,
-    remembered: Option<Duration>,
-    now: i64,
-}
-
-impl Keyed {
-    fn of(plan: &Plan, run: &RunRow, last: Option<&StartRow>) -> Option<Self> {
-        let Idempotency::Header { remembered, .. } = &plan.pipeline.endpoint.idempotency else { return None };
-        Some(Self {
-            changed: last.is_some_and(|start| start.meaning != run.meaning),
-            remembered: *remembered,
-            now: jiff::Timestamp::now().as_millisecond(),
-        })
+fn forbids(rules: &StepRules, changed: bool, now: i64, row: &RecordRow) -> Option<&'static str> {
+    if !rules.is_keyed {
+        return None;
     }
-
-    fn forbids(&self, row: &RecordRow) -> Option<&'static str> {
-        if self.changed {
-            return Some("may have arrived before the pipeline changed; its key belongs to the old request");
-        }
-        self.remembered.is_some_and(|kept| has_lapsed(row.first_at, self.now, kept)).then_some(KEY_LAPSED)
+    if changed {
+        return Some("may have arrived before the pipeline changed; its key belongs to the old request");
     }
+    rules.remembered.is_some_and(|kept| has_lapsed(row.first_at, now, kept)).then_some(KEY_LAPSED)
 }
 
 /// Rows of these records as the input has them now.
@@ -348,13 +336,19 @@ fn leased_without_row(
             }
             Err(_) => continue,
         };
-        let Ok(request) = plan.preparer.request(&mut shaped, values, 0) else {
+        let next = if plan.preparer.batch.is_some() {
+            plan.preparer.request(&mut shaped, values, 0).map(|request| Next { step: 0, request })
+        } else {
+            plan.preparer.request_after(&mut shaped, values, 0, &Passed::default())
+        };
+        let Ok(next) = next else {
             if changed {
                 rows.push(shaped.identity.row(State::InFlight));
             }
             continue;
         };
-        rows.push(RecordRow { request: request.digest(), ..shaped.identity.row(State::InFlight) });
+        let (step, request) = (next.step_number(), next.request.digest());
+        rows.push(RecordRow { step, request, ..shaped.identity.row(State::InFlight) });
     }
     Ok(rows)
 }

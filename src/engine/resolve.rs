@@ -2,10 +2,11 @@
 //!
 //! Invariant: all records that were named are in doubt, or nothing is changed.
 
-use crate::model::{Class, Counts, Diagnostic, Failure, State};
+use crate::model::{Class, Counts, Diagnostic, Failure, State, Value};
 use crate::outcome::{Checkpoint, RecordRow, RunRow, Settlement};
 
 use super::prepare::{hash, hidden};
+use super::steps::Passed;
 
 /// Which records in doubt.
 #[derive(Debug, Clone)]
@@ -37,10 +38,14 @@ pub struct Resolved {
 }
 
 /// Settles records in doubt; the caller holds the lock. The newest run comes first.
+///
+/// `steps` are the names of the pipeline's calls, where a record has several: one that is said to have
+/// arrived is followed by the next.
 pub fn resolve(
     checkpoint: &Checkpoint,
     settlement: Settlement,
     select: &Select,
+    steps: &[String],
 ) -> Result<Vec<Resolved>, Failure> {
     let mut runs = checkpoint.runs()?;
     runs.reverse();
@@ -65,9 +70,11 @@ pub fn resolve(
         let is_newest = newest.is_some_and(|newest| newest.number == run.number);
         let records = rows.len() as u64;
         let keys: Vec<u64> = rows.iter().map(|row| row.key_hash).filter(|hash| *hash != 0).collect();
-        let rows: Vec<RecordRow> = rows.into_iter().map(|row| settle(row, settlement, is_newest)).collect();
+        let rows: Vec<RecordRow> =
+            rows.into_iter().map(|row| settle(row, settlement, is_newest, steps)).collect();
         let why = format!("resolve:{}", settlement.name());
-        if settlement == Settlement::Resend && is_newest {
+        let opens = rows.iter().any(|row| row.state == State::Pending);
+        if opens && is_newest {
             // First: a pending record in a run that is closed or settled beyond it would be forgotten.
             checkpoint.reopen(run)?;
         }
@@ -165,9 +172,27 @@ fn refused(rule: &'static str, message: String) -> Failure {
 }
 
 /// A record after a person decided.
-fn settle(row: RecordRow, settlement: Settlement, is_newest: bool) -> RecordRow {
+fn settle(row: RecordRow, settlement: Settlement, is_newest: bool, steps: &[String]) -> RecordRow {
     let row = RecordRow { granted: false, ..row };
+    let step = usize::from(row.step);
     match settlement {
+        // The call arrived, and others follow it.
+        Settlement::Delivered if step + 1 < steps.len() => {
+            let mut passed = Passed::of(Some(&row));
+            passed.add(&steps[step], 0, &Value::Absent);
+            let row = RecordRow { captures: passed.text(), unknown: false, request: 0, first_at: 0, ..row };
+            if is_newest {
+                RecordRow { state: State::Pending, ..row }
+            } else {
+                // Nothing of an older run is sent any more.
+                RecordRow {
+                    state: State::Failed,
+                    class: "resolved".into(),
+                    message: format!("step {} had arrived; those after it were not sent", steps[step]),
+                    ..row
+                }
+            }
+        }
         // Its earlier attempt stays unknown, so that a refusal now does not count as certain.
         // And whatever it is today goes out: the person who names it accepts other bytes, too.
         Settlement::Resend if is_newest => {

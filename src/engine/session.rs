@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::config::{self, Durability, Idempotency, InDoubt};
+use crate::config::{self, Durability, InDoubt};
 use crate::deliver::Sender;
 use crate::model::{Class, Diagnostic, Event, Failure, Mask};
 use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Lock, Responses, RunRow};
@@ -146,22 +146,19 @@ impl Session<'_> {
         // What an earlier start leased and left out has no row: a crash of this start must not put
         // it in doubt. A start that picks records would leave such holes, so it grants by rows.
         let leased_from = if narrow.is_selective() { i64::MAX.cast_unsigned() } else { run.lease };
-        let is_keyed = matches!(pipeline.endpoint.idempotency, Idempotency::Header { .. });
-        let batch = pipeline.endpoint.batch.as_ref();
+        let is_keyed = plan.rules.first().is_keyed;
+        let batch = pipeline.endpoint().batch.as_ref();
+        let intents = plan.rules.iter().any(|rules| rules.in_doubt != InDoubt::Resend);
         // The key belongs to the bytes of a call: which records it has must not be forgotten.
         let durable_calls = is_keyed && batch.is_some() && pipeline.delivery.durability == Durability::Power;
-        let grants = Grants {
-            intents: pipeline.delivery.in_doubt != InDoubt::Resend || batch.is_some(),
-            durable_intents: durable_calls,
-            leased_from,
-        };
+        let grants =
+            Grants { intents: intents || batch.is_some(), durable_intents: durable_calls, leased_from };
         let next_call = checkpoint.next_batch(run)?;
         let writer = checkpoint.into_writer(run, grants, pipeline.delivery.durability, responses)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
-        let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
         let lanes = pipeline.delivery.concurrency.get();
-        let Plan { preparer, reader, prober, items, columns, warnings, schema_files, spool, .. } = plan;
+        let Plan { preparer, rules, items, columns, warnings, schema_files, spool, .. } = plan;
         let preparer = Arc::new(preparer);
         let assembler =
             batch.map(|_| Arc::new(Assembler::new(Arc::clone(&preparer), values.clone(), next_call)));
@@ -169,6 +166,7 @@ impl Session<'_> {
             .as_ref()
             .and_then(|assembler| Gather::new(Arc::clone(assembler), recovered.calls, is_narrow));
         let size = batch.map_or(1, |batch| batch.size.get());
+        let of_run = values.clone();
         let feed = feed::Feed {
             sieve: Sieve {
                 preparer: Arc::clone(&preparer),
@@ -210,13 +208,14 @@ impl Session<'_> {
         let ended = runtime.block_on(async {
             let with = dispatch::Dispatch {
                 sender,
-                reader: &reader,
-                prober: prober.as_ref().filter(|_| pipeline.delivery.in_doubt == InDoubt::Probe),
+                rules: &rules,
+                preparer: &preparer,
+                run: of_run,
+                intents,
                 items: items.as_ref(),
                 assembler: assembler.as_deref(),
                 call_size: size,
                 on_reject: batch.map(|batch| batch.on_reject).unwrap_or_default(),
-                is_keyed,
                 durable_calls,
                 only_asks: start.reconcile.is_some(),
                 delivery: &pipeline.delivery,
@@ -233,11 +232,6 @@ impl Session<'_> {
                 keys_are_public: preparer.key_is_public,
                 keeps_responses: pipeline.responses_file,
                 mask: Mask::new(&pipeline.connection.secrets),
-                remembered: match &pipeline.endpoint.idempotency {
-                    Idempotency::Header { remembered, .. } => *remembered,
-                    Idempotency::None | Idempotency::Natural => None,
-                },
-                path_is_fixed,
             };
             dispatch::dispatch(with, inbox, credit, StopLine::listen()?, run.settled).await
         });
@@ -267,7 +261,7 @@ impl Session<'_> {
                 Diagnostic::error("bug", "the reading thread did not let go"),
             ));
         };
-        let plan = Plan { pipeline, preparer, reader, prober, items, columns, warnings, schema_files, spool };
+        let plan = Plan { pipeline, preparer, rules, items, columns, warnings, schema_files, spool };
         let nothing_found = wants_keys && ended.attempts == 0 && ended.stopped.is_none();
         let own = own_plan(&plan, &folder, run, is_apart);
         let mut report = finish::report(finish::Ending {

@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{Record, Request, State};
+use crate::model::{Record, State};
 use crate::outcome::RecordRow;
 use crate::render::RunValues;
 
 use super::block::{Identity, Job, Prepared};
 use super::narrow::Narrow;
 use super::prepare::{Idempotency, Part, Preparer, Shaped, settled};
+use super::steps::{Next, Passed};
 use super::survey::{RunIds, drop_of};
 
 /// What is asked of every record, in order.
@@ -154,35 +155,47 @@ impl Sieve {
                 Err(refused) => Sieved::Ready(Prepared::Settled(refused.settle(shaped.identity))),
             };
         }
-        let generation = known.as_ref().map_or(0, |row| row.generation);
-        let request = match self.preparer.request(&mut shaped, &self.run, generation) {
-            Ok(request) => request,
+        let (generation, attempts) = known.as_ref().map_or((0, 0), |row| (row.generation, row.attempts));
+        let passed = self.passed(known.as_ref());
+        let next = match self.preparer.request_after(&mut shaped, &self.run, generation, &passed) {
+            Ok(next) => next,
             Err(_) if may_have_arrived(known.as_ref()) => return still_in_doubt(shaped.identity, known),
-            Err(refused) => return Sieved::Ready(Prepared::Settled(refused.settle(shaped.identity))),
+            Err(refused) => {
+                let settled = refused.settle_after(shaped.identity, &passed, attempts);
+                return Sieved::Ready(Prepared::Settled(settled));
+            }
         };
-        if let Some(why) = known.as_ref().and_then(|row| self.other_bytes(row, &shaped, &request)) {
-            return Sieved::Ready(Prepared::Held(self.job(shaped, request, known.as_ref()), why));
+        if let Some(why) = known.as_ref().and_then(|row| self.other_bytes(row, &shaped, &next)) {
+            return Sieved::Ready(Prepared::Held(self.job(shaped, next, passed, known.as_ref()), why));
         }
         self.sent += 1;
-        Sieved::Ready(Prepared::Send(self.job(shaped, request, known.as_ref())))
+        Sieved::Ready(Prepared::Send(self.job(shaped, next, passed, known.as_ref())))
     }
 
     /// Why a record that may have arrived must not go out as it is rendered now (P15): under its
     /// idempotency key only the same bytes are the same request, and a row that was sent from another
     /// file must not be followed by the one that stands here.
-    fn other_bytes(&self, row: &RecordRow, shaped: &Shaped, request: &Request) -> Option<&'static str> {
-        if !row.unknown || row.request == 0 || row.request == request.digest() {
+    fn other_bytes(&self, row: &RecordRow, shaped: &Shaped, next: &Next) -> Option<&'static str> {
+        if !row.unknown || row.request == 0 || row.request == next.request.digest() {
             return None;
         }
-        if !matches!(self.preparer.idempotency, Idempotency::None) {
+        if !matches!(self.preparer.steps.of(next.step).idempotency, Idempotency::None) {
             return Some("may have arrived, and its idempotency key belongs to a request with other bytes");
         }
         (row.digest != shaped.identity.digest)
             .then_some("may have arrived with other content than the input has now")
     }
 
-    fn job(&self, shaped: Shaped, request: Request, known: Option<&RecordRow>) -> Box<Job> {
-        let mut job = Box::new(Job::new(shaped.identity, request, known));
+    /// What earlier starts delivered of the record's steps.
+    fn passed(&self, known: Option<&RecordRow>) -> Passed {
+        if self.preparer.has_steps() { Passed::of(known) } else { Passed::default() }
+    }
+
+    fn job(&self, shaped: Shaped, next: Next, passed: Passed, known: Option<&RecordRow>) -> Box<Job> {
+        let step = next.step_number();
+        let mut job = Box::new(Job::new(shaped.identity, next.request, known));
+        job.step = step;
+        job.passed = self.preparer.has_steps().then(|| Box::new(passed));
         job.context = self.preparer.keep_contexts.then(|| Box::new(shaped.context));
         job
     }
@@ -201,9 +214,10 @@ impl Sieve {
         if !self.narrow.keeps(&shaped) {
             return Sieved::Before;
         }
-        match self.preparer.request(&mut shaped, &self.run, held.generation) {
-            Ok(request) if held.request == 0 || held.request == request.digest() => {
-                Sieved::Ready(Prepared::Send(self.job(shaped, request, Some(held))))
+        let passed = self.passed(Some(held));
+        match self.preparer.request_after(&mut shaped, &self.run, held.generation, &passed) {
+            Ok(next) if held.request == 0 || held.request == next.request.digest() => {
+                Sieved::Ready(Prepared::Send(self.job(shaped, next, passed, Some(held))))
             }
             _ => Sieved::Before,
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Endpoint, InDoubt, Pipeline, Retry, Select};
+use crate::config::{Endpoint, InDoubt, Pipeline, Retry, Select, Step};
 use crate::deliver::{Meaning, Reading, Sender, Tries, Verdict, judge};
 use crate::model::{
     Class, Diagnostic, Failure, Map, Outcome, Record, RecordPlace, Reply, Request, State, Value,
@@ -69,6 +69,8 @@ pub fn reopen(
         generation: row.generation + u32::from(is_certain),
         first_at: 0,
         request: 0,
+        // What is delivered begins anew with its first step.
+        captures: if row.state == State::Delivered { String::new() } else { row.captures.clone() },
         ..row
     };
     checkpoint.reopen(run)?;
@@ -97,7 +99,8 @@ pub struct Tried {
 impl AdHoc {
     /// Opens the endpoint as its template has it, for the connection of a pipeline.
     pub fn open(mut pipeline: Pipeline, endpoint: Endpoint, target: &str) -> Result<Self, Failure> {
-        pipeline.endpoint = endpoint;
+        pipeline.first = Step { id: String::new(), endpoint, when: None, in_doubt: InDoubt::Hold };
+        pipeline.later.clear();
         // These speak of the pipeline's records.
         pipeline.schema = None;
         pipeline.key = None;
@@ -109,7 +112,7 @@ impl AdHoc {
 
     /// The sample of the endpoint and where it stands.
     pub fn sample(&self) -> Result<(Map, RecordPlace), Failure> {
-        let endpoint = &self.plan.pipeline.endpoint;
+        let endpoint = self.plan.pipeline.endpoint();
         let Some(sample) = &endpoint.sample else {
             return Err(Failure::new(
                 Class::Config,
@@ -165,7 +168,7 @@ impl AdHoc {
         let begin = Instant::now();
         let reply = runtime.block_on(sender.send(request));
         let took = begin.elapsed();
-        let mut reading = self.plan.reader.read(&reply, request);
+        let mut reading = self.plan.rules.first().reader.read(&reply, request);
         if let (Meaning::Acted, Some(items), Some(item), Reply::Arrived(arrived)) =
             (reading.meaning, &self.plan.items, item, &reply)
             && let Some(one) = items.read(arrived, request, &[item]).pop()

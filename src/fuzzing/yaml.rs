@@ -56,7 +56,7 @@ fn check_again(
             assert_eq!(pipeline.meaning, again.meaning, "the same text means something else");
             assert!(!warnings.has_errors());
             warnings.all().iter().for_each(check_diagnostic);
-            assert!(pipeline.endpoint.path.value.starts_with('/'), "{:?}", pipeline.endpoint.path.value);
+            assert!(pipeline.endpoint().path.value.starts_with('/'), "{:?}", pipeline.endpoint().path.value);
             assert!(
                 !pipeline.name.contains(['/', '\0']) && !pipeline.name.starts_with('.'),
                 "{:?}",

@@ -104,7 +104,32 @@ const MOST_PLACES: usize = 3;
 /// Names of the files in the order in which they are listed.
 const NAMES: [&str; 7] = ["delivered", "failed", "invalid", "skipped", "in_doubt", "unsent", "unreadable"];
 
-/// Our columns before those of the captures.
+/// What is said of a record beside how it stands in the input.
+#[derive(Debug, Clone, Default)]
+pub struct Ours {
+    /// Names of its calls, where it has several.
+    pub steps: Vec<String>,
+    /// Names of what is captured.
+    pub captures: Vec<String>,
+}
+
+impl Ours {
+    /// Our columns in their order.
+    fn columns(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let step = (!self.steps.is_empty()).then_some(Cow::Borrowed("_runner_step"));
+        let captured = self.captures.iter().map(|name| Cow::Owned(format!("_runner_{name}")));
+        OURS.map(Cow::Borrowed).into_iter().chain(step).chain(captured)
+    }
+
+    /// The step that decided about a record: the first that is not delivered.
+    fn step(&self, row: &RecordRow) -> &str {
+        // One that was settled before a call of it was made stands at none.
+        let stands = row.attempts > 0 && row.state != State::Delivered;
+        self.steps.get(usize::from(row.step)).filter(|_| stands).map_or("", String::as_str)
+    }
+}
+
+/// Our columns before those of steps and captures.
 const OURS: [&str; 6] = [
     "_runner_run",
     "_runner_ordinal",
@@ -120,11 +145,11 @@ pub fn write(
     run: &RunRow,
     checkpoint: &Checkpoint,
     shape: &Shape,
-    captures: &[String],
+    ours: &Ours,
     records: &mut Records<'_>,
 ) -> Result<(Vec<Written>, Vec<Fault>), Failure> {
     let csv = shape.csv();
-    let mut out = Out { folder, run, shape, captures, csv, files: NAMES.map(|_| None), faults: Vec::new() };
+    let mut out = Out { folder, run, shape, ours, csv, files: NAMES.map(|_| None), faults: Vec::new() };
     let mut next = 0;
     let mut pull = |upto: Option<u64>, row: Option<&RecordRow>, out: &mut Out<'_>| -> Result<(), Failure> {
         while upto.is_none_or(|upto| next <= upto) {
@@ -147,7 +172,7 @@ struct Out<'a> {
     folder: &'a Path,
     run: &'a RunRow,
     shape: &'a Shape,
-    captures: &'a [String],
+    ours: &'a Ours,
     csv: CsvLine,
     files: [Option<Open>; 7],
     faults: Vec<Fault>,
@@ -235,7 +260,7 @@ impl Out<'_> {
     fn ours(&self, row: &RecordRow) -> Vec<String> {
         let status = if row.status == 0 { String::new() } else { row.status.to_string() };
         let kept: serde_json::Map<String, serde_json::Value> =
-            if self.captures.is_empty() { None } else { serde_json::from_str(&row.captures).ok() }
+            if self.ours.captures.is_empty() { None } else { serde_json::from_str(&row.captures).ok() }
                 .unwrap_or_default();
         let mut cells = vec![
             self.run.id.clone(),
@@ -245,7 +270,10 @@ impl Out<'_> {
             row.message.clone(),
             row.attempts.to_string(),
         ];
-        cells.extend(self.captures.iter().map(|name| match kept.get(name) {
+        if !self.ours.steps.is_empty() {
+            cells.push(self.ours.step(row).to_owned());
+        }
+        cells.extend(self.ours.captures.iter().map(|name| match kept.get(name) {
             None | Some(serde_json::Value::Null) => String::new(),
             Some(serde_json::Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
@@ -266,6 +294,10 @@ impl Out<'_> {
             }
         }
         object.push("attempts", Value::Number(Number::from(u64::from(row.attempts))));
+        let step = self.ours.step(row);
+        if !step.is_empty() {
+            object.push("step", Value::text(step));
+        }
         if let Ok(captures) = serde_json::from_str::<serde_json::Value>(&row.captures) {
             object.push("captures", Value::from(&captures));
         }
@@ -282,9 +314,7 @@ impl Out<'_> {
                     && index != 6
                 {
                     let theirs = columns.iter().map(|name| Cow::Borrowed(name.as_str()));
-                    let captured = self.captures.iter().map(|name| Cow::Owned(format!("_runner_{name}")));
-                    let header = theirs.chain(OURS.map(Cow::Borrowed)).chain(captured);
-                    let header = self.shape.csv().of(header);
+                    let header = self.shape.csv().of(theirs.chain(self.ours.columns()));
                     if *byte_order_mark {
                         open.write("\u{feff}".as_bytes())?;
                     }

@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::{
-    Arrived, Class, Diagnostic, Failure, Map, Mask, Number, Outcome, RecordPlace, Request, State, Value,
+    Arrived, Class, Diagnostic, Failure, Map, Mask, Number, RecordPlace, Request, State, Value,
 };
 
 use super::Checkpoint;
@@ -33,8 +33,12 @@ pub struct Exchange<'a> {
     pub request: &'a Request,
     /// What came.
     pub reply: &'a Arrived,
-    /// What became of the record.
-    pub outcome: &'a Outcome,
+    /// Which of the record's calls it was; empty where there is one.
+    pub step: &'a str,
+    /// What became of the record by it; pending while other calls of it follow.
+    pub state: State,
+    /// What was captured of it.
+    pub captures: &'a Value,
     /// Where the call has several records: its number, and what of the reply is this record's, if not all.
     pub call: Option<(u64, Option<Value>)>,
 }
@@ -53,13 +57,16 @@ impl Exchange<'_> {
         map.push("line", number(self.place.line));
         map.push("method", Value::text(self.request.method.as_str()));
         map.push("url", Value::text(self.request.url.as_str()));
-        map.push("state", Value::text(self.outcome.state.name()));
+        if !self.step.is_empty() {
+            map.push("step", Value::text(self.step));
+        }
+        map.push("state", Value::text(self.state.name()));
         map.push("status", number(u64::from(self.reply.status.as_u16())));
         if let Some((call, _)) = &self.call {
             map.push("call", number(*call));
         }
-        if !matches!(self.outcome.captures, Value::Absent) {
-            map.push("captures", self.outcome.captures.clone());
+        if !matches!(self.captures, Value::Absent) {
+            map.push("captures", self.captures.clone());
         }
         map.push("complete", Value::Bool(self.reply.complete));
         let text = match &self.call {
@@ -149,7 +156,11 @@ impl Responses {
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).map_err(|error| Failure::io("read", &path, &error))? > 0 {
             let (at, mask) = match serde_json::from_slice::<Named>(&line) {
-                Ok(named) if line.ends_with(b"\n") => bit(named.ordinal),
+                Ok(named) if line.ends_with(b"\n") => {
+                    let (at, mask) = bit(named.ordinal);
+                    // That of a step says nothing of the last one's.
+                    (at, if named.state == State::Pending.name() { 0 } else { mask })
+                }
                 _ => (usize::MAX, 0),
             };
             if let Some(kept) = kept.get_mut(at) {
@@ -207,8 +218,9 @@ impl Responses {
 
 /// What is read of a line.
 #[derive(serde::Deserialize)]
-struct Named {
+struct Named<'l> {
     ordinal: u64,
+    state: &'l str,
 }
 
 /// The line of an outcome whose reply is lost.
@@ -246,14 +258,6 @@ mod tests {
             body: bytes::Bytes::copy_from_slice(body.as_bytes()),
             complete: true,
         };
-        let outcome = Outcome {
-            state: State::Delivered,
-            status: 200,
-            class: String::new(),
-            message: String::new(),
-            attempts: 1,
-            captures: Value::Absent,
-        };
         let place = RecordPlace { file: "a.csv".into(), line: 2, byte: 0 };
         let exchange = Exchange {
             ordinal: 0,
@@ -261,7 +265,9 @@ mod tests {
             key: Some("k"),
             request: &request,
             reply: &reply,
-            outcome: &outcome,
+            step: "",
+            state: State::Delivered,
+            captures: &Value::Absent,
             call: None,
         };
         String::from_utf8(exchange.line(&Mask::new([&Secret::new("token-1".into())]))).unwrap()

@@ -52,7 +52,7 @@ impl BodyTemplate {
     pub fn compile(endpoint: &Endpoint, scope: &Scope, problems: &mut Problems) -> Option<Self> {
         let nulls = if endpoint.keep_nulls { Nulls::Keep } else { Nulls::Drop };
         let place = match (&endpoint.body, &endpoint.body_file) {
-            (Some(tree), _) => super::params::place_of(tree).clone(),
+            (Some(tree), _) => tree.place().clone(),
             (None, Some(file)) => file.text.place.clone(),
             (None, None) => endpoint.place.clone(),
         };
@@ -116,7 +116,7 @@ impl BodyTemplate {
                 if tree.is_root(Root::BodyFields) { What::Fields } else { What::Tree(tree) }
             }
         };
-        let place = tree.map_or(&batch.place, |tree| super::params::place_of(tree)).clone();
+        let place = tree.map_or(&batch.place, Tree::place).clone();
         Some(Self { content: Content::Json, what, nulls, place })
     }
 

@@ -89,6 +89,8 @@ pub enum Known {
     /// It has exactly these fields and all of them are text (a CSV file without schema): comparing
     /// one to a number is a mistake too (ruling 17).
     Text(Arc<[String]>),
+    /// Earlier steps of the record, each with the names of its captures.
+    Steps(Arc<[(String, Arc<[String]>)]>),
 }
 
 /// The roots that the expressions of one place may use. `run` is always among them.

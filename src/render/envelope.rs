@@ -41,9 +41,7 @@ impl Envelope {
         let nulls = if endpoint.keep_nulls { Nulls::Keep } else { Nulls::Drop };
         let (tree, place) = match &batch.body {
             None => (None, &batch.place),
-            Some(tree) => {
-                (Some(TreeTemplate::compile(tree, &around, nulls, problems)?), super::params::place_of(tree))
-            }
+            Some(tree) => (Some(TreeTemplate::compile(tree, &around, nulls, problems)?), tree.place()),
         };
         let is_list = tree.as_ref().is_some_and(|tree| tree.is_path(Root::Batch, "items"));
         Some(Self { tree: tree.filter(|_| !is_list), content: endpoint.content, place: place.clone() })

@@ -2,7 +2,7 @@
 //!
 //! Invariant: names of fields and parameters may stand in a message, values never.
 
-use super::context::Context;
+use super::context::{Context, Root};
 use super::path::{Miss, Path, Step, field_step};
 use crate::model::{Diagnostic, Place, Value, nearest};
 
@@ -42,7 +42,9 @@ impl RenderError {
     /// A path that ends too early in this context.
     pub(super) fn missing(path: &Path, miss: Miss, context: &Context, place: &Place) -> Self {
         let parent = path.shown(miss.found);
-        let error = |message: String| Self::new("missing-field", place, message);
+        // What an earlier reply did not have is no fault of the record.
+        let rule = if path.root == Root::Steps { "capture-missing" } else { "missing-field" };
+        let error = |message: String| Self::new(rule, place, message);
         let default =
             "`| default(omit)` leaves the key out where it is missing, `| default('…')` gives another value";
         let Ok(value) = path.walk(context, miss.found, |_| {}) else {

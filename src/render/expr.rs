@@ -6,10 +6,11 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::context::{Known, Root, Scope};
 use super::filters;
-use super::path::{Path, field_step};
+use super::path::{Path, Step, field_step};
 use super::scan::{Fault, Token, Word};
 use crate::config::Template;
 use crate::model::{Diagnostic, Place, Problems, nearest};
@@ -270,7 +271,7 @@ impl<'a> Check<'a> {
         let mut found =
             Diagnostic::error("unknown-name", format!("there is no name `{}`", token.text)).place(&place);
         let field = self.scope.get(Root::Record).and_then(|known| match known {
-            Known::Any => None,
+            Known::Any | Known::Steps(_) => None,
             Known::Fields(fields) | Known::Text(fields) => {
                 nearest(token.text, fields.iter().map(String::as_str))
             }
@@ -388,7 +389,17 @@ impl<'a> Check<'a> {
             );
             return;
         };
-        let (Known::Fields(fields) | Known::Text(fields)) = known else { return };
+        let fields = match known {
+            Known::Any => return,
+            Known::Steps(steps) => {
+                if let Some(found) = unknown_step(path, steps) {
+                    let place = self.place(span.clone());
+                    self.report(found.place(&place));
+                }
+                return;
+            }
+            Known::Fields(fields) | Known::Text(fields) => fields,
+        };
         let Some(name) =
             path.first_name().filter(|name| !optional && !fields.iter().any(|field| field == name))
         else {
@@ -396,6 +407,54 @@ impl<'a> Check<'a> {
         };
         let place = self.place(span.clone());
         self.report(unknown_field(path.root, name, fields).place(&place));
+    }
+}
+
+/// What is wrong with a path into the steps before this one: only captures outlive a crash, so only they
+/// can be read.
+fn unknown_step(path: &Path, steps: &[(String, Arc<[String]>)]) -> Option<Diagnostic> {
+    let mut names = path.steps.iter().map(|step| match step {
+        Step::Name(name, _) => Some(&**name),
+        Step::Index(_) | Step::Of(_) => None,
+    });
+    let error = |message: String| Some(Diagnostic::error("unknown-step", message));
+    let listed = |names: Vec<&str>| match names.as_slice() {
+        [] => "there are none".to_owned(),
+        names => names.join(", "),
+    };
+    let earlier = || listed(steps.iter().map(|(name, _)| name.as_str()).collect());
+    let Some(Some(id)) = names.next() else {
+        return error("`steps` is followed by the name of an earlier step".into())
+            .map(|found| found.note(format!("earlier steps: {}", earlier())));
+    };
+    let Some((_, captures)) = steps.iter().find(|(name, _)| name == id) else {
+        let found = error(format!("there is no earlier step `{id}`"))?;
+        return Some(match nearest(id, steps.iter().map(|(name, _)| name.as_str())) {
+            Some(near) => found.help(format!("did you mean `steps.{near}`?")),
+            None => found.note(format!("earlier steps: {}", earlier())),
+        });
+    };
+    match names.next() {
+        Some(Some("status" | "skipped")) => None,
+        Some(Some("captures")) => {
+            let Some(Some(name)) = names.next() else { return None };
+            if captures.iter().any(|known| known == name) {
+                return None;
+            }
+            let found = error(format!("the step `{id}` captures no `{name}`"))?
+                .note(format!("its captures: {}", listed(captures.iter().map(String::as_str).collect())));
+            Some(match nearest(name, captures.iter().map(String::as_str)) {
+                Some(near) => found.help(format!("did you mean `steps.{id}.captures.{near}`?")),
+                None => found.help(format!(
+                    "say it in that step: `captures: {{ {name}: \"{{{{ response.body.… }}}}\" }}`"
+                )),
+            })
+        }
+        _ => error(format!("of the step `{id}` only its captures are kept, and its `status`")).map(|found| {
+            found.help(format!(
+                "name what is needed in that step, `captures: {{ id: \"{{{{ response.body.id }}}}\" }}`, and read `steps.{id}.captures.id`"
+            ))
+        }),
     }
 }
 

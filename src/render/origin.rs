@@ -6,8 +6,6 @@
 use crate::config::{Auth, Connection, Endpoint, HeaderTemplate, Idempotency, Tree};
 use crate::model::Place;
 
-use super::params::place_of;
-
 /// One part of a request and where it was written.
 #[derive(Debug, Clone)]
 pub struct Origin {
@@ -32,12 +30,12 @@ pub fn origins(endpoint: &Endpoint, connection: &Connection) -> Vec<Origin> {
     for param in &endpoint.params {
         let name = format!("param {}", param.name.value);
         match &param.binding {
-            Some(tree) => add(name, place_of(tree), text_of(tree)),
+            Some(tree) => add(name, tree.place(), text_of(tree)),
             None => add(name, &param.name.place, "the record's field of this name"),
         }
     }
     for (name, tree) in &endpoint.query {
-        add(format!("query {}", name.value), place_of(tree), text_of(tree));
+        add(format!("query {}", name.value), tree.place(), text_of(tree));
     }
     for (name, template) in &connection.headers {
         if let HeaderTemplate::Plain(text) = template
@@ -74,7 +72,7 @@ pub fn origins(endpoint: &Endpoint, connection: &Connection) -> Vec<Origin> {
         body(around, "", &mut add);
     }
     if let Some(item) = batch.and_then(|batch| batch.item.as_ref()) {
-        add("batch item".into(), place_of(item), text_of(item));
+        add("batch item".into(), item.place(), text_of(item));
         return found;
     }
     match (&endpoint.body, &endpoint.body_file) {
@@ -104,7 +102,7 @@ fn body(tree: &Tree, pointer: &str, add: &mut impl FnMut(String, &Place, &str)) 
         }
         leaf => {
             let part = if pointer.is_empty() { "body".to_owned() } else { format!("body {pointer}") };
-            add(part, place_of(leaf), text_of(leaf));
+            add(part, leaf.place(), text_of(leaf));
         }
     }
 }

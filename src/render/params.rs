@@ -50,7 +50,7 @@ impl ParamsTemplate {
 impl OneParam {
     fn compile(param: &Param, scope: &Scope, problems: &mut Problems) -> Option<Self> {
         let name = &param.name.value;
-        let place = param.binding.as_ref().map_or(&param.name.place, place_of).clone();
+        let place = param.binding.as_ref().map_or(&param.name.place, Tree::place).clone();
         let source = if let Some(tree) = &param.binding {
             Some(TreeTemplate::compile(tree, scope, Nulls::Keep, problems)?)
         } else if has_field(scope, name) {
@@ -110,21 +110,9 @@ impl OneParam {
 /// Whether records have, or may have, a field of this name.
 fn has_field(scope: &Scope, name: &str) -> bool {
     match scope.get(Root::Record) {
-        Some(Known::Any) => true,
+        Some(Known::Any | Known::Steps(_)) => true,
         Some(Known::Fields(fields) | Known::Text(fields)) => fields.iter().any(|field| field == name),
         None => false,
-    }
-}
-
-/// Where a tree was written.
-pub(super) const fn place_of(tree: &Tree) -> &Place {
-    match tree {
-        Tree::Null(place)
-        | Tree::Bool(_, place)
-        | Tree::Number(_, place)
-        | Tree::List(_, place)
-        | Tree::Map(_, place) => place,
-        Tree::Text(text) => &text.place,
     }
 }
 

@@ -213,7 +213,7 @@ impl QueryTemplate {
             .map(|(name, tree)| {
                 let value = TreeTemplate::compile(tree, scope, Nulls::Keep, problems)?;
                 let encoded = utf8_percent_encode(&name.value, ENCODED).to_string();
-                Some((encoded, name.value.clone(), value, super::params::place_of(tree).clone()))
+                Some((encoded, name.value.clone(), value, tree.place().clone()))
             })
             .collect();
         Some(Self { entries: all.into_iter().collect::<Option<_>>()? })

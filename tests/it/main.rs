@@ -23,6 +23,7 @@ mod resolve;
 mod resume;
 mod security;
 mod signals;
+mod steps;
 mod table;
 mod validate;
 mod world;

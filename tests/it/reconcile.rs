@@ -232,7 +232,8 @@ fn a_key_belongs_to_the_bytes_that_it_went_out_with() {
     assert!(held.contains("t1,"), "{held}");
     let bodies: Vec<String> =
         world.seen().iter().map(|seen| String::from_utf8_lossy(&seen.body).into_owned()).collect();
-    assert_eq!(bodies.iter().filter(|body| body.contains("\"t1\"")).count(), 1, "{bodies:?}");
+    // Whether the first start came to a second attempt of it is chance; another body never had its key.
+    assert!(bodies.iter().all(|body| !body.contains("\"t1\"") || body.contains("thing 1")), "{bodies:?}");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn one(
     let start =
         Start { target, command: typed, show_keys: settings.volume >= Volume::Records, ..job.start.clone() };
     let name = pipeline.name.clone();
-    let can_ask = pipeline.endpoint.reconcile.is_some();
+    let can_ask = pipeline.can_ask();
     let report = engine::apply(pipeline, &start, &mut Watcher { reporter, settings: &settings })?;
     drop(sandbox);
     for diagnostic in &report.diagnostics {
@@ -212,8 +212,10 @@ fn one(
 
 /// Has the far side asked about doubt, whatever the pipeline's own policy is.
 fn look_only(pipeline: &mut Pipeline) -> Result<(), Failure> {
-    if pipeline.endpoint.reconcile.is_some() {
-        pipeline.delivery.in_doubt = InDoubt::Probe;
+    if pipeline.can_ask() {
+        for step in pipeline.steps_mut().filter(|step| step.endpoint.reconcile.is_some()) {
+            step.in_doubt = InDoubt::Probe;
+        }
         return Ok(());
     }
     Err(Failure::new(
@@ -222,10 +224,10 @@ fn look_only(pipeline: &mut Pipeline) -> Result<(), Failure> {
             "reconcile-missing",
             format!(
                 "the endpoint {} does not say how to ask about a request in doubt",
-                pipeline.endpoint.name
+                pipeline.endpoint().name
             ),
         )
-        .place(&pipeline.endpoint.place)
+        .place(&pipeline.endpoint().place)
         .note("nothing was asked, nothing was changed")
         .help("describe the look in its template (`reconcile:`), or decide by hand with `runner resolve`"),
     ))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::invocation::Invocation;
-use crate::config::Pipeline;
+use crate::config::{Endpoint, Pipeline};
 use crate::engine::stand_in;
 use crate::model::{Class, Failure};
 use crate::sandbox::{Handle, Options, Sandbox};
@@ -19,9 +19,10 @@ pub fn stand_in(invocation: &Invocation<'_>, pipeline: &mut Pipeline) -> Result<
         Some(connector) => invocation.endpoints(&project, connector)?,
         None => Vec::new(),
     };
-    // The pipeline's own call first: it may override the template's method or path.
-    endpoints.retain(|endpoint| endpoint.name != pipeline.endpoint.name);
-    endpoints.insert(0, pipeline.endpoint.clone());
+    // The pipeline's own calls first: they may override the template's method or path.
+    let own: Vec<Endpoint> = pipeline.steps().map(|step| step.endpoint.clone()).collect();
+    endpoints.retain(|endpoint| own.iter().all(|own| own.name != endpoint.name));
+    endpoints.splice(0..0, own);
     let rules = stand_in::rules(&pipeline.connection, &endpoints, &pipeline.root)?;
     let store = store_of(pipeline);
     let options = Options { store: Some(store), remember: 0, ..Options::default() };
@@ -35,7 +36,7 @@ pub fn stand_in(invocation: &Invocation<'_>, pipeline: &mut Pipeline) -> Result<
         failure
     })?;
     stand_in::redirect(&mut pipeline.connection, &handle.url());
-    if let Some(reconcile) = &mut pipeline.endpoint.reconcile {
+    for reconcile in pipeline.steps_mut().filter_map(|step| step.endpoint.reconcile.as_mut()) {
         // What is stored here can be seen at once.
         reconcile.after = std::time::Duration::ZERO;
     }

@@ -84,16 +84,18 @@ fn pipelines(invocation: &Invocation<'_>) -> Listed {
             }
             continue;
         };
+        let endpoints: Vec<&str> = pipeline.steps().map(|step| step.endpoint.name.as_str()).collect();
         table.row([
             &pipeline.name,
-            &pipeline.endpoint.name,
+            &endpoints.join(", "),
             &pipeline.connection.name,
             pipeline.description.as_deref().unwrap_or_default(),
         ]);
         values.push(json!({
             "name": pipeline.name,
             "path": shown,
-            "endpoint": pipeline.endpoint.name,
+            "endpoint": pipeline.endpoint().name,
+            "endpoints": endpoints,
             "connection": pipeline.connection.name,
             "source": pipeline.source.file,
             "description": pipeline.description,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Ended, Refused, far_side};
 use crate::cli::args::Plan as Args;
 use crate::cli::invocation::{Ask, Invocation, shell_word};
-use crate::config::Pipeline;
+use crate::config::{Pipeline, Step};
 use crate::engine::{Course, Forecast, Group, Observer, Prospect, Start, stand_in};
 use crate::model::{Class, Event, Failure, RecordPlace, Reply, Request};
 use crate::report::Reporter;
@@ -174,7 +174,8 @@ impl Observer for Nobody {
 /// What is said of a pipeline beside the counts.
 struct About {
     pipeline: String,
-    request: (String, String),
+    /// Name of the step, method and URL of each call of a record.
+    requests: Vec<(String, String, String)>,
     connection: String,
     environment: String,
     rate: Option<f64>,
@@ -185,13 +186,14 @@ struct About {
 
 impl About {
     fn of(pipeline: &Pipeline, sandbox: bool, next: String) -> Self {
-        let endpoint = &pipeline.endpoint;
+        let call = |step: &Step| {
+            let endpoint = &step.endpoint;
+            let url = format!("{}{}", pipeline.connection.base_url, endpoint.path.value);
+            (step.id.clone(), endpoint.method.value.to_string(), url)
+        };
         Self {
             pipeline: pipeline.name.clone(),
-            request: (
-                endpoint.method.value.to_string(),
-                format!("{}{}", pipeline.connection.base_url, endpoint.path.value),
-            ),
+            requests: pipeline.steps().map(call).collect(),
             connection: pipeline.connection.name.clone(),
             environment: pipeline.environment.clone(),
             rate: pipeline.delivery.rate,
@@ -226,8 +228,12 @@ impl About {
         let mut row = |name: &str, text: &str| {
             let _ = writeln!(out, "  {name:<12}{text}");
         };
-        let (method, url) = &self.request;
-        row("request", &line(&format!("{method} {url}")));
+        for (step, method, url) in &self.requests {
+            let name = if step.is_empty() { "request".to_owned() } else { format!("step {step}") };
+            // A longer name still stands apart from what it names.
+            let gap = if name.len() < 12 { "" } else { " " };
+            row(&name, &format!("{gap}{}", line(&format!("{method} {url}"))));
+        }
         let place =
             if self.sandbox { "in the sandbox".into() } else { format!("environment {}", self.environment) };
         row("connection", &format!("{}, {place}", self.connection));
@@ -305,7 +311,10 @@ impl About {
             "run_id": run,
             "closes": closes,
             "input": forecast.input,
-            "request": { "method": self.request.0, "url": self.request.1 },
+            "request": self.requests.first().map(|(_, method, url)| json!({ "method": method, "url": url })),
+            "steps": self.requests.iter().filter(|(step, ..)| !step.is_empty())
+                .map(|(step, method, url)| json!({ "id": step, "method": method, "url": url }))
+                .collect::<Vec<_>>(),
             "connection": self.connection,
             "environment": self.environment,
             "sandbox": self.sandbox,

@@ -7,7 +7,7 @@ use super::try_one::own_endpoint;
 use super::{Ended, Refused, far_side, plan};
 use crate::cli::args::{Preview as Args, PreviewForm};
 use crate::cli::invocation::{Ask, Invocation};
-use crate::engine::{AdHoc, Shown, Start, Which, stand_in};
+use crate::engine::{AdHoc, Ahead, Shown, Start, Which, stand_in};
 use crate::model::{Class, Diagnostic, Failure, Map, Number, Outcome, RecordPlace, State, Str, Value};
 use crate::report::text::line;
 use crate::report::{Format, Reporter};
@@ -23,6 +23,7 @@ pub fn preview(invocation: &Invocation<'_>, args: &Args, mut reporter: Reporter)
         shown: 0,
         unsent: 0,
         requests: Vec::new(),
+        has_marks: false,
     };
     let looked = if args.sample {
         sample(invocation, args, &mut reporter, &mut out)
@@ -78,6 +79,9 @@ fn records(
             )
             .help("positions count from 0; a key is the value of the pipeline's `key:`"),
         ));
+    }
+    if out.has_marks {
+        reporter.say("note: `__STEP.NAME__` stands for what the reply to that step brings");
     }
     if out.shown == 0 {
         reporter.say("no record of the input would be sent; `runner plan` says why");
@@ -143,11 +147,13 @@ struct Out {
     shown: u64,
     unsent: u64,
     requests: Vec<Json>,
+    /// Calls were shown that need a reply first.
+    has_marks: bool,
 }
 
 impl Out {
     fn record(&mut self, shown: Shown, drawing: &Drawing<'_>, reporter: &mut Reporter) {
-        let Shown { ordinal, place, key, request, records } = shown;
+        let Shown { ordinal, place, key, request, records, step, ahead } = shown;
         let request = request.as_ref().map(|request| &**request);
         if !records.is_empty() {
             let about = about_call(&records);
@@ -158,9 +164,35 @@ impl Out {
         }
         let key_words = key.as_ref().map(|key| format!(", key {key}")).unwrap_or_default();
         let about = format!("{place} (position {ordinal}{key_words})");
-        let mut record = Map::new();
-        record.push("record", Value::Object(named(ordinal, &place, key)));
-        self.show(&about, Some(record), request, drawing, reporter);
+        let record = |step: &str| {
+            let mut record = Map::new();
+            record.push("record", Value::Object(named(ordinal, &place, key.clone())));
+            if !step.is_empty() {
+                record.push("step", Value::text(step));
+            }
+            record
+        };
+        let step_words = if step.is_empty() { String::new() } else { format!(", step {step}") };
+        self.show(&format!("{about}{step_words}"), Some(record(&step)), request, drawing, reporter);
+        // They are calls of the record that was shown.
+        let before = self.shown;
+        for Ahead { id, is_certain, request } in ahead {
+            let maybe = if is_certain { "" } else { ", if the reply before it says so" };
+            let about = format!("{about}, step {id}{maybe}");
+            self.has_marks = true;
+            let mut record = record(&id);
+            record.push("certain", Value::Bool(is_certain));
+            let request = request.map_err(|message| Outcome {
+                state: State::Pending,
+                status: 0,
+                class: "not-known-yet".into(),
+                message,
+                attempts: 0,
+                captures: Value::Absent,
+            });
+            self.show(&about, Some(record), request.as_ref(), drawing, reporter);
+        }
+        self.shown = before;
     }
 
     fn show(

@@ -49,7 +49,9 @@ fn settle(
         Select::Ordinals(args.which.ordinals.clone())
     };
     let settlement = args.settlement.choice();
-    let resolved = engine::resolve(&checkpoint, settlement, &select)?;
+    let steps: Vec<String> =
+        pipeline.steps().map(|step| step.id.clone()).filter(|id| !id.is_empty()).collect();
+    let resolved = engine::resolve(&checkpoint, settlement, &select, &steps)?;
     // What was decided is on disk; the files can be made later, too.
     for each in &resolved {
         let made = plan_of(pipeline.clone(), &folder, &each.run)
@@ -64,7 +66,7 @@ fn settle(
     let left = newest.as_ref().map(|run| checkpoint.counts(run)).transpose()?.unwrap_or_default();
     let is_closed = newest.as_ref().is_some_and(|run| run.closed_at.is_some());
     let input = newest.as_ref().map(|run| input_flag(invocation, run)).unwrap_or_default();
-    let can_ask = pipeline.endpoint.reconcile.is_some();
+    let can_ask = pipeline.can_ask();
     drop(lock);
     let next = next_of(&left, is_closed, can_ask, &input, &|command| {
         invocation.typed(command, &args.pipeline, args.sandbox)

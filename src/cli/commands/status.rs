@@ -105,10 +105,10 @@ fn subjects(invocation: &Invocation<'_>, args: &Args) -> Result<Vec<Subject>, Fa
         let (pipeline, _) = invocation.pipeline(named, Ask::default())?;
         return Ok(vec![Subject {
             target: target(&pipeline.environment),
-            name: pipeline.name,
             typed: named.clone(),
             is_for_process: pipeline.delivery.durability == Durability::Process,
-            can_ask: pipeline.endpoint.reconcile.is_some(),
+            can_ask: pipeline.can_ask(),
+            name: pipeline.name,
             root: pipeline.root,
             state_dir: pipeline.state_dir,
         }]);
@@ -124,7 +124,7 @@ fn subjects(invocation: &Invocation<'_>, args: &Args) -> Result<Vec<Subject>, Fa
             is_for_process: pipeline
                 .as_ref()
                 .is_some_and(|pipeline| pipeline.delivery.durability == Durability::Process),
-            can_ask: pipeline.is_some_and(|pipeline| pipeline.endpoint.reconcile.is_some()),
+            can_ask: pipeline.is_some_and(|pipeline| pipeline.can_ask()),
             name,
             root: project.root.clone(),
             state_dir: project.state_dir.clone(),

@@ -53,7 +53,7 @@ struct Said {
 
 /// The endpoint as its template has it, without what the pipeline says instead.
 pub fn own_endpoint(invocation: &Invocation<'_>, pipeline: &Pipeline) -> Result<Endpoint, Failure> {
-    let endpoint = &pipeline.endpoint;
+    let endpoint = pipeline.endpoint();
     let Some((connector, _)) = endpoint.name.split_once('/') else { return Ok(endpoint.clone()) };
     let project = invocation.project_of(pipeline)?;
     let endpoints = invocation.endpoints(&project, connector)?;

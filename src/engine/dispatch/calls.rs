@@ -61,7 +61,7 @@ impl Loop<'_> {
                 if self.with.on_reject == OnReject::Bisect
                     && call.members.len() > 1
                     && !job.unknown
-                    && !self.speaks_of_the_endpoint(reading.status) =>
+                    && !self.speaks_of_the_endpoint(0, reading.status) =>
             {
                 self.budget.attempt_was_answered();
                 self.stops_in_a_row = 0;
@@ -81,8 +81,8 @@ impl Loop<'_> {
         let Call { members, head, group, .. } = *call;
         // Under its key the far side does a call once: what this reply says is true of every attempt. And a
         // record alone would go out under another key.
-        let is_keyed = self.with.is_keyed;
-        let policy = match self.with.delivery.in_doubt {
+        let is_keyed = self.with.rules.first().is_keyed;
+        let policy = match self.with.rules.first().in_doubt {
             InDoubt::Resend if is_keyed => InDoubt::Hold,
             policy => policy,
         };
@@ -214,7 +214,7 @@ impl Loop<'_> {
             _ => None,
         };
         self.settle_members(&job, ended, vec![batch], arrived, true);
-        self.look_for_a_missing_endpoint(state, reading.status);
+        self.look_for_a_missing_endpoint(0, state, reading.status);
     }
 
     /// Notes what became of records of a call, in one step with how far the calls are.
@@ -263,7 +263,9 @@ impl Loop<'_> {
                     key: identity.key.as_deref(),
                     request: &job.request,
                     reply: arrived,
-                    outcome: &outcome,
+                    step: "",
+                    state: outcome.state,
+                    captures: &outcome.captures,
                     call: Some((number, part)),
                 };
                 exchange.line(&self.with.mask)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Loop;
-use crate::config::{InDoubt, OnFailure};
+use crate::config::OnFailure;
 use crate::deliver::{Reading, Sender, Turn};
 use crate::engine::block::{Job, Member, Prepared};
 use crate::model::{Event, Reply, Request, State};
@@ -127,7 +127,8 @@ impl Loop<'_> {
             return;
         }
         let wall = jiff::Timestamp::now().as_millisecond();
-        if job.unknown && self.with.remembered.is_some_and(|kept| has_lapsed(job.first_at, wall, kept)) {
+        if job.unknown && self.rules(&job).remembered.is_some_and(|kept| has_lapsed(job.first_at, wall, kept))
+        {
             self.free.push(lane);
             let reading = Reading::without_reply("key-lapsed", KEY_LAPSED);
             self.settle(job, State::InDoubt, reading, None);
@@ -146,7 +147,7 @@ impl Loop<'_> {
         let sender = self.with.sender.clone();
         let intent = match job.call_row(BatchState::InFlight) {
             Some(call) => Some(self.with.writer.batch_intent(call, self.with.durable_calls)),
-            None if self.with.delivery.in_doubt != InDoubt::Resend || job.has_row => {
+            None if self.with.intents || job.has_row => {
                 Some(self.with.writer.intent(job.row(State::InFlight)))
             }
             None => None,

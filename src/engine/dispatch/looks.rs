@@ -39,7 +39,7 @@ impl Loop<'_> {
 
     /// An attempt ended unknown: the far side is asked before anything else is done.
     pub(super) fn ask_later(&mut self, mut job: Box<Job>, reading: Reading, now: Instant) {
-        let after = self.with.prober.map(|prober| prober.after);
+        let after = self.rules(&job).prober().map(|prober| prober.after);
         let why = (reading.status, &*reading.class, &*reading.message);
         self.with.writer.attempt(job.identity.ordinal, job.made, why, after);
         let Reading { status, class, message, .. } = reading;
@@ -48,14 +48,14 @@ impl Loop<'_> {
     }
 
     fn look_after_a_while(&mut self, job: Box<Job>, now: Instant) {
-        let Some(prober) = self.with.prober else { return self.hold_doubt(job, None) };
+        let Some(prober) = self.rules(&job).prober() else { return self.hold_doubt(job, None) };
         self.turn += 1;
         self.retries.push(Reverse(Due { at: now + prober.after, turn: self.turn, job }));
     }
 
     /// Begins a look in a lane.
     pub(super) fn start_look(&mut self, mut job: Box<Job>, lane: usize) {
-        let look = match (self.with.prober, &job.context) {
+        let look = match (self.rules(&job).prober(), &job.context) {
             (Some(prober), Some(context)) => {
                 prober.request(context, &job.request).map_err(|error| error.message)
             }
@@ -78,7 +78,7 @@ impl Loop<'_> {
 
     /// Acts on the end of a look.
     pub(super) fn finish_look(&mut self, mut job: Box<Job>, reply: &Reply, now: Instant) {
-        let (Some(prober), Some(context)) = (self.with.prober, &job.context) else {
+        let (Some(prober), Some(context)) = (self.rules(&job).prober(), &job.context) else {
             return self.hold_doubt(job, None);
         };
         let found = prober.read(context, &job.request, reply);
@@ -109,7 +109,7 @@ impl Loop<'_> {
                     captures,
                     pause: None,
                 };
-                self.settle(job, State::Delivered, reading, None);
+                self.delivered(job, reading, None);
             }
             Found::NotApplied => {
                 self.asked.not_applied += 1;

@@ -4,12 +4,15 @@
 //! loop itself, which only starts and waits.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Due, Loop, Stopped};
 use crate::config::{InDoubt, OnFailure};
 use crate::deliver::{Enough, Meaning, Reading, Tries, Verdict, judge};
 use crate::engine::block::{Identity, Job};
+use crate::engine::prepare::Refused;
+use crate::engine::steps::Next;
 use crate::model::{Class, Diagnostic, Event, Outcome, Pause, Reply, State, Value};
 use crate::outcome::{BatchState, Exchange, RecordRow};
 
@@ -27,29 +30,25 @@ impl Loop<'_> {
             self.finish_look(job, &reply, now);
             return;
         }
-        let reading = self.with.reader.read(&reply, &job.request);
+        let rules = self.rules(&job);
+        let reading = rules.reader.read(&reply, &job.request);
         self.with.observer.attempted(job.identity.ordinal, &job.request, &reply, took);
         self.note_pause(&reading, now);
         if matches!(reply, Reply::Arrived(_)) {
             self.replies += 1;
-        } else if self.with.delivery.in_doubt != InDoubt::Resend {
+        } else if rules.in_doubt != InDoubt::Resend {
             // A reused connection that broke looks the same whether the far side acted or not.
             self.with.sender.avoid_reuse();
         }
         let Some((taken, reading)) = self.take_apart(job, reading, &reply, now) else { return };
         job = taken;
         let tries = Tries { made: job.made_now, earlier_unknown: job.unknown };
-        let verdict = judge(
-            &reading.meaning,
-            tries,
-            self.with.delivery.in_doubt,
-            &self.with.delivery.retry,
-            fastrand::f64(),
-        );
+        let verdict =
+            judge(&reading.meaning, tries, rules.in_doubt, &self.with.delivery.retry, fastrand::f64());
         job.unknown |= reading.meaning == Meaning::Unknown;
         self.weigh(&reading, verdict);
         match verdict {
-            Verdict::Delivered => self.settle(job, State::Delivered, reading, Some(&reply)),
+            Verdict::Delivered => self.delivered(job, reading, Some(&reply)),
             Verdict::Failed => self.settle(job, State::Failed, reading, Some(&reply)),
             Verdict::Skipped if reading.meaning == Meaning::NotNeeded => {
                 self.settle(job, State::Skipped, reading, Some(&reply));
@@ -59,7 +58,7 @@ impl Loop<'_> {
                 let reading = Reading { class: "in_doubt".into(), message, ..reading };
                 self.settle(job, State::Skipped, reading, Some(&reply));
             }
-            Verdict::InDoubt if self.with.prober.is_some() && job.context.is_some() => {
+            Verdict::InDoubt if rules.prober().is_some() && job.context.is_some() => {
                 self.ask_later(job, reading, now);
             }
             Verdict::InDoubt => self.settle(job, State::InDoubt, reading, Some(&reply)),
@@ -133,6 +132,65 @@ impl Loop<'_> {
         }
     }
 
+    /// A call arrived: the next one of its record follows, or the record is delivered.
+    pub(super) fn delivered(&mut self, mut job: Box<Job>, mut reading: Reading, reply: Option<&Reply>) {
+        let (Some(passed), Some(context)) = (&mut job.passed, &mut job.context) else {
+            return self.settle(job, State::Delivered, reading, reply);
+        };
+        let step = self.with.preparer.steps.of(usize::from(job.step));
+        passed.add(&step.id, reading.status, &reading.captures);
+        let (ordinal, generation) = (job.identity.ordinal, job.generation);
+        match self.with.preparer.next(context, &self.with.run, ordinal, generation, passed) {
+            Ok(next) => self.go_on(job, next, &reading, reply),
+            Err(Refused::NoStep) => self.settle(job, State::Delivered, reading, reply),
+            Err(refused) => {
+                // What was delivered stays so; what should have followed cannot be made.
+                (reading.class, reading.message) = refused.words();
+                self.settle(job, State::Failed, reading, reply);
+            }
+        }
+    }
+
+    /// Takes a record to its next call. What the last one brought is noted before that leaves.
+    fn go_on(&mut self, mut job: Box<Job>, next: Next, reading: &Reading, reply: Option<&Reply>) {
+        let response = self.response(&job, State::Pending, reading, reply);
+        job.step = next.step_number();
+        job.request = Arc::new(next.request);
+        (job.made_now, job.first_at, job.unknown) = (0, 0, false);
+        job.doubt = None;
+        // From here on a row speaks of it, so every attempt has an intent.
+        job.has_row = true;
+        let row = RecordRow { granted: true, ..job.row(State::Pending) };
+        self.broken |= !self.with.writer.settled(row, response);
+        if self.with.only_asks {
+            self.release(job.identity.order_hash);
+        } else {
+            self.ready.push_front(job);
+        }
+    }
+
+    /// The line of a reply for `responses.ndjson`, where replies are kept.
+    fn response(&self, job: &Job, state: State, reading: &Reading, reply: Option<&Reply>) -> Option<Vec<u8>> {
+        let Some(Reply::Arrived(reply)) = reply.filter(|_| self.with.keeps_responses) else { return None };
+        let step = &self.with.preparer.steps.of(usize::from(job.step)).id;
+        let exchange = Exchange {
+            ordinal: job.identity.ordinal,
+            place: &job.identity.place,
+            key: job.identity.key.as_deref(),
+            step,
+            request: &job.request,
+            reply,
+            state,
+            captures: if matches!(state, State::Delivered | State::Pending) {
+                &reading.captures
+            } else {
+                &Value::Absent
+            },
+            call: None,
+        };
+        Some(exchange.line(&self.with.mask))
+    }
+
     pub(super) fn settle(&mut self, job: Box<Job>, state: State, reading: Reading, reply: Option<&Reply>) {
         if job.call.is_some() {
             return self.settle_call(job, state, &reading, reply);
@@ -142,18 +200,30 @@ impl Loop<'_> {
             let why = (reading.status, &*reading.class, &*reading.message);
             self.with.writer.attempt(job.identity.ordinal, job.made, why, None);
         }
+        let response = self.response(&job, state, &reading, reply);
+        let step = &self.with.preparer.steps.of(usize::from(job.step)).id;
+        let captures = match &job.passed {
+            Some(passed) => passed.to_value(),
+            None if state == State::Delivered => reading.captures,
+            None => Value::Absent,
+        };
+        let says_more = state != State::Delivered && !reading.message.is_empty() && !step.is_empty();
+        let is_said = reading.message.starts_with("step ");
+        let message =
+            if says_more && !is_said { format!("step {step}: {}", reading.message) } else { reading.message };
         let outcome = Outcome {
             state,
             status: reading.status,
             class: reading.class,
-            message: reading.message,
+            message,
             attempts: job.made,
-            captures: if state == State::Delivered { reading.captures } else { Value::Absent },
+            captures,
         };
         let mut row = job.identity.outcome_row(&outcome);
         row.unknown = job.unknown;
         row.looked = state == State::InDoubt && job.doubt.as_ref().is_some_and(|doubt| doubt.looks > 0);
         row.generation = job.generation;
+        row.step = job.step;
         if job.unknown || state == State::InDoubt {
             row.first_at = job.first_at;
         }
@@ -164,22 +234,6 @@ impl Loop<'_> {
             // Only what others wait behind needs it later, and it is half of a row.
             row.order_hash = 0;
         }
-        let response = match reply {
-            Some(Reply::Arrived(reply)) if self.with.keeps_responses => {
-                let Job { identity, request, .. } = &*job;
-                let exchange = Exchange {
-                    ordinal: identity.ordinal,
-                    place: &identity.place,
-                    key: identity.key.as_deref(),
-                    request,
-                    reply,
-                    outcome: &outcome,
-                    call: None,
-                };
-                Some(exchange.line(&self.with.mask))
-            }
-            _ => None,
-        };
         let written = self.with.writer.settled(row, response);
         self.noted(written, job.block, state);
         self.leave_order(&job.identity, state);
@@ -189,7 +243,7 @@ impl Loop<'_> {
         {
             self.enough(&enough);
         }
-        self.look_for_a_missing_endpoint(state, outcome.status);
+        self.look_for_a_missing_endpoint(job.step, state, outcome.status);
         self.tell(job.identity, outcome);
     }
 
@@ -227,20 +281,20 @@ impl Loop<'_> {
     }
 
     /// Whether a refusal speaks of the endpoint and not of a record, while nothing was delivered yet.
-    pub(super) const fn speaks_of_the_endpoint(&self, status: u16) -> bool {
+    pub(super) fn speaks_of_the_endpoint(&self, step: u8, status: u16) -> bool {
         match status {
             405 | 501 => self.good == 0,
-            404 => self.good == 0 && self.with.path_is_fixed,
+            404 => self.good == 0 && self.with.rules.of(usize::from(step)).path_is_fixed,
             _ => false,
         }
     }
 
     /// A far side that has no such endpoint refuses everything: the first answers tell.
-    pub(super) fn look_for_a_missing_endpoint(&mut self, state: State, status: u16) {
+    pub(super) fn look_for_a_missing_endpoint(&mut self, step: u8, state: State, status: u16) {
         if state != State::Failed || self.good > 0 || self.stopped.is_some() {
             return;
         }
-        let missing = self.speaks_of_the_endpoint(status);
+        let missing = self.speaks_of_the_endpoint(step, status);
         self.missing_in_a_row = if missing { self.missing_in_a_row + 1 } else { 0 };
         if missing {
             let why = format!("{} has no such endpoint (answered {status})", self.with.host);
@@ -264,9 +318,7 @@ impl Loop<'_> {
         }
         if let Some(call) = job.call_row(BatchState::Waits) {
             self.broken |= !self.with.writer.batch(call);
-        } else if reading.meaning != Meaning::Unknown
-            && (job.has_row || self.with.delivery.in_doubt != InDoubt::Resend)
-        {
+        } else if reading.meaning != Meaning::Unknown && (job.has_row || self.with.intents) {
             // It certainly did nothing: while it waits it is pending, not in doubt. It may be sent
             // again without a sync, so after a loss of power the row alone proves nothing.
             self.broken |= !self.with.writer.row(RecordRow { granted: true, ..job.row(State::Pending) });

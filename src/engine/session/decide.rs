@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Session;
-use crate::config::InDoubt;
 use crate::engine::copies::{self, Copies};
 use crate::engine::look::{self, Look};
 use crate::engine::resume::Decision;
@@ -197,7 +196,7 @@ impl Session<'_> {
     /// Whether this start asks the far side about records that an earlier one left in doubt; then
     /// the input is read again from its beginning, as they may stand anywhere in it.
     fn asks_about_doubt(&self, run: &RunRow) -> Result<bool, Failure> {
-        if self.plan.pipeline.delivery.in_doubt != InDoubt::Probe || self.plan.prober.is_none() {
+        if !self.plan.asks() {
             return Ok(false);
         }
         let wanted = self.start.reconcile.is_some();

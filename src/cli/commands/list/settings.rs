@@ -10,7 +10,7 @@ use super::Listed;
 use crate::cli::args::{Cli, Everywhere};
 use crate::cli::invocation::{Ask, Invocation};
 use crate::cli::table::Table;
-use crate::config::{self, Delivery, InDoubt, Mode, Pipeline, Project};
+use crate::config::{self, Delivery, InDoubt, Mode, Pipeline, Project, Step};
 use crate::model::{Failure, Place};
 
 /// A setting: name, value, origin.
@@ -121,7 +121,7 @@ fn of_connection(invocation: &Invocation<'_>, project: &Project, name: &str) -> 
 }
 
 fn of_delivery(pipeline: &Pipeline, places: &[(String, Place)]) -> Vec<Setting> {
-    let Delivery { mode, in_doubt, concurrency, rate, timeout, connect_timeout, stop_grace, retry, .. } =
+    let Delivery { mode, concurrency, rate, timeout, connect_timeout, stop_grace, retry, .. } =
         &pipeline.delivery;
     let stop = &pipeline.delivery.stop_when;
     let classes: Vec<String> = stop.classes.iter().map(|(class, n)| format!("{class}: {n}")).collect();
@@ -129,9 +129,14 @@ fn of_delivery(pipeline: &Pipeline, places: &[(String, Place)]) -> Vec<Setting> 
     let span = |span: &std::time::Duration| humantime::format_duration(*span).to_string();
     let some = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let limits = &pipeline.connection.limits;
+    let of_step = |step: &Step| match step.id.as_str() {
+        "" => doubt(step.in_doubt).to_owned(),
+        id => format!("{id}: {}", doubt(step.in_doubt)),
+    };
+    let in_doubt = pipeline.steps().map(of_step).collect::<Vec<_>>().join(", ");
     let rows = [
         ("mode", if *mode == Mode::AtMostOnce { "at_most_once" } else { "at_least_once" }.to_owned(), false),
-        ("in_doubt", doubt(*in_doubt).to_owned(), false),
+        ("in_doubt", in_doubt, false),
         ("concurrency", concurrency.to_string(), limits.concurrency.is_some()),
         ("rate", some(rate.map(|rate| format!("{rate}/s"))), limits.rate.is_some()),
         ("timeout", span(timeout), false),

@@ -135,7 +135,7 @@ impl OfClass {
         let (does, named) = match self.class.as_str() {
             "schema" if self.records == 1 => ("breaks", pipeline.schema.as_ref()),
             "schema" => ("break", pipeline.schema.as_ref()),
-            "body-schema" => ("with a body that breaks", pipeline.endpoint.body_schema.as_ref()),
+            "body-schema" => ("with a body that breaks", pipeline.endpoint().body_schema.as_ref()),
             _ => ("", None),
         };
         let mut found = match named {
