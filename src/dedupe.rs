@@ -16,15 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::Failure;
 
-/// Entries in memory: 8 MiB.
-const IN_MEMORY: usize = 512 * 1024;
+/// Entries in memory: 9 MiB.
+const IN_MEMORY: usize = 384 * 1024;
 /// Sorted files that are merged at once.
 const FAN_IN: usize = 64;
 /// Bytes of one entry in a file.
-const ENTRY: usize = 16;
+const ENTRY: usize = 24;
 
-/// Sorted by the first, then by the second: (hash, ordinal).
-type Pair = (u64, u64);
+/// Sorted by the first, then by the second: (hash, ordinal, mark).
+type Entry = (u64, u64, u64);
 
 /// Takes the hash of every record's key.
 #[derive(Debug)]
@@ -39,14 +39,16 @@ impl Collector {
         Self { sorter: Sorter::new(dir, IN_MEMORY) }
     }
 
-    /// Notes a record's key.
-    pub fn add(&mut self, ordinal: u64, key_hash: u64) -> Result<(), Failure> {
-        self.sorter.add((key_hash, ordinal))
+    /// Notes a record's key, with a number that comes back beside it.
+    pub fn add(&mut self, ordinal: u64, key_hash: u64, mark: u64) -> Result<(), Failure> {
+        self.sorter.add((key_hash, ordinal, mark))
     }
 
     /// The records whose hashes are not unique.
-    pub fn candidates(self) -> Result<Candidates, Failure> {
-        Ok(Candidates { sorted: self.sorter.sorted()?, first: None })
+    ///
+    /// Groups of equal hashes in which no record is from `from` on are counted: [`Candidates::without`].
+    pub fn candidates(self, from: u64) -> Result<Candidates, Failure> {
+        Ok(Candidates { sorted: self.sorter.sorted()?, first: None, from, last: 0, without: 0 })
     }
 }
 
@@ -57,8 +59,12 @@ pub struct Candidate {
     pub hash: u64,
     /// The first record with this hash.
     pub first: u64,
+    /// Its mark.
+    pub first_mark: u64,
     /// A later one.
     pub later: u64,
+    /// Its mark.
+    pub later_mark: u64,
 }
 
 /// The candidates, ascending by hash, then by the later record.
@@ -70,8 +76,27 @@ pub struct Candidate {
 #[derive(Debug)]
 pub struct Candidates {
     sorted: Sorted,
-    /// Hash and first record of the group that is being read.
-    first: Option<Pair>,
+    /// The first entry of the group that is being read.
+    first: Option<Entry>,
+    /// Which groups are counted, the last record of the one that is being read, and how many there were.
+    from: u64,
+    last: u64,
+    without: u64,
+}
+
+impl Candidates {
+    /// Groups so far in which no record is from the given one on; all of them once there is no next
+    /// candidate.
+    #[must_use]
+    pub const fn without(&self) -> u64 {
+        self.without
+    }
+
+    fn end_group(&mut self) {
+        if self.first.is_some() && self.last < self.from {
+            self.without += 1;
+        }
+    }
 }
 
 impl Iterator for Candidates {
@@ -79,17 +104,27 @@ impl Iterator for Candidates {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (hash, ordinal) = match self.sorted.next()? {
-                Ok(pair) => pair,
+            let Some(entry) = self.sorted.next() else {
+                self.end_group();
+                self.first = None;
+                return None;
+            };
+            let (hash, ordinal, mark) = match entry {
+                Ok(entry) => entry,
                 Err(failure) => return Some(Err(failure)),
             };
             match self.first {
                 // The same record again is not a repetition.
-                Some((known, first)) if known == hash && first == ordinal => {}
-                Some((known, first)) if known == hash => {
-                    return Some(Ok(Candidate { hash, first, later: ordinal }));
+                Some((known, first, _)) if known == hash && first == ordinal => {}
+                Some((known, first, first_mark)) if known == hash => {
+                    self.last = ordinal;
+                    return Some(Ok(Candidate { hash, first, first_mark, later: ordinal, later_mark: mark }));
                 }
-                _ => self.first = Some((hash, ordinal)),
+                _ => {
+                    self.end_group();
+                    self.first = Some((hash, ordinal, mark));
+                    self.last = ordinal;
+                }
             }
         }
     }
@@ -100,7 +135,7 @@ impl Iterator for Candidates {
 struct Sorter {
     dir: PathBuf,
     room: usize,
-    entries: Vec<Pair>,
+    entries: Vec<Entry>,
     runs: Vec<Run>,
 }
 
@@ -109,7 +144,7 @@ impl Sorter {
         Self { dir: dir.to_owned(), room: room.max(1), entries: Vec::new(), runs: Vec::new() }
     }
 
-    fn add(&mut self, pair: Pair) -> Result<(), Failure> {
+    fn add(&mut self, pair: Entry) -> Result<(), Failure> {
         if self.entries.len() >= self.room {
             self.spill()?;
         }
@@ -160,12 +195,12 @@ impl Sorter {
 /// All pairs in order.
 #[derive(Debug)]
 enum Sorted {
-    Memory(std::vec::IntoIter<Pair>),
+    Memory(std::vec::IntoIter<Entry>),
     Files(Merge),
 }
 
 impl Iterator for Sorted {
-    type Item = Result<Pair, Failure>;
+    type Item = Result<Entry, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
@@ -180,7 +215,7 @@ impl Iterator for Sorted {
 struct Merge {
     runs: Vec<Reading>,
     /// The next pair of each run that has one, with the run's number.
-    heads: BinaryHeap<Reverse<(Pair, usize)>>,
+    heads: BinaryHeap<Reverse<(Entry, usize)>>,
 }
 
 impl Merge {
@@ -198,7 +233,7 @@ impl Merge {
 }
 
 impl Iterator for Merge {
-    type Item = Result<Pair, Failure>;
+    type Item = Result<Entry, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse((pair, number)) = self.heads.pop()?;
@@ -230,7 +265,7 @@ impl Drop for Run {
 }
 
 impl Run {
-    fn write(dir: &Path, pairs: impl Iterator<Item = Result<Pair, Failure>>) -> Result<Self, Failure> {
+    fn write(dir: &Path, entries_in: impl Iterator<Item = Result<Entry, Failure>>) -> Result<Self, Failure> {
         let (file, path) =
             create(dir).map_err(|cause| Failure::io("write a temporary file in", dir, &cause))?;
         // Made at once, so that the file goes away when writing fails.
@@ -238,13 +273,11 @@ impl Run {
         let mut out = BufWriter::with_capacity(64 * 1024, file);
         let mut entries = 0;
         let failed = |cause: io::Error| Failure::io("write", &run.path, &cause);
-        for pair in pairs {
-            let (first, second) = pair?;
-            let mut bytes = [0; ENTRY];
-            let (left, right) = bytes.split_at_mut(ENTRY / 2);
-            left.copy_from_slice(&first.to_le_bytes());
-            right.copy_from_slice(&second.to_le_bytes());
-            out.write_all(&bytes).map_err(failed)?;
+        for entry in entries_in {
+            let (hash, ordinal, mark) = entry?;
+            for number in [hash, ordinal, mark] {
+                out.write_all(&number.to_le_bytes()).map_err(failed)?;
+            }
             entries += 1;
         }
         out.flush().map_err(failed)?;
@@ -269,19 +302,18 @@ struct Reading {
 }
 
 impl Reading {
-    fn next(&mut self) -> Result<Option<Pair>, Failure> {
+    fn next(&mut self) -> Result<Option<Entry>, Failure> {
         if self.left == 0 {
             return Ok(None);
         }
         self.left -= 1;
-        let mut first = [0; ENTRY / 2];
-        let mut second = [0; ENTRY / 2];
-        // A file that ends early was cut by someone else: an error, never a shorter list.
-        self.input
-            .read_exact(&mut first)
-            .and_then(|()| self.input.read_exact(&mut second))
-            .map_err(|cause| Failure::io("read", &self.run.path, &cause))?;
-        Ok(Some((u64::from_le_bytes(first), u64::from_le_bytes(second))))
+        let mut number = || {
+            let mut bytes = [0; ENTRY / 3];
+            // A file that ends early was cut by someone else: an error, never a shorter list.
+            self.input.read_exact(&mut bytes).map(|()| u64::from_le_bytes(bytes))
+        };
+        let entry = number().and_then(|hash| Ok((hash, number()?, number()?)));
+        entry.map(Some).map_err(|cause| Failure::io("read", &self.run.path, &cause))
     }
 }
 
@@ -326,14 +358,14 @@ mod tests {
             let mut first: HashMap<u64, u64> = HashMap::new();
             let mut expected = BTreeSet::new();
             for (ordinal, hash) in (0u64..).zip(&hashes) {
-                collector.add(ordinal, *hash).unwrap();
+                collector.add(ordinal, *hash, 0).unwrap();
                 match first.get(hash) {
                     Some(first) => { expected.insert((*hash, ordinal, *first)); }
                     None => { first.insert(*hash, ordinal); }
                 }
             }
             let found: Vec<_> = collector
-                .candidates()
+                .candidates(0)
                 .unwrap()
                 .map(|found| found.map(|found| (found.hash, found.later, found.first)).unwrap())
                 .collect();
@@ -348,11 +380,19 @@ mod tests {
         let mut collector = collector(dir.path(), 1);
         // 200 files, each hash twice, from the largest hash down.
         for ordinal in 0..200u64 {
-            collector.add(ordinal, 1000 - ordinal / 2).unwrap();
+            collector.add(ordinal, 1000 - ordinal / 2, ordinal).unwrap();
         }
-        let found: Vec<_> = collector.candidates().unwrap().map(Result::unwrap).collect();
-        let expected: Vec<_> =
-            (0..100u64).rev().map(|n| Candidate { hash: 1000 - n, first: 2 * n, later: 2 * n + 1 }).collect();
+        let found: Vec<_> = collector.candidates(0).unwrap().map(Result::unwrap).collect();
+        let expected: Vec<_> = (0..100u64)
+            .rev()
+            .map(|n| Candidate {
+                hash: 1000 - n,
+                first: 2 * n,
+                first_mark: 2 * n,
+                later: 2 * n + 1,
+                later_mark: 2 * n + 1,
+            })
+            .collect();
         assert_eq!(found, expected);
     }
 
@@ -361,7 +401,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut collector = collector(dir.path(), 2);
         for ordinal in 0..5 {
-            collector.add(ordinal, 7).unwrap();
+            collector.add(ordinal, 7, 0).unwrap();
         }
         assert_eq!(files(dir.path()), 2);
         for entry in dir.path().read_dir().unwrap() {
@@ -375,23 +415,40 @@ mod tests {
     fn a_folder_that_is_not_there_and_a_file_that_was_cut_are_failures() {
         let dir = tempfile::tempdir().unwrap();
         let mut lost = collector(&dir.path().join("gone"), 1);
-        lost.add(0, 0).unwrap();
-        assert_eq!(lost.add(1, 0).unwrap_err().class, crate::model::Class::Io);
+        lost.add(0, 0, 0).unwrap();
+        assert_eq!(lost.add(1, 0, 0).unwrap_err().class, crate::model::Class::Io);
 
         let mut cut = collector(dir.path(), 2);
         for ordinal in 0..4 {
-            cut.add(ordinal, 7).unwrap();
+            cut.add(ordinal, 7, 0).unwrap();
         }
         for entry in dir.path().read_dir().unwrap() {
-            OpenOptions::new().write(true).open(entry.unwrap().path()).unwrap().set_len(20).unwrap();
+            OpenOptions::new().write(true).open(entry.unwrap().path()).unwrap().set_len(30).unwrap();
         }
-        let found: Vec<_> = cut.candidates().into_iter().flatten().collect();
+        let found: Vec<_> = cut.candidates(0).into_iter().flatten().collect();
         assert!(found.iter().any(Result::is_err), "{found:?}");
+    }
+
+    #[test]
+    fn groups_without_a_record_of_the_input_are_counted() {
+        for room in [1, 100] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut collector = collector(dir.path(), room);
+            // 1, 3 and 4 are known from before, 1 and 2 come now.
+            for (ordinal, hash) in [(0, 1), (1, 3), (2, 3), (3, 4), (100, 1), (101, 2), (102, 2)] {
+                collector.add(ordinal, hash, 0).unwrap();
+            }
+            let mut candidates = collector.candidates(100).unwrap();
+            assert_eq!(candidates.by_ref().count(), 3);
+            assert_eq!(candidates.without(), 2, "room {room}");
+            assert!(candidates.next().is_none());
+            assert_eq!(candidates.without(), 2);
+        }
     }
 
     #[test]
     fn nothing_in_gives_nothing_out() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Collector::new(dir.path()).candidates().unwrap().count(), 0);
+        assert_eq!(Collector::new(dir.path()).candidates(0).unwrap().count(), 0);
     }
 }

@@ -313,6 +313,8 @@ impl<'a> Loader<'a> {
         let select = pipeline::select(raw.select.as_ref());
         let key = raw.key.clone().map(|key| key.0);
         let name = pipeline_name(raw.name.as_ref(), path, problems)?;
+        let sync =
+            pipeline::sync(raw.sync.as_ref(), key.as_ref(), steps.as_deref().unwrap_or_default(), problems);
         let (connection, source) = (connection?, source?);
         let mut steps = steps?.into_iter();
         let (first, later) = (steps.next()?, steps.collect::<Vec<_>>());
@@ -342,7 +344,7 @@ impl<'a> Loader<'a> {
             select,
             delivery,
             responses_file: raw.responses.as_ref().is_some_and(|responses| responses.file == Some(true)),
-            sync: raw.sync,
+            sync,
             on_new_input: raw.on_new_input.unwrap_or_default(),
             state_dir: self.project.state_dir.clone(),
             require_state: self.project.require_state,

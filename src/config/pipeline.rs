@@ -12,7 +12,7 @@ use super::steps::{RawFind, RawStep, Written};
 use super::values::{Byte, Count, Size, Window};
 use super::{
     Content, CsvOptions, Duplicates, Encoding, Endpoint, Format, Idempotency, Key, OnNewInput, ParamKind,
-    RecordLimits, Select, SourceSpec, Sync, Tree, typed,
+    RecordLimits, Select, SourceSpec, Step, Sync, Tree, typed,
 };
 use crate::model::{Diagnostic, Map, Placed, Problems, Value, did_you_mean};
 
@@ -66,8 +66,8 @@ raw! {
         delivery: Option<Node>,
         /// What is kept of replies.
         responses: Option<RawResponses>,
-        /// Which records a later run sends: `all`, or `new` ones only.
-        sync: Option<Sync>,
+        /// Which records a later run sends: `all`, `new` ones only, or also those that `changed`.
+        sync: Option<Placed<Sync>>,
         /// What new input means while an older run has pending records.
         on_new_input: Option<OnNewInput>,
     }
@@ -312,6 +312,7 @@ words!(Duplicates {
 words!(Sync {
     "all" => Self::All,
     "new" => Self::New,
+    "changed" => Self::Changed,
 });
 words!(OnNewInput {
     "refuse" => Self::Refuse,
@@ -398,6 +399,37 @@ fn limits(raw: &RawRecordLimits) -> RecordLimits {
         depth: raw.depth.map_or(default.depth, |count| count.0),
         digits: raw.digits.map_or(default.digits, |count| count.0),
     }
+}
+
+/// What a later run sends, or what is wrong with it: only keys tell what was delivered before.
+pub(super) fn sync(
+    raw: Option<&Placed<Sync>>,
+    key: Option<&Key>,
+    steps: &[Step],
+    problems: &mut Problems,
+) -> Option<Sync> {
+    let Placed { value, place } = raw?;
+    if *value != Sync::All && key.is_none() {
+        let word = if *value == Sync::New { "new" } else { "changed" };
+        problems.push(
+            Diagnostic::error("sync-without-key", format!("`sync: {word}` needs a `key`"))
+                .place(place)
+                .help("say what identifies a record: `key: \"{{ record.id }}\"`"),
+        );
+    }
+    // Behind a look, a record that is there is not created again.
+    let creates = |step: &Step| step.endpoint.idempotency == Idempotency::None && step.when.is_none();
+    if *value == Sync::Changed && steps.iter().any(creates) {
+        problems.push(
+            Diagnostic::warning(
+                "sync-creates",
+                "`sync: changed` sends a changed record again, and the endpoint would create it a second time",
+            )
+            .place(place)
+            .help("use an endpoint that updates, or `find` with `create` and `update`; `sync: new` leaves known keys out"),
+        );
+    }
+    Some(*value)
 }
 
 /// The selection.

@@ -253,6 +253,7 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
         "headers: { Host: evil }",
         "headers: { Authorization: Bearer abcdef0123456789abcdef }",
         "sync: changed",
+        "sync: altered",
         "steps: [{ id: a, endpoint: freshchat/create-user }]",
         "name: ../up",
         "responses: { file: NO }",
@@ -318,7 +319,10 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
     "headers: { Authorization: Bearer abcdef0123456789abcdef }"
     secret-in-file pipelines/p.yaml:4:27 a secret is written into this file | put it into an environment variable, and `{ env: NAME }` into the connection in runner.yaml
     "sync: changed"
-    unknown-word pipelines/p.yaml:4:7 `sync` is `changed`, but has to be one of all, new
+    sync-without-key pipelines/p.yaml:4:7 `sync: changed` needs a `key` | say what identifies a record: `key: "{{ record.id }}"`
+    warning sync-creates pipelines/p.yaml:4:7 `sync: changed` sends a changed record again, and the endpoint would create it a second time | use an endpoint that updates, or `find` with `create` and `update`; `sync: new` leaves known keys out
+    "sync: altered"
+    unknown-word pipelines/p.yaml:4:7 `sync` is `altered`, but has to be one of all, new, changed
     "steps: [{ id: a, endpoint: freshchat/create-user }]"
     steps-mixed pipelines/p.yaml:1:1 a pipeline has one of `endpoint`, `steps` and `find` | several calls of a record are `steps`; a look that decides is `find`, with `create` and `update`
     "name: ../up"

@@ -909,6 +909,8 @@ pub enum Sync {
     All,
     /// Only keys that no earlier run delivered.
     New,
+    /// Those, and keys whose requests are not what was delivered last.
+    Changed,
 }
 
 /// What new input means while an older run still has pending records.

@@ -136,6 +136,8 @@ pub struct Identity {
     pub order_hash: u64,
     /// Hash of its content.
     pub digest: u64,
+    /// Digest of all that it sends, whatever the run is; 0 where nobody asks for it.
+    pub sends: u64,
 }
 
 /// A record that is settled without being sent.
@@ -153,7 +155,7 @@ impl Identity {
     /// Of a call without records, which nothing makes.
     fn of_nobody() -> Self {
         let place = RecordPlace { file: "".into(), line: 0, byte: 0 };
-        Self { ordinal: 0, place, key: None, key_hash: 0, order_hash: 0, digest: 0 }
+        Self { ordinal: 0, place, key: None, key_hash: 0, order_hash: 0, digest: 0, sends: 0 }
     }
 
     /// A checkpoint row of this record in a state.
@@ -179,6 +181,8 @@ impl Identity {
                 Value::Absent => String::new(),
                 captures => captures.to_json(),
             },
+            // What the next run compares with, where it sends what changed.
+            request: if outcome.state == State::Delivered { self.sends } else { 0 },
             ..self.row(outcome.state)
         }
     }

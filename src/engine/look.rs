@@ -15,6 +15,7 @@ use crate::source;
 use super::copies::Copies;
 use super::open::Plan;
 use super::resume::{self, Decision, Now};
+use super::survey::LeavesOut;
 use super::{Observer, Start, identity, survey};
 
 /// What a start finds.
@@ -33,8 +34,11 @@ pub struct Look {
     pub delivered_before: u64,
     /// Whether the input was read, because its files are not those that the run knows.
     pub surveyed: bool,
-    /// Whether records that an earlier run delivered are left out.
-    pub only_new: bool,
+    /// Which of the records that an earlier run delivered are left out.
+    pub leaves_out: LeavesOut,
+    /// Keys that earlier runs delivered and that no record of the input has any more; known where the
+    /// input was read.
+    pub vanished: u64,
     /// The input is an outcome file of the run: copies of its records.
     pub copies: Option<Copies>,
     /// The run that wrote the input, where it is not kept any more.
@@ -142,14 +146,19 @@ pub fn look(
         Some((run, _)) if goes_on => run.number,
         _ => i64::MAX >> 41,
     };
-    let only_new = pipeline.sync == Some(Sync::New);
+    let leaves_out = match pipeline.sync {
+        Some(Sync::New) => LeavesOut::Delivered,
+        Some(Sync::Changed) => LeavesOut::Unchanged,
+        Some(Sync::All) | None => LeavesOut::None,
+    };
     let mut dropped: Arc<[(u64, u64)]> = Arc::new([]);
-    let mut delivered_before = 0;
+    let (mut delivered_before, mut vanished) = (0, 0);
     let surveyed = survey.is_some();
     let (mut records, mut digest) = (0, 0);
     if let Some(survey) = &mut survey {
         let values = if goes_on { &survey_values } else { &new_values };
-        survey.compare_keys(plan, values, only_new && !start.again, |each| match checkpoint {
+        let leaves_out = if start.again { LeavesOut::None } else { leaves_out };
+        survey.compare_keys(plan, values, leaves_out, |each| match checkpoint {
             Some(checkpoint) if last.is_some() && !start.fresh => {
                 checkpoint.keys_of_earlier_runs(before, &[State::Delivered, State::InDoubt], each)
             }
@@ -157,6 +166,7 @@ pub fn look(
         })?;
         dropped = Arc::clone(&survey.dropped);
         delivered_before = survey.delivered_before;
+        vanished = survey.vanished;
         (records, digest) = (survey.records, survey.digest);
     }
     let new = NewRun {
@@ -171,7 +181,19 @@ pub fn look(
         input_digest: digest,
         duplicates: dropped.len() as u64,
     };
-    Ok(Look { last, decision, new, new_values, dropped, delivered_before, surveyed, only_new, copies, gone })
+    Ok(Look {
+        last,
+        decision,
+        new,
+        new_values,
+        dropped,
+        delivered_before,
+        surveyed,
+        leaves_out,
+        vanished,
+        copies,
+        gone,
+    })
 }
 
 impl Look {

@@ -234,6 +234,7 @@ fn compile(
                     None => None,
                     Some(batch) => Some(batch?),
                 },
+                keep_content: pipeline.sync == Some(config::Sync::Changed),
             },
             PerStep::new(rules.into_iter().collect::<Option<_>>()?)?,
             items,

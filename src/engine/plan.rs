@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Pipeline;
+use crate::config::{Pipeline, Sync};
 use crate::model::{Counts, Diagnostic, Failure, Outcome, RecordPlace, Request, State, Str};
 use crate::outcome::{BatchRow, Checkpoint, Folder, InputMark, RunRow};
 use crate::render::RunValues;
@@ -23,7 +23,7 @@ use super::prepare::{Preparer, hash};
 use super::resume::Decision;
 use super::sieve::{Known, Sieve, Sieved};
 use super::steps::{Ahead, Next, Passed};
-use super::survey::{RunIds, drop_of};
+use super::survey::{LeavesOut, RunIds, drop_of};
 use super::{Observer, Start, identity, recover};
 
 /// Reasons that are told apart; the rest is counted under its class alone.
@@ -94,6 +94,8 @@ pub struct Forecast {
     pub invalid: Vec<Group>,
     /// Records with a key that an earlier run delivered and that would be sent again.
     pub delivered_before: u64,
+    /// Keys that earlier runs delivered and that the input has no more, where that is looked at.
+    pub vanished: u64,
 }
 
 /// Which run a start would be about.
@@ -181,6 +183,7 @@ struct Outlook {
     values: RunValues,
     dropped: Arc<[(u64, u64)]>,
     delivered_before: u64,
+    vanished: u64,
     /// The input is an outcome file of the run: copies of its records.
     is_apart: bool,
     /// Calls with several records that go out again as they were.
@@ -246,11 +249,11 @@ impl Prospect {
             left_out: 0,
             skipped: Vec::new(),
             invalid: Vec::new(),
-            delivered_before: if self.plan.pipeline.sync == Some(crate::config::Sync::New) {
-                0
-            } else {
-                outlook.delivered_before
+            delivered_before: match self.plan.pipeline.sync {
+                Some(Sync::New | Sync::Changed) => 0,
+                Some(Sync::All) | None => outlook.delivered_before,
             },
+            vanished: outlook.vanished,
             course,
         };
         match forecast.course {
@@ -539,6 +542,7 @@ impl Prospect {
             Ok(Decision::Begin { .. }) => found.refuse_repeats(plan, start).err(),
             _ => None,
         };
+        let vanished = if found.leaves_out == LeavesOut::Unchanged { found.vanished } else { 0 };
         let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, copies, .. } = found;
         let mut outlook = Outlook {
             course: Course::Begin { closes: None },
@@ -551,6 +555,7 @@ impl Prospect {
             values: new_values,
             dropped,
             delivered_before,
+            vanished,
             calls: Vec::new(),
             is_apart: false,
         };
@@ -564,7 +569,7 @@ impl Prospect {
                 outlook.records = if surveyed { new.records } else { run.records };
                 outlook.before = counts;
                 outlook.before.unsent = outlook.records.saturating_sub(counts.settled());
-                outlook.delivered_before = 0;
+                (outlook.delivered_before, outlook.vanished) = (0, 0);
                 let asks = plan.asks()
                     && (run.closed_at.is_none() || outlook.before.unsent == 0)
                     && checkpoint.has_doubt_not_asked_about(&run)?;

@@ -16,6 +16,7 @@ use super::grouping::Rules;
 use super::steps::{Next, Passed, PerStep, StepTemplate};
 
 /// Everything that turns a record into a request, compiled once.
+#[expect(clippy::struct_excessive_bools, reason = "each says what somebody else wants kept")]
 pub struct Preparer {
     /// `select:`
     pub selection: Selection,
@@ -43,6 +44,8 @@ pub struct Preparer {
     pub keep_contexts: bool,
     /// How records share calls, where they do.
     pub batch: Option<BatchRules>,
+    /// Whether it is kept what a record sent, so that a later run sends what changed.
+    pub keep_content: bool,
 }
 
 /// How records share calls.
@@ -102,6 +105,7 @@ impl Preparer {
             key_hash: 0,
             order_hash: 0,
             digest: record.digest,
+            sends: 0,
         };
         let mut fields = match record.fields {
             Ok(fields) => fields,

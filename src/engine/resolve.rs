@@ -208,6 +208,8 @@ fn settle(row: RecordRow, settlement: Settlement, is_newest: bool, steps: &[Stri
         Settlement::Skip | Settlement::Delivered | Settlement::Failed => RecordRow {
             state: settlement.state(),
             unknown: false,
+            // Of what was sent nobody knows more than that it arrived.
+            request: 0,
             class: "resolved".into(),
             message: format!("by a person: `resolve --{}`", settlement.name()),
             ..row

@@ -139,6 +139,9 @@ impl Sieve {
         if !self.narrow.keeps(&shaped) {
             return Sieved::LeftOut;
         }
+        if self.preparer.keep_content {
+            shaped.identity.sends = self.preparer.content(&shaped);
+        }
         if self.preparer.batch.is_some() {
             let is_other =
                 |row: &RecordRow| row.unknown && row.digest != 0 && row.digest != shaped.identity.digest;
@@ -213,6 +216,9 @@ impl Sieve {
         let Ok(mut shaped) = self.preparer.shape(record, &self.run) else { return Sieved::Before };
         if !self.narrow.keeps(&shaped) {
             return Sieved::Before;
+        }
+        if self.preparer.keep_content {
+            shaped.identity.sends = self.preparer.content(&shaped);
         }
         let passed = self.passed(Some(held));
         match self.preparer.request_after(&mut shaped, &self.run, held.generation, &passed) {

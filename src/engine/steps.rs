@@ -14,7 +14,8 @@ use crate::render::{Context, Draft, Leaf, RequestTemplate, Root, RunValues};
 use crate::schema::Schema;
 use crate::source::parse_json;
 
-use super::prepare::{Idempotency, Preparer, Refused, listed};
+use super::prepare::{Idempotency, Preparer, Refused, Shaped, hash, listed};
+use super::survey::chain;
 
 /// One call of a record, compiled.
 pub struct StepTemplate {
@@ -227,6 +228,32 @@ impl Preparer {
             }
         }
         found
+    }
+
+    /// A digest of all that a record sends, whatever run it belongs to and wherever it stands: equal
+    /// digests mean that nothing new would be sent. Never 0.
+    #[must_use]
+    pub fn content(&self, shaped: &Shaped) -> u64 {
+        let run = RunValues { pipeline: Arc::clone(&self.pipeline), ..RunValues::of_nobody() };
+        let mut shaped = Shaped { identity: shaped.identity.clone(), context: shaped.context.clone() };
+        shaped.identity.ordinal = 0;
+        shaped.context.set_run(run.clone());
+        let mut digest = 0;
+        if self.batch.is_some() {
+            if let Ok(request) = self.request(&mut shaped, &run, 0) {
+                digest = chain(digest, request.digest());
+            }
+            return digest.max(1);
+        }
+        let passed = Passed::default();
+        if let Ok(next) = self.request_after(&mut shaped, &run, 0, &passed) {
+            digest = chain(chain(digest, next.step as u64), next.request.digest());
+            for ahead in self.ahead(&mut shaped.context, &run, 0, &next, &passed) {
+                digest = chain(digest, hash(&ahead.id));
+                digest = chain(digest, ahead.request.map_or(0, |request| request.digest()));
+            }
+        }
+        digest.max(1)
     }
 
     /// One call of a record.

@@ -34,6 +34,8 @@ pub struct Survey {
     pub delivered_before: u64,
     /// Records whose key an earlier run holds in doubt.
     pub held_before: u64,
+    /// Keys that earlier runs delivered or hold and that no record of the input has.
+    pub vanished: u64,
     /// The records of an earlier run that the input's records are copies of.
     pub copies: Option<Copies>,
 }
@@ -58,6 +60,8 @@ pub enum Drop {
     HeldSince(u64),
     /// An earlier run delivered it.
     DeliveredIn(u64),
+    /// An earlier run delivered it as it is now.
+    UnchangedSince(u64),
 }
 
 const KIND: u32 = 60;
@@ -69,6 +73,7 @@ impl Drop {
             Self::Other(ordinal) => 1 << KIND | ordinal,
             Self::HeldSince(run) => 2 << KIND | run,
             Self::DeliveredIn(run) => 3 << KIND | run,
+            Self::UnchangedSince(run) => 4 << KIND | run,
         }
     }
 
@@ -80,7 +85,8 @@ impl Drop {
             0 => Self::Duplicate(value),
             1 => Self::Other(value),
             2 => Self::HeldSince(value),
-            _ => Self::DeliveredIn(value),
+            3 => Self::DeliveredIn(value),
+            _ => Self::UnchangedSince(value),
         }
     }
 
@@ -108,6 +114,9 @@ impl Drop {
             ),
             Self::DeliveredIn(run) => {
                 (State::Skipped, "delivered-before", format!("delivered in run {}", id(run)))
+            }
+            Self::UnchangedSince(run) => {
+                (State::Skipped, "unchanged", format!("as it was delivered in run {}", id(run)))
             }
         }
     }
@@ -160,7 +169,7 @@ pub fn survey(
         if let Some(collector) = &mut collector {
             let ordinal = record.ordinal;
             if let Some(hash) = plan.preparer.key_hash(record, run) {
-                collector.add(INPUT + ordinal, hash)?;
+                collector.add(INPUT + ordinal, hash, 0)?;
             }
         }
     }
@@ -172,20 +181,20 @@ pub fn survey(
 
 impl Survey {
     /// Compares the keys of the input with each other and with those of earlier runs. `earlier`
-    /// feeds (run number, state, key hash); with `only_new` records that an earlier run delivered
-    /// are left out.
+    /// feeds (run number, state, key hash, digest of what was sent); `leaves_out` says which of the
+    /// records that an earlier run delivered are left out.
     pub fn compare_keys(
         &mut self,
         plan: &Plan,
         run: &RunValues,
-        only_new: bool,
-        earlier: impl FnOnce(&mut dyn FnMut(i64, State, u64)) -> Result<(), Failure>,
+        leaves_out: LeavesOut,
+        earlier: impl FnOnce(&mut dyn FnMut(i64, State, u64, u64)) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let Some(mut collector) = self.keys.take() else { return Ok(()) };
         let mut failure = None;
-        earlier(&mut |number, state, hash| {
+        earlier(&mut |number, state, hash, content| {
             let held = u64::from(state == State::InDoubt);
-            if let Err(error) = collector.add(number.cast_unsigned() * 2 + held, hash) {
+            if let Err(error) = collector.add(number.cast_unsigned() * 2 + held, hash, content) {
                 failure = Some(error);
             }
         })?;
@@ -193,7 +202,7 @@ impl Survey {
             return Err(failure);
         }
         let duplicates = plan.pipeline.select.duplicates;
-        let mut groups = Groups { plan, run, duplicates, only_new, found: self, pairs: Vec::new() };
+        let mut groups = Groups { plan, run, duplicates, leaves_out, found: self, pairs: Vec::new() };
         groups.resolve(collector)?;
         let mut pairs = groups.pairs;
         pairs.sort_unstable();
@@ -209,12 +218,31 @@ pub fn drop_of(dropped: &[(u64, u64)], ordinal: u64) -> Option<Drop> {
     dropped.get(index).map(|(_, code)| Drop::from_code(*code))
 }
 
+/// What is asked of a candidate beside its first hash.
+struct Second {
+    /// Another hash of its key.
+    key: u64,
+    /// The digest of what it sends, where that decides.
+    content: u64,
+}
+
+/// Which of the records that an earlier run delivered are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeavesOut {
+    /// None: all are sent again.
+    None,
+    /// All of them.
+    Delivered,
+    /// Those that would send what was sent last.
+    Unchanged,
+}
+
 /// Decides within groups of equal keys.
 struct Groups<'a> {
     plan: &'a Plan,
     run: &'a RunValues,
     duplicates: Duplicates,
-    only_new: bool,
+    leaves_out: LeavesOut,
     found: &'a mut Survey,
     pairs: Vec<(u64, u64)>,
 }
@@ -224,14 +252,15 @@ struct Groups<'a> {
 struct Group {
     hash: u64,
     held: Option<u64>,
-    delivered: Option<u64>,
+    /// The last run that delivered it, and the digest of what it sent.
+    delivered: Option<(u64, u64)>,
     /// Kept record by the second hash of its key.
     kept: HashMap<u64, u64>,
 }
 
 impl Groups<'_> {
     fn resolve(&mut self, collector: Collector) -> Result<(), Failure> {
-        let mut candidates = collector.candidates()?;
+        let mut candidates = collector.candidates(INPUT)?;
         let mut group: Option<Group> = None;
         loop {
             let mut chunk: Vec<Candidate> = Vec::new();
@@ -239,17 +268,18 @@ impl Groups<'_> {
                 chunk.push(candidate?);
             }
             if chunk.is_empty() {
+                self.found.vanished = candidates.without();
                 return Ok(());
             }
             let second = self.second_hashes(&chunk)?;
-            for Candidate { hash, first, later } in chunk {
+            for Candidate { hash, first, first_mark, later, later_mark } in chunk {
                 if group.as_ref().is_none_or(|group| group.hash != hash) {
                     let mut next = Group { hash, ..Group::default() };
-                    self.member(&mut next, first, &second);
+                    self.member(&mut next, (first, first_mark), &second);
                     group = Some(next);
                 }
                 if let Some(group) = &mut group {
-                    self.member(group, later, &second);
+                    self.member(group, (later, later_mark), &second);
                 }
             }
         }
@@ -257,7 +287,7 @@ impl Groups<'_> {
 
     /// The second hash of the keys of all candidates that the pipeline wants: a record that is
     /// skipped or invalid anyway is no duplicate of anything.
-    fn second_hashes(&self, chunk: &[Candidate]) -> Result<HashMap<u64, u64>, Failure> {
+    fn second_hashes(&self, chunk: &[Candidate]) -> Result<HashMap<u64, Second>, Failure> {
         let mut wanted: Vec<u64> = chunk
             .iter()
             .flat_map(|candidate| [candidate.first, candidate.later])
@@ -275,31 +305,45 @@ impl Groups<'_> {
             }
             wanted.next();
             if let Ok(shaped) = self.plan.preparer.shape(record, self.run)
-                && let Some(hash) = self.plan.preparer.second_key_hash(&shaped)
+                && let Some(key) = self.plan.preparer.second_key_hash(&shaped)
             {
-                hashes.insert(next, hash);
+                let content = match self.leaves_out {
+                    LeavesOut::Unchanged => self.plan.preparer.content(&shaped),
+                    LeavesOut::None | LeavesOut::Delivered => 0,
+                };
+                hashes.insert(next, Second { key, content });
             }
         }
         Ok(hashes)
     }
 
-    fn member(&mut self, group: &mut Group, entry: u64, second: &HashMap<u64, u64>) {
+    fn member(&mut self, group: &mut Group, (entry, mark): (u64, u64), second: &HashMap<u64, Second>) {
         let Some(ordinal) = entry.checked_sub(INPUT) else {
+            // In the order of the runs, so that the last one stays.
             let run = entry / 2;
-            let earlier = if entry % 2 == 1 { &mut group.held } else { &mut group.delivered };
-            *earlier = Some(run);
+            if entry % 2 == 1 {
+                group.held = Some(run);
+            } else {
+                group.delivered = Some((run, mark));
+            }
             return;
         };
-        let Some(hash) = second.get(&ordinal) else { return };
+        let Some(Second { key: hash, content }) = second.get(&ordinal) else { return };
         if let Some(run) = group.held {
             self.found.held_before += 1;
             self.pairs.push((ordinal, Drop::HeldSince(run).code()));
             return;
         }
-        if let Some(run) = group.delivered {
+        if let Some((run, before)) = group.delivered {
             self.found.delivered_before += 1;
-            if self.only_new {
-                self.pairs.push((ordinal, Drop::DeliveredIn(run).code()));
+            let drop = match self.leaves_out {
+                LeavesOut::Delivered => Some(Drop::DeliveredIn(run)),
+                // 0: nobody noted what was sent.
+                LeavesOut::Unchanged if before != 0 && before == *content => Some(Drop::UnchangedSince(run)),
+                LeavesOut::Unchanged | LeavesOut::None => None,
+            };
+            if let Some(drop) = drop {
+                self.pairs.push((ordinal, drop.code()));
                 return;
             }
         }
@@ -354,8 +398,13 @@ mod tests {
 
     #[test]
     fn a_reason_survives_its_number() {
-        for drop in [Drop::Duplicate(0), Drop::Other((1 << 40) - 1), Drop::HeldSince(3), Drop::DeliveredIn(4)]
-        {
+        for drop in [
+            Drop::Duplicate(0),
+            Drop::Other((1 << 40) - 1),
+            Drop::HeldSince(3),
+            Drop::DeliveredIn(4),
+            Drop::UnchangedSince(5),
+        ] {
             assert_eq!(Drop::from_code(drop.code()), drop);
         }
     }

@@ -176,8 +176,9 @@ fn see(folder: &Folder, known: Option<&[RunRow]>) -> Result<Seen, Failure> {
         keys: Vec::new(),
         runs: Vec::new(),
     };
-    checkpoint
-        .keys_of_earlier_runs(4, &[State::Delivered], |run, state, key| seen.keys.push((run, state, key)))?;
+    checkpoint.keys_of_earlier_runs(4, &[State::Delivered], |run, state, key, _| {
+        seen.keys.push((run, state, key));
+    })?;
     for run in &runs {
         let mut rows = Vec::new();
         checkpoint.each_row(run, 0, |row| {

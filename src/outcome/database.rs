@@ -12,7 +12,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 3;
+pub const FORMAT: i32 = 4;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -89,6 +89,7 @@ CREATE TABLE batch (
 CREATE TABLE delivered_key (
   key_hash INTEGER PRIMARY KEY,
   run INTEGER NOT NULL,
+  content INTEGER NOT NULL,
   crc INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE total (

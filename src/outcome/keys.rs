@@ -14,8 +14,12 @@ use super::database::{COLUMNS, Damaged, RUN_SHIFT, read_record, record_id};
 pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()> {
     let mut records =
         connection.prepare(&format!("SELECT {COLUMNS} FROM record WHERE id >= ?1 AND id < ?2"))?;
-    let mut note = connection
-        .prepare("INSERT OR REPLACE INTO delivered_key (key_hash, run, crc) VALUES (?1, ?2, ?3)")?;
+    // Runs are removed in no fixed order: what the last of them sent stays.
+    let mut note = connection.prepare(
+            "INSERT INTO delivered_key (key_hash, run, content, crc) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (key_hash) DO UPDATE SET run = excluded.run, content = excluded.content, crc = excluded.crc
+             WHERE excluded.run > run",
+    )?;
     let mut rows = records.query(params![record_id(run, 0), record_id(run + 1, 0)])?;
     while let Some(row) = rows.next()? {
         let record = read_record(row)?.map_err(|Damaged { id }| {
@@ -23,8 +27,8 @@ pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()
             rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Integer, why)
         })?;
         if record.state == State::Delivered && record.key_hash != 0 {
-            let key = record.key_hash.cast_signed();
-            note.execute(params![key, run, checksum(key, run)])?;
+            let (key, content) = (record.key_hash.cast_signed(), record.request.cast_signed());
+            note.execute(params![key, run, content, checksum(key, run, content)])?;
         }
     }
     connection
@@ -33,13 +37,13 @@ pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()
 }
 
 impl Checkpoint {
-    /// Looks for key hashes that earlier runs delivered or hold: calls `each` with run, state and
-    /// key hash of every keyed record in one of `states` in runs before `before`.
+    /// Looks for key hashes that earlier runs delivered or hold: calls `each` with run, state, key hash and
+    /// the digest of what was sent (0 where nobody noted it) of every keyed record in one of `states` in runs before `before`.
     pub fn keys_of_earlier_runs(
         &self,
         before: i64,
         states: &[State],
-        each: impl FnMut(i64, State, u64),
+        each: impl FnMut(i64, State, u64, u64),
     ) -> Result<(), Failure> {
         match self.keys(before, states, each) {
             Ok(None) => Ok(()),
@@ -58,23 +62,24 @@ impl Checkpoint {
         &self,
         before: i64,
         states: &[State],
-        mut each: impl FnMut(i64, State, u64),
+        mut each: impl FnMut(i64, State, u64, u64),
     ) -> rusqlite::Result<Option<(&'static str, Option<i64>)>> {
         // One look, so that a run that is removed meanwhile does not come in between.
         let _look = self.connection.unchecked_transaction()?;
         // All rows are read and chosen from here: in a damaged one, what it would be chosen by may
         // be what is damaged.
-        let mut removed = self.connection.prepare("SELECT key_hash, run, crc FROM delivered_key")?;
+        let mut removed = self.connection.prepare("SELECT key_hash, run, content, crc FROM delivered_key")?;
         let mut rows = removed.query([])?;
         let mut sum = 0;
         while let Some(row) = rows.next()? {
-            let (key, run, crc): (i64, i64, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if crc != checksum(key, run) {
+            let (key, run, content): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let crc: u32 = row.get(3)?;
+            if crc != checksum(key, run, content) {
                 return Ok(Some(("delivered_key", Some(key))));
             }
             sum += i64::from(crc);
             if run < before {
-                each(run, State::Delivered, key.cast_unsigned());
+                each(run, State::Delivered, key.cast_unsigned(), content.cast_unsigned());
             }
         }
         let total: i64 =
@@ -89,7 +94,7 @@ impl Checkpoint {
             let id: i64 = row.get(0)?;
             match read_record(row)? {
                 Ok(record) if record.key_hash != 0 && states.contains(&record.state) => {
-                    each(id >> RUN_SHIFT, record.state, record.key_hash);
+                    each(id >> RUN_SHIFT, record.state, record.key_hash, record.request);
                 }
                 Ok(_) => {}
                 Err(Damaged { id }) => return Ok(Some(("record", Some(id)))),
@@ -99,9 +104,10 @@ impl Checkpoint {
     }
 }
 
-fn checksum(key: i64, run: i64) -> u32 {
+fn checksum(key: i64, run: i64, content: i64) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&key.to_le_bytes());
     crc.update(&run.to_le_bytes());
+    crc.update(&content.to_le_bytes());
     crc.finalize()
 }

@@ -5,6 +5,7 @@ mod audit;
 mod bad;
 mod batch;
 mod budget;
+mod changed;
 mod copies;
 mod docs;
 mod examples;

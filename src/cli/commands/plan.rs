@@ -256,6 +256,9 @@ impl About {
             let n = number(forecast.delivered_before);
             row("", &format!("{n} of them were delivered by an earlier run"));
         }
+        if forecast.vanished > 0 {
+            row("vanished", &format!("{} keys of earlier runs are not in it", number(forecast.vanished)));
+        }
         if forecast.before.settled() > 0 {
             row("done before", &settled_before(forecast));
         }
@@ -324,6 +327,7 @@ impl About {
                 "send": forecast.send,
                 "calls": forecast.calls.unwrap_or(forecast.send),
                 "send_again": forecast.again + forecast.delivered_before,
+                "vanished": forecast.vanished,
                 "left_out": forecast.left_out,
                 "behind": forecast.behind,
                 "asked_about": forecast.asked_about,

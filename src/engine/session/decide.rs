@@ -11,6 +11,7 @@ use super::Session;
 use crate::engine::copies::{self, Copies};
 use crate::engine::look::{self, Look};
 use crate::engine::resume::Decision;
+use crate::engine::survey::LeavesOut;
 use crate::engine::{Observer, identity, reconcile, retry, trial};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure};
 use crate::outcome::RunRow;
@@ -78,7 +79,8 @@ impl Session<'_> {
             dropped,
             delivered_before,
             surveyed,
-            only_new,
+            leaves_out,
+            vanished,
             copies,
             ..
         } = found;
@@ -88,7 +90,18 @@ impl Session<'_> {
                 let close = last.as_ref().map(|(run, _)| run).zip(close);
                 let run = self.checkpoint.begin_run(&new, close)?;
                 self.folder.make_run(&run.id)?;
-                if delivered_before > 0 && !only_new {
+                if vanished > 0 && leaves_out == LeavesOut::Unchanged {
+                    observer.event(&Event::Warning(
+                        Diagnostic::warning(
+                            "vanished",
+                            format!(
+                                "{vanished} keys that earlier runs delivered are not in the input any more"
+                            ),
+                        )
+                        .note("what they stand for on the far side stays as it is"),
+                    ));
+                }
+                if delivered_before > 0 && leaves_out == LeavesOut::None {
                     observer.event(&Event::Warning(Diagnostic::warning(
                         "sent-again",
                         format!("{delivered_before} records have keys that earlier runs delivered; they are sent again"),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::engine::prepare::Preparer;
-use crate::engine::survey::{self, drop_of};
+use crate::engine::survey::{self, LeavesOut, drop_of};
 use crate::engine::{Observer, Plan};
 use crate::model::{Class, Diagnostic, Event, Failure, Record, Reply, Request, State};
 use crate::render::RunValues;
@@ -86,7 +86,7 @@ fn read(plan: &Plan, looked: &mut Looked, groups: &mut Groups) -> Result<(), Fai
     };
     let temporary = Temporary::new()?;
     let mut found = survey::survey(plan, &temporary.0, &[], true, &run, &mut Nobody)?;
-    found.compare_keys(plan, &run, false, |_| Ok(()))?;
+    found.compare_keys(plan, &run, LeavesOut::None, |_| Ok(()))?;
     let mut source = plan.source()?;
     while let Some(record) = source.next() {
         let record = record?;
