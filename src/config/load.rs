@@ -17,7 +17,7 @@ use super::project::{self, Inputs, Project, find_root};
 use super::raw::FromNode;
 use super::read::{Kind, Node};
 use super::steps::{self, Written};
-use super::{Connection, Endpoint, Limits, Pipeline, Step, delivery};
+use super::{Connection, Endpoint, Limits, Pipeline, Step, delivery, needs};
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
 
 /// Reads one pipeline and everything it refers to. Warnings come beside it.
@@ -315,6 +315,8 @@ impl<'a> Loader<'a> {
         let name = pipeline_name(raw.name.as_ref(), path, problems)?;
         let sync =
             pipeline::sync(raw.sync.as_ref(), key.as_ref(), steps.as_deref().unwrap_or_default(), problems);
+        let shown = self.files.shown(path);
+        let needs = needs::check(&raw.needs, &shown, &self.project.root, problems);
         let (connection, source) = (connection?, source?);
         let mut steps = steps?.into_iter();
         let (first, later) = (steps.next()?, steps.collect::<Vec<_>>());
@@ -331,7 +333,7 @@ impl<'a> Loader<'a> {
         });
         Some(Pipeline {
             name,
-            path: self.files.shown(path),
+            path: shown,
             root: self.project.root.clone(),
             description: raw.description.clone(),
             connection,
@@ -346,6 +348,7 @@ impl<'a> Loader<'a> {
             responses_file: raw.responses.as_ref().is_some_and(|responses| responses.file == Some(true)),
             sync,
             on_new_input: raw.on_new_input.unwrap_or_default(),
+            needs,
             state_dir: self.project.state_dir.clone(),
             require_state: self.project.require_state,
             keep: self.project.keep,

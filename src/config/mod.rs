@@ -18,6 +18,7 @@ mod files;
 pub(crate) mod fixtures;
 mod load;
 mod meaning;
+pub mod needs;
 mod pipeline;
 mod project;
 mod published;

@@ -6,7 +6,7 @@ use super::batch::RawBatch;
 use super::delivery::RawDelivery;
 use super::endpoint::Nulls;
 use super::files::Files;
-use super::raw::{Entries, FromNode, Needed, raw, words};
+use super::raw::{Entries, FromNode, Needed, OneOrMany, raw, words};
 use super::read::{Kind, Node};
 use super::steps::{RawFind, RawStep, Written};
 use super::values::{Byte, Count, Size, Window};
@@ -70,6 +70,8 @@ raw! {
         sync: Option<Placed<Sync>>,
         /// What new input means while an older run has pending records.
         on_new_input: Option<OnNewInput>,
+        /// Pipelines that have to end well before this one begins.
+        needs: OneOrMany<Placed<String>>,
     }
     wrong {
         "lookups" => "lookup tables are not available yet",
@@ -80,6 +82,8 @@ raw! {
         "template" => "it is written `endpoint: CONNECTOR/NAME`",
         "url" => "it is written `endpoint: { method: …, url: … }`",
         "input" => "it is written `source: { file: … }`",
+        "depends_on" => "it is written `needs: [PIPELINE]`",
+        "after" => "it is written `needs: [PIPELINE]`",
     }
 }
 

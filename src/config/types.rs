@@ -76,6 +76,8 @@ pub struct Pipeline {
     pub sync: Option<Sync>,
     /// What new input means while an older run still has pending records.
     pub on_new_input: OnNewInput,
+    /// Pipelines that have to end well before this one begins, by their files' names.
+    pub needs: Vec<Placed<String>>,
     /// Where state lies: absolute, `.runner` under the root unless set.
     pub state_dir: PathBuf,
     /// Whether a missing state folder is an error.

@@ -15,6 +15,7 @@ mod hints;
 mod kill;
 mod look;
 mod manifest;
+mod needs;
 mod oracle;
 mod order;
 mod outcomes;

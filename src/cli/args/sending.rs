@@ -142,6 +142,9 @@ pub struct Apply {
     /// With several pipelines: go on after one that does not end well
     #[arg(long)]
     pub keep_going: bool,
+    /// Start although a pipeline that is needed did not end well
+    #[arg(long)]
+    pub ignore_needs: bool,
     /// Which records.
     #[command(flatten)]
     pub selection: Selection,

@@ -1,7 +1,11 @@
 //! `runner apply` and `runner retry`: run pipelines, one after another.
 
+mod order;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use order::Order;
 
 use super::status::counts_in_words;
 use super::{Refused, far_side, plan};
@@ -69,7 +73,68 @@ pub fn apply(invocation: &Invocation<'_>, args: &Apply, reporter: Reporter) -> R
     if args.dry_run {
         return plan::all(invocation, &pipelines, &job.start, job.ask, (job.sandbox, false), reporter);
     }
-    all(invocation, &pipelines, &job, args.keep_going, "apply", reporter)
+    let order = match Order::of(invocation, &pipelines, job.ask, job.sandbox) {
+        Ok(order) => order,
+        Err(failure) => return Err(Refused::new(failure, reporter)),
+    };
+    in_order(invocation, &order, &job, args, reporter)
+}
+
+/// Runs pipelines one after another; what needs one that did not end well is not begun.
+fn in_order(
+    invocation: &Invocation<'_>,
+    order: &Order,
+    job: &Job<'_>,
+    args: &Apply,
+    mut reporter: Reporter,
+) -> Result<Ended, Refused> {
+    let is_one = order.iter().count() == 1;
+    let mut worst = Class::Ok;
+    let mut signal = None;
+    let mut ended: Vec<(&str, Option<Class>)> = Vec::new();
+    for (named, needs, name) in order.iter() {
+        let name = name.unwrap_or("");
+        let stands = || signal.is_some() || worst != Class::Ok && !args.keep_going;
+        let missed = needs.iter().find(|need| {
+            let of_this = ended.iter().find(|(other, _)| other == need);
+            of_this.is_some_and(|(_, class)| *class != Some(Class::Ok)) && !args.ignore_needs
+        });
+        if stands() || missed.is_some() {
+            let why =
+                missed.map_or_else(String::new, |need| format!(": it needs {need}, which did not end well"));
+            reporter.say(&format!("{}: not started{why}", named.display()));
+            ended.push((name, None));
+            continue;
+        }
+        let met = if args.ignore_needs { Ok(()) } else { order.unmet(invocation, name, needs) };
+        match met.and_then(|()| one(invocation, named, job, "apply", &mut reporter)) {
+            Ok(report) => {
+                worst = worst.worst(report.class);
+                signal = report.signal;
+                ended.push((name, Some(report.class)));
+            }
+            Err(failure) if is_one => return Err(Refused::new(failure, reporter)),
+            Err(failure) => {
+                worst = worst.worst(failure.class);
+                ended.push((name, Some(failure.class)));
+                for diagnostic in &failure.diagnostics {
+                    reporter.diagnostic(diagnostic);
+                }
+            }
+        }
+    }
+    if !is_one {
+        let count =
+            |wanted: fn(Option<Class>) -> bool| ended.iter().filter(|(_, class)| wanted(*class)).count();
+        reporter.say(&format!(
+            "{} pipelines: {} ended well, {} did not, {} not started",
+            ended.len(),
+            count(|class| class == Some(Class::Ok)),
+            count(|class| class.is_some_and(|class| class != Class::Ok)),
+            count(|class| class.is_none()),
+        ));
+    }
+    Ok(Ended { class: reporter.close(worst), signal, code: None })
 }
 
 /// `runner retry`
@@ -87,7 +152,7 @@ pub fn retry(invocation: &Invocation<'_>, args: &Retry, reporter: Reporter) -> R
         },
         stop_after: None,
     };
-    all(invocation, std::slice::from_ref(&args.pipeline), &job, false, "retry", reporter)
+    alone(invocation, &args.pipeline, &job, "retry", reporter)
 }
 
 /// `runner reconcile`: a start of the run that only asks.
@@ -112,38 +177,20 @@ pub fn reconcile(
         start: Start { reconcile: Some(select), ..Start::default() },
         stop_after: None,
     };
-    all(invocation, std::slice::from_ref(&args.pipeline), &job, false, "reconcile", reporter)
+    alone(invocation, &args.pipeline, &job, "reconcile", reporter)
 }
 
-fn all(
+fn alone(
     invocation: &Invocation<'_>,
-    pipelines: &[PathBuf],
+    named: &Path,
     job: &Job<'_>,
-    keep_going: bool,
     command: &str,
     mut reporter: Reporter,
 ) -> Result<Ended, Refused> {
-    let mut worst = Class::Ok;
-    let mut signal = None;
-    for named in pipelines {
-        match one(invocation, named, job, command, &mut reporter) {
-            Ok(report) => {
-                worst = worst.worst(report.class);
-                signal = report.signal;
-            }
-            Err(failure) if pipelines.len() == 1 => return Err(Refused::new(failure, reporter)),
-            Err(failure) => {
-                worst = worst.worst(failure.class);
-                for diagnostic in &failure.diagnostics {
-                    reporter.diagnostic(diagnostic);
-                }
-            }
-        }
-        if signal.is_some() || worst != Class::Ok && !keep_going {
-            break;
-        }
+    match one(invocation, named, job, command, &mut reporter) {
+        Ok(report) => Ok(Ended { class: reporter.close(report.class), signal: report.signal, code: None }),
+        Err(failure) => Err(Refused::new(failure, reporter)),
     }
-    Ok(Ended { class: reporter.close(worst), signal, code: None })
 }
 
 fn one(

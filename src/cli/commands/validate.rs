@@ -71,6 +71,9 @@ pub fn validate(
     for endpoint in &checked.endpoints {
         findings.add(Class::Config, look_at(endpoint));
     }
+    if let Err(circle) = config::needs::order(&checked.pipelines) {
+        findings.add(Class::Config, vec![circle]);
+    }
     let mut records = Vec::new();
     for pipeline in checked.pipelines {
         if let Some(plan) = compiled(pipeline, args.data, &mut findings)
