@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::raw::{Entries, FromNode, raw, words};
 use super::read::Node;
+use super::steps::Written;
 use super::values::{Count, Lanes, Percent, Rate, Size, Span, Tries, Window};
 use super::{
     Connection, Delivery, Durability, Endpoint, Idempotency, InDoubt, Limits, Mode, OnFailure, Retry,
@@ -255,10 +256,35 @@ fn durability(written: Option<&Placed<Durability>>, problems: &mut Problems) -> 
     *value
 }
 
-/// What happens when a call may have arrived (guarantees, section 4); `of_step` is what its step says.
-pub(super) fn in_doubt(
+/// What happens when each of a pipeline's calls may have arrived.
+pub(super) fn in_doubts(
     raw: Option<&RawDelivery>,
-    of_step: Option<&Placed<Doubt>>,
+    mode: Mode,
+    calls: &[Written<'_>],
+    endpoints: &[Endpoint],
+    problems: &mut Problems,
+) -> Vec<InDoubt> {
+    let can_look = |endpoint: &Endpoint| endpoint.reconcile.is_some() && endpoint.batch.is_none();
+    let of_all = raw.and_then(|raw| raw.in_doubt.as_ref());
+    let asks = of_all.is_some_and(|said| said.value == Doubt::Is(InDoubt::Probe));
+    let some_can = endpoints.iter().any(can_look);
+    calls
+        .iter()
+        .zip(endpoints)
+        .map(|(call, endpoint)| match call.in_doubt {
+            // It changes nothing: whatever holds of the others, it may be made again.
+            _ if call.only_looks => InDoubt::Resend,
+            // Said of all, it holds for those that can be asked about.
+            None if asks && some_can && !can_look(endpoint) => in_doubt(raw, None, mode, endpoint, problems),
+            own => in_doubt(raw, own.or(of_all), mode, endpoint, problems),
+        })
+        .collect()
+}
+
+/// What happens when a call may have arrived (guarantees, section 4), by what is said of it.
+fn in_doubt(
+    raw: Option<&RawDelivery>,
+    said: Option<&Placed<Doubt>>,
     mode: Mode,
     endpoint: &Endpoint,
     problems: &mut Problems,
@@ -267,7 +293,6 @@ pub(super) fn in_doubt(
     let is_batch = endpoint.batch.is_some();
     let can_look = endpoint.reconcile.is_some() && !is_batch;
     let accepted = raw.is_some_and(|raw| raw.accept_duplicates == Some(true));
-    let said = of_step.or_else(|| raw.and_then(|raw| raw.in_doubt.as_ref()));
     let Some(Placed { value: Doubt::Is(said), place }) = said else {
         return match mode {
             Mode::AtLeastOnce if repeatable => InDoubt::Resend,

@@ -17,7 +17,7 @@ use super::project::{self, Inputs, Project, find_root};
 use super::raw::FromNode;
 use super::read::{Kind, Node};
 use super::steps::{self, Written};
-use super::{Connection, Endpoint, Limits, Pipeline, Step, delivery, needs};
+use super::{Connection, Endpoint, InDoubt, Limits, Pipeline, Step, delivery, needs};
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
 
 /// Reads one pipeline and everything it refers to. Warnings come beside it.
@@ -293,19 +293,16 @@ impl<'a> Loader<'a> {
         let at = raw.connection.0.as_ref().map_or_else(|| start_of(&node), |node| node.place.clone());
         let delivery = delivery::resolve(raw_delivery.as_ref(), &limits, self.inputs.delivery, &at, problems);
         let steps = resolved.map(|endpoints| {
-            let step = |(call, endpoint): (&Written<'_>, Endpoint)| Step {
+            let doubts =
+                delivery::in_doubts(raw_delivery.as_ref(), delivery.mode, &calls, &endpoints, problems);
+            let step = |((call, endpoint), in_doubt): ((&Written<'_>, Endpoint), InDoubt)| Step {
                 id: call.id.clone(),
                 when: call.when.clone(),
-                in_doubt: delivery::in_doubt(
-                    raw_delivery.as_ref(),
-                    call.in_doubt,
-                    delivery.mode,
-                    &endpoint,
-                    problems,
-                ),
+                only_looks: call.only_looks,
+                in_doubt,
                 endpoint,
             };
-            calls.iter().zip(endpoints).map(step).collect::<Vec<_>>()
+            calls.iter().zip(endpoints).zip(doubts).map(step).collect::<Vec<_>>()
         });
         let input = self.inputs.input.map(|input| (input, self.inputs.cwd));
         let source = pipeline::source(raw.source.0.as_ref(), input, &self.files, problems);

@@ -56,7 +56,11 @@ pub(super) fn text(of: &Meaning<'_>) -> String {
     });
     if !of.first.id.is_empty() {
         let step = |step: &Step| {
-            json!([step.id, step.when.as_ref().map(|text| &text.value), endpoint(&step.endpoint)])
+            json!([
+                step.id,
+                step.when.as_ref().map(|when| json!([when.value.value, when.is])),
+                endpoint(&step.endpoint)
+            ])
         };
         meaning["steps"] = std::iter::once(of.first).chain(of.later).map(step).collect();
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::raw::OneOrMany;
 use super::{Pipeline, project};
-use crate::model::{Diagnostic, Placed, Problems, did_you_mean};
+use crate::model::{Class, Diagnostic, Failure, Placed, Problems, did_you_mean};
 
 /// The name of a pipeline's file, or `None` for one that does not lie below `pipelines/`.
 #[must_use]
@@ -50,7 +50,7 @@ pub(super) fn check(
 ///
 /// # Errors
 /// A circle.
-pub fn order(pipelines: &[Pipeline]) -> Result<Vec<usize>, Diagnostic> {
+pub fn order(pipelines: &[Pipeline]) -> Result<Vec<usize>, Failure> {
     let names: Vec<Option<&str>> = pipelines.iter().map(|pipeline| file_name(&pipeline.path)).collect();
     let at = |need: &str| names.iter().position(|name| *name == Some(need));
     let needs: Vec<Vec<usize>> = pipelines
@@ -66,11 +66,11 @@ pub fn order(pipelines: &[Pipeline]) -> Result<Vec<usize>, Diagnostic> {
                 "needs-circle",
                 format!("these pipelines need each other: {}", shown.join(" → ")),
             );
-            Err(match first {
+            let found = match first {
                 Some(need) => found.place(&need.place),
                 None => found,
-            }
-            .help("take one of the `needs` out"))
+            };
+            Err(Failure::new(Class::Config, found.help("take one of the `needs` out")))
         }
     }
 }

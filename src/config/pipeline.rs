@@ -422,7 +422,9 @@ pub(super) fn sync(
         );
     }
     // Behind a look, a record that is there is not created again.
-    let creates = |step: &Step| step.endpoint.idempotency == Idempotency::None && step.when.is_none();
+    let creates = |step: &Step| {
+        step.endpoint.idempotency == Idempotency::None && !steps.iter().any(|step| step.only_looks)
+    };
     if *value == Sync::Changed && steps.iter().any(creates) {
         problems.push(
             Diagnostic::warning(
@@ -571,14 +573,19 @@ pub(super) fn bind(
     if let Some(nulls) = call.nulls {
         endpoint.keep_nulls = nulls == Nulls::Keep;
     }
+    super::steps::check(call, endpoint, problems);
     for (name, value) in &call.captures {
+        if call.only_looks && endpoint.captures.iter().any(|(known, _)| known.value == name.value) {
+            let message = format!("the endpoint {} captures `{}` itself", endpoint.name, name.value);
+            problems.at("capture-name", &call.place, message);
+        }
         endpoint.captures.retain(|(known, _)| known.value != name.value);
         endpoint.captures.push((name.clone(), value.clone()));
     }
     if call.only_looks {
         endpoint.idempotency = Idempotency::Natural;
     }
-    endpoint.outcomes.extend(call.rule());
+    endpoint.outcomes.extend(call.rule(&endpoint.path.value));
     if !call.id.is_empty() {
         if endpoint.batch.take().is_some() {
             problems.push(

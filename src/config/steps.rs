@@ -12,7 +12,7 @@ use super::pipeline::RawPipeline;
 use super::raw::{Entries, Needed, raw};
 use super::read::Node;
 use super::values::Method;
-use super::{Content, OutcomeRule, StatusMatch, Template, Then, Tree};
+use super::{Condition, Content, Endpoint, Idempotency, OutcomeRule, StatusMatch, Template, Then, Tree};
 use crate::model::{Diagnostic, Place, Placed, Problems};
 
 raw! {
@@ -87,7 +87,7 @@ pub(super) struct Written<'r> {
     /// Where that is said.
     pub(super) place: Place,
     pub(super) endpoint: &'r Node,
-    pub(super) when: Option<Template>,
+    pub(super) when: Option<Condition>,
     pub(super) params: &'r Entries<Tree>,
     pub(super) headers: &'r Entries<Placed<String>>,
     pub(super) method: Option<&'r Placed<Method>>,
@@ -99,6 +99,8 @@ pub(super) struct Written<'r> {
     pub(super) in_doubt: Option<&'r Placed<Doubt>>,
     /// It changes nothing over there.
     pub(super) only_looks: bool,
+    /// Whether it is said what the reply to a look means.
+    pub(super) exists_is_said: bool,
 }
 
 impl<'r> Written<'r> {
@@ -107,7 +109,7 @@ impl<'r> Written<'r> {
             id,
             place,
             endpoint: raw.endpoint.0.as_ref()?,
-            when: raw.when.clone(),
+            when: raw.when.clone().map(|value| Condition { value, is: true }),
             params: &raw.params,
             headers: &raw.headers,
             method: raw.method.as_ref(),
@@ -118,12 +120,14 @@ impl<'r> Written<'r> {
             captures: raw.captures.0.clone(),
             in_doubt: raw.in_doubt.as_ref(),
             only_looks: false,
+            exists_is_said: false,
         })
     }
 
-    /// The rule that the look needs: nothing found is an answer, not a refusal.
-    pub(super) fn rule(&self) -> Option<OutcomeRule> {
-        self.only_looks.then(|| OutcomeRule {
+    /// The rule that the look needs: nothing found is an answer, not a refusal. At a path that names no
+    /// record a 404 says something of the endpoint.
+    pub(super) fn rule(&self, path: &str) -> Option<OutcomeRule> {
+        (self.only_looks && path.contains("{{")).then(|| OutcomeRule {
             statuses: vec![StatusMatch::Exactly(404)],
             when: None,
             then: Then::Delivered,
@@ -139,21 +143,13 @@ impl<'r> Written<'r> {
 pub(super) fn written<'r>(raw: &'r RawPipeline, problems: &mut Problems) -> Vec<Written<'r>> {
     match (&raw.endpoint, raw.steps.is_empty(), &raw.find) {
         (Some(_), true, None) => {
-            for (step, name) in [(&raw.create, "create"), (&raw.update, "update")] {
-                if let Some(step) = step {
-                    problems.push(
-                        Diagnostic::error(
-                            "steps-mixed",
-                            format!("`{name}` needs a `find` that decides about it"),
-                        )
-                        .place(&step.place)
-                        .help("add `find:`, or leave it out and write the call as `endpoint`"),
-                    );
-                }
-            }
+            without_find(raw, problems);
             one(raw).into_iter().collect()
         }
-        (None, false, None) => several(raw, problems),
+        (None, false, None) => {
+            without_find(raw, problems);
+            several(raw, problems)
+        }
         (None, true, Some(find)) => upsert(raw, find, problems),
         (None, true, None) => {
             problems.push(
@@ -171,6 +167,83 @@ pub(super) fn written<'r>(raw: &'r RawPipeline, problems: &mut Problems) -> Vec<
             );
             Vec::new()
         }
+    }
+}
+
+/// Nothing decides about `create` and `update`.
+fn without_find(raw: &RawPipeline, problems: &mut Problems) {
+    for (step, name) in [(&raw.create, "create"), (&raw.update, "update")] {
+        if let Some(step) = step {
+            problems.push(
+                Diagnostic::error("steps-mixed", format!("`{name}` needs a `find` that decides about it"))
+                    .place(&step.place)
+                    .help("add `find:`, or leave it out and write the call as `endpoint` or as one of the `steps`"),
+            );
+        }
+    }
+}
+
+/// What a condition or an answer is made of has to be an expression: a text without one is always the same.
+fn is_expression(what: &str, template: &Template, problems: &mut Problems) {
+    let text = template.value.trim();
+    if text.starts_with("{{") && text.ends_with("}}") && text.matches("{{").count() == 1 {
+        return;
+    }
+    problems.push(
+        Diagnostic::error("not-a-condition", format!("`{what}` has to be one expression"))
+            .place(&template.place)
+            .help(format!("write `{what}: \"{{{{ … }}}}\"`, with something in it that is true or false")),
+    );
+}
+
+/// A name that can stand in `steps.ID.captures.NAME`.
+fn check_captures(captures: &[(Placed<String>, Template)], problems: &mut Problems) {
+    for (name, _) in captures.iter().filter(|(name, _)| !is_name(&name.value)) {
+        let shown = name.value.escape_debug();
+        problems.push(
+            Diagnostic::error("capture-name", format!("`{shown}` cannot be the name of a capture of a step"))
+                .place(&name.place)
+                .help(
+                    "use letters, digits and `_`, a letter first: later steps read `steps.ID.captures.NAME`",
+                ),
+        );
+    }
+}
+
+/// What is wrong with a call together with its endpoint, which is where it is known what it does.
+pub(super) fn check(call: &Written<'_>, endpoint: &Endpoint, problems: &mut Problems) {
+    if call.id.is_empty() {
+        return;
+    }
+    check_captures(&endpoint.captures, problems);
+    check_captures(&call.captures, problems);
+    if !call.only_looks {
+        return;
+    }
+    let method = &endpoint.method;
+    let writes = matches!(method.value, http::Method::PUT | http::Method::PATCH | http::Method::DELETE);
+    if writes || method.value == http::Method::POST && endpoint.idempotency != Idempotency::Natural {
+        problems.push(
+            Diagnostic::error(
+                "find-writes",
+                format!("`find` only looks, and {} may change something", method.value),
+            )
+            .place(&call.place)
+            .help("use GET; a search that is a POST says `idempotency: natural` in its endpoint"),
+        );
+    }
+    if call.exists_is_said {
+        return;
+    }
+    if !endpoint.path.value.contains("{{") {
+        problems.push(
+            Diagnostic::error(
+                "find-exists",
+                "`find` has to say what its reply means: the path is the same for all records",
+            )
+            .place(&call.place)
+            .help("add `exists: \"{{ response.body.… | length > 0 }}\"`"),
+        );
     }
 }
 
@@ -192,6 +265,7 @@ fn one(raw: &RawPipeline) -> Option<Written<'_>> {
         captures: Vec::new(),
         in_doubt: None,
         only_looks: false,
+        exists_is_said: false,
     })
 }
 
@@ -222,6 +296,9 @@ fn several<'r>(raw: &'r RawPipeline, problems: &mut Problems) -> Vec<Written<'r>
                 .help("use letters, digits and `_`, a letter first: it is written `steps.NAME` elsewhere"),
             );
         }
+        if let Some(when) = &step.when {
+            is_expression("when", when, problems);
+        }
         if all.iter().any(|other| other.id == id.value) {
             problems.at("step-id", &id.place, format!("there is another step `{}`", id.value));
         }
@@ -244,6 +321,9 @@ fn upsert<'r>(raw: &'r RawPipeline, find: &'r RawFind, problems: &mut Problems) 
     }
     let place = find.exists.as_ref().map_or(&find.place, |exists| &exists.place);
     let at = |text: &str| Placed::new(text.to_owned(), place.clone());
+    if let Some(exists) = &find.exists {
+        is_expression("exists", exists, problems);
+    }
     let exists = find.exists.clone().unwrap_or_else(|| at("{{ response.status != 404 }}"));
     let mut all = Vec::new();
     if let Some(endpoint) = &find.endpoint.0 {
@@ -264,12 +344,10 @@ fn upsert<'r>(raw: &'r RawPipeline, find: &'r RawFind, problems: &mut Problems) 
             captures,
             in_doubt: None,
             only_looks: true,
+            exists_is_said: find.exists.is_some(),
         });
     }
-    for (step, name, when) in [
-        (&raw.create, "create", "{{ not steps.find.captures.exists }}"),
-        (&raw.update, "update", "{{ steps.find.captures.exists }}"),
-    ] {
+    for (step, name, is) in [(&raw.create, "create", false), (&raw.update, "update", true)] {
         let Some(step) = step else { continue };
         if let Some(id) = &step.id {
             problems.at("step-id", &id.place, format!("the name of this step is `{name}`"));
@@ -282,7 +360,8 @@ fn upsert<'r>(raw: &'r RawPipeline, find: &'r RawFind, problems: &mut Problems) 
             );
         }
         let call = Written::step(name.into(), step.place.clone(), step);
-        all.extend(call.map(|call| Written { when: Some(at(when)), ..call }));
+        let value = at("{{ steps.find.captures.exists }}");
+        all.extend(call.map(|call| Written { when: Some(Condition { value, is }), ..call }));
     }
     all
 }

@@ -103,10 +103,21 @@ pub struct Step {
     pub id: String,
     /// The call.
     pub endpoint: Endpoint,
-    /// A record for which this is false leaves the step out.
-    pub when: Option<Template>,
+    /// What has to be true or false of a record for it.
+    pub when: Option<Condition>,
+    /// Whether it changes nothing over there: a look that decides about the others.
+    pub only_looks: bool,
     /// What happens when it may have arrived; `auto` is already derived from the endpoint.
     pub in_doubt: InDoubt,
+}
+
+/// What has to be true or false.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// The expression.
+    pub value: Template,
+    /// What it has to be.
+    pub is: bool,
 }
 
 impl Pipeline {
@@ -130,6 +141,14 @@ impl Pipeline {
     #[must_use]
     pub const fn has_steps(&self) -> bool {
         !self.first.id.is_empty()
+    }
+
+    /// Whether other calls of a record may follow the step with this name.
+    #[must_use]
+    pub fn is_followed(&self, id: &str) -> bool {
+        // After a look, one of two calls is made.
+        let decides = self.first.only_looks && self.first.id != id;
+        !decides && self.later.last().is_some_and(|last| last.id != id)
     }
 
     /// Whether a call of a record that may have arrived could be asked about.

@@ -17,8 +17,9 @@ pub struct Budget {
     window_failures: usize,
     settled: u64,
     refused_in_canary: u64,
-    consecutive: u64,
-    consecutive_in_doubt: bool,
+    /// Of each step of a record: attempts in a row without a good reply, and whether they put records in
+    /// doubt. Another step's good replies say nothing of it.
+    consecutive: Vec<(u64, bool)>,
 }
 
 /// Why it is enough.
@@ -75,8 +76,7 @@ impl Budget {
             window_failures: 0,
             settled: 0,
             refused_in_canary: 0,
-            consecutive: 0,
-            consecutive_in_doubt: false,
+            consecutive: Vec::new(),
         }
     }
 
@@ -87,19 +87,22 @@ impl Budget {
     }
 
     /// An attempt ended with nothing usable: unknown, 5xx, no connection or 429.
-    pub fn attempt_was_bad(&mut self, put_in_doubt: bool) -> Option<Enough> {
-        self.consecutive += 1;
-        self.consecutive_in_doubt |= put_in_doubt;
-        (self.consecutive >= self.limits.consecutive).then_some(Enough::Consecutive {
-            attempts: self.consecutive,
-            in_doubt: self.consecutive_in_doubt,
-        })
+    pub fn attempt_was_bad(&mut self, step: usize, put_in_doubt: bool) -> Option<Enough> {
+        if self.consecutive.len() <= step {
+            self.consecutive.resize(step + 1, (0, false));
+        }
+        let (attempts, in_doubt) = &mut self.consecutive[step];
+        *attempts += 1;
+        *in_doubt |= put_in_doubt;
+        (*attempts >= self.limits.consecutive)
+            .then_some(Enough::Consecutive { attempts: *attempts, in_doubt: *in_doubt })
     }
 
     /// An attempt brought a real answer, be it a refusal.
-    pub const fn attempt_was_answered(&mut self) {
-        self.consecutive = 0;
-        self.consecutive_in_doubt = false;
+    pub fn attempt_was_answered(&mut self, step: usize) {
+        if let Some(consecutive) = self.consecutive.get_mut(step) {
+            *consecutive = (0, false);
+        }
     }
 
     /// A record was found invalid before it was sent, with this class.
@@ -234,9 +237,12 @@ mod tests {
     #[test]
     fn bad_attempts_count_only_in_a_row() {
         let mut budget = Budget::new(StopWhen { consecutive: 2, ..limits() });
-        assert_eq!(budget.attempt_was_bad(true), None);
-        budget.attempt_was_answered();
-        assert_eq!(budget.attempt_was_bad(false), None);
-        assert_eq!(budget.attempt_was_bad(false), Some(Enough::Consecutive { attempts: 2, in_doubt: false }));
+        assert_eq!(budget.attempt_was_bad(0, true), None);
+        budget.attempt_was_answered(0);
+        assert_eq!(budget.attempt_was_bad(0, false), None);
+        assert_eq!(
+            budget.attempt_was_bad(0, false),
+            Some(Enough::Consecutive { attempts: 2, in_doubt: false })
+        );
     }
 }

@@ -72,10 +72,10 @@ pub(super) fn response(arrived: &Arrived, needs: Needs, limits: &RecordLimits) -
 const MOST_CAPTURED: usize = 4096;
 
 /// What is kept of a reply: an object, or absent when there is nothing, or too much. One that repeats
-/// a secret in a captured place captures nothing.
-pub(super) fn capture(captures: &[(Arc<str>, Leaf)], context: &Context, mask: &Mask) -> Value {
+/// a secret in a captured place captures nothing. The second tells whether something was lost so.
+pub(super) fn capture(captures: &[(Arc<str>, Leaf)], context: &Context, mask: &Mask) -> (Value, bool) {
     if captures.is_empty() {
-        return Value::Absent;
+        return (Value::Absent, false);
     }
     let mut kept = Map::with_capacity(captures.len());
     for (name, leaf) in captures {
@@ -87,7 +87,7 @@ pub(super) fn capture(captures: &[(Arc<str>, Leaf)], context: &Context, mask: &M
     let kept = Value::Object(kept);
     let json = kept.to_json();
     let is_clean = matches!(mask.apply(&json), std::borrow::Cow::Borrowed(_));
-    if is_clean && json.len() <= MOST_CAPTURED { kept } else { Value::Absent }
+    if is_clean && json.len() <= MOST_CAPTURED { (kept, false) } else { (Value::Absent, true) }
 }
 
 /// `request`: the one that was sent, without credentials. `params` are those that it was made of,

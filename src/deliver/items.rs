@@ -198,8 +198,9 @@ impl ItemReader {
             _ => format!("item_{status}"),
         };
         let captures =
-            if acted { exchange::capture(&self.captures, context, &self.mask) } else { Value::Absent };
-        let reading = Reading { meaning, status, class, message, captures, pause: None };
+            if acted { exchange::capture(&self.captures, context, &self.mask).0 } else { Value::Absent };
+        let reading =
+            Reading { captures, captures_lost: false, meaning, status, class, message, pause: None };
         ItemReading {
             reading,
             reply: Arc::into_inner(result).or_else(|| context.get(Root::Reply).map(|r| (**r).clone())),

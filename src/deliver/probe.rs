@@ -115,7 +115,7 @@ impl Prober {
         // Another status than success speaks of the write only to who asks for it.
         let holds = |leaf: &Leaf| (status.is_success() || reads_status(leaf)) && leaf.lenient_truth(&context);
         match (holds(&self.applied), self.not_applied.as_ref().is_some_and(holds)) {
-            (true, false) => Found::Applied(exchange::capture(&self.captures, &context, &self.mask)),
+            (true, false) => Found::Applied(exchange::capture(&self.captures, &context, &self.mask).0),
             (false, true) => Found::NotApplied,
             (both, _) => {
                 let which = if both {

@@ -59,6 +59,8 @@ pub struct Reading {
     pub message: String,
     /// What `captures` read; an object, or absent.
     pub captures: Value,
+    /// Whether what they read was too much to be kept, or repeated a secret.
+    pub captures_lost: bool,
     /// A wait that the headers ask all of us for.
     pub pause: Option<Duration>,
 }
@@ -73,6 +75,7 @@ impl Reading {
             class: class.into(),
             message: message.into(),
             captures: Value::Absent,
+            captures_lost: false,
             pause: None,
         }
     }
@@ -207,9 +210,8 @@ impl Reader {
         let acted = usual == Meaning::Acted;
         let class = if acted { self.oddity(&context) } else { self.word(&context, arrived) };
         let message = if acted { String::new() } else { self.words(&context, arrived) };
-        let captures =
-            if acted { exchange::capture(&self.captures, &context, &self.mask) } else { Value::Absent };
-        Reading { meaning: usual, status: status.as_u16(), class, message, captures, pause }
+        let (captures, captures_lost) = self.captured(acted, &context);
+        Reading { meaning: usual, status: status.as_u16(), class, message, captures, captures_lost, pause }
     }
 
     fn by_rule(
@@ -239,9 +241,14 @@ impl Reader {
             None if acted => String::new(),
             None => self.words(context, arrived),
         };
-        let captures =
-            if acted { exchange::capture(&self.captures, context, &self.mask) } else { Value::Absent };
-        Reading { meaning, status: arrived.status.as_u16(), class, message, captures, pause }
+        let (captures, captures_lost) = self.captured(acted, context);
+        let status = arrived.status.as_u16();
+        Reading { meaning, status, class, message, captures, captures_lost, pause }
+    }
+
+    /// What a good reply brought that is kept, and whether some of it was lost.
+    fn captured(&self, acted: bool, context: &Context) -> (Value, bool) {
+        if acted { exchange::capture(&self.captures, context, &self.mask) } else { (Value::Absent, false) }
     }
 
     /// The context with what is needed of `response` and `request`, and whether the body, if it is

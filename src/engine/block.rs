@@ -64,7 +64,7 @@ pub struct Job {
     /// What is to be found out before anything else is done about it, if it may have arrived.
     pub doubt: Option<Box<Doubt>>,
     /// Which of the record's steps this is, from 0.
-    pub step: u8,
+    pub step: usize,
     /// What the steps before it brought; `None` where a record has one call.
     pub passed: Option<Box<Passed>>,
     /// What its request was made of; kept where a look may be made of it, or another request.
@@ -147,8 +147,8 @@ pub struct Settled {
     pub identity: Identity,
     /// What became of it.
     pub outcome: Outcome,
-    /// Its row, where a request of it may have arrived: what it says of that stays.
-    pub may_have_arrived: Option<Box<RecordRow>>,
+    /// Its row, where a request of it arrived or may have: what it says of that stays.
+    pub known: Option<Box<RecordRow>>,
 }
 
 impl Identity {
@@ -302,7 +302,6 @@ impl Job {
             unknown: self.unknown,
             first_at: self.first_at,
             looked: self.doubt.as_ref().is_some_and(|doubt| doubt.looks > 0),
-            step: self.step,
             captures: self.passed.as_ref().map_or_else(String::new, |passed| passed.text()),
             generation: self.generation,
             request: self.request.digest(),

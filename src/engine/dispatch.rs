@@ -50,6 +50,8 @@ pub struct Dispatch<'a> {
     pub preparer: &'a Preparer,
     /// Values of the run.
     pub run: RunValues,
+    /// Whether intents of calls after the first survive a loss of power where a repeat could harm.
+    pub durable_steps: bool,
     /// Whether every attempt has an intent; otherwise only those of records with a row.
     pub intents: bool,
     /// Reads what the reply to a call with several records says of each.
@@ -158,6 +160,13 @@ impl Ord for Due {
     }
 }
 
+/// What came of the calls of one step in this start.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    good: u64,
+    stops_in_a_row: u32,
+}
+
 struct Progress {
     end: InputMark,
     left: usize,
@@ -182,9 +191,8 @@ struct Loop<'a> {
     attempts: u64,
     asked: Asked,
     replies: u64,
-    good: u64,
-    stops_in_a_row: u32,
-    missing_in_a_row: u32,
+    /// What came of the calls of each step: that one is answered well says nothing of another.
+    seen: Vec<Seen>,
     turn: u64,
     stopped: Option<Stopped>,
     broken: bool,
@@ -229,9 +237,7 @@ pub async fn dispatch(
         attempts: 0,
         asked: Asked::default(),
         replies: 0,
-        good: 0,
-        stops_in_a_row: 0,
-        missing_in_a_row: 0,
+        seen: vec![Seen::default(); with.rules.iter().len()],
         turn: 0,
         stopped: None,
         broken: false,
@@ -357,7 +363,7 @@ impl<'a> Loop<'a> {
     /// How the reply to a record's call is judged.
     fn rules(&self, job: &Job) -> &'a StepRules {
         let rules: &'a PerStep<StepRules> = self.with.rules;
-        rules.of(usize::from(job.step))
+        rules.of(job.step)
     }
 
     fn take_block(&mut self, block: Block) {
@@ -384,13 +390,16 @@ impl<'a> Loop<'a> {
     }
 
     fn settle_unsent(&mut self, settled: Settled, block: u64) {
-        let Settled { identity, outcome, may_have_arrived } = settled;
-        let row = match may_have_arrived {
+        let Settled { identity, outcome, known } = settled;
+        let row = match known {
             None => identity.outcome_row(&outcome),
             Some(row) => RecordRow {
                 state: outcome.state,
+                status: outcome.status,
                 class: outcome.class.clone(),
                 message: outcome.message.clone(),
+                // What its calls are compared with later, of one that turns out to be delivered.
+                request: if outcome.state == State::Delivered { identity.sends } else { row.request },
                 at: 0,
                 ..*row
             },

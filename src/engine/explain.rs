@@ -14,7 +14,6 @@ use crate::render::{Origin, RunValues, origins};
 
 use super::open::{self, Plan, Wanted};
 use super::prepare::{Refused, Shaped, hash, hidden};
-use super::steps::Passed;
 use super::{Observer, identity};
 
 /// Which record.
@@ -43,6 +42,8 @@ pub struct Explained {
     pub request: Option<Result<Arc<Request>, Outcome>>,
     /// Whether it goes out in one call with others.
     pub shares_calls: bool,
+    /// The name of the call that is shown, where a record has several.
+    pub step: String,
     /// Which line makes which part.
     pub origins: Vec<Origin>,
     /// What the kept runs know of it, the oldest first.
@@ -122,6 +123,7 @@ pub fn explain(
         fields: None,
         request: None,
         shares_calls: plan.preparer.batch.is_some(),
+        step: String::new(),
         origins: origins(plan.pipeline.endpoint(), &plan.pipeline.connection),
         history,
     };
@@ -152,7 +154,13 @@ impl Explained {
             Err(settled) => Err(settled.outcome),
             Ok(mut shaped) => self
                 .call(plan, &mut shaped, values, generation)
-                .map(Arc::new)
+                .map(|(at, request)| {
+                    if let Some(step) = plan.pipeline.steps().nth(at) {
+                        self.step.clone_from(&step.id);
+                        self.origins = origins(&step.endpoint, &plan.pipeline.connection);
+                    }
+                    Arc::new(request)
+                })
                 .map_err(|refused| refused.settle(shaped.identity).outcome),
         };
         if let Ok(request) = &made
@@ -173,16 +181,21 @@ impl Explained {
         shaped: &mut Shaped,
         values: &RunValues,
         generation: u32,
-    ) -> Result<Request, Refused> {
+    ) -> Result<(usize, Request), Refused> {
         let row = self.history.last().and_then(|known| known.row.as_ref());
         if plan.preparer.has_steps() {
-            let passed = Passed::of(row);
+            let passed = plan.preparer.passed(row).unwrap_or_default();
             match plan.preparer.request_after(shaped, values, generation, &passed) {
-                Err(Refused::NoStep) if !passed.is_empty() => {}
-                other => return other.map(|next| next.request),
+                Ok(None) if !passed.is_empty() => {}
+                Ok(None) => return Err(Refused::NoStep),
+                Ok(Some(next)) => return Ok((next.step, next.request)),
+                Err(stuck) => {
+                    let id = &plan.preparer.steps.of(stuck.step).id;
+                    return Err(stuck.refused.of_step(id));
+                }
             }
         }
-        plan.preparer.request(shaped, values, generation)
+        plan.preparer.request(shaped, values, generation).map(|request| (0, request))
     }
 }
 

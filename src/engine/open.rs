@@ -50,6 +50,8 @@ pub struct StepRules {
     pub in_doubt: InDoubt,
     /// Whether its requests carry an idempotency key.
     pub is_keyed: bool,
+    /// Whether a repeat has the same effect, key or not.
+    pub is_natural: bool,
     /// How long the far side remembers that key, where it lapses.
     pub remembered: Option<Duration>,
     /// Whether the path names no record, so that a 404 speaks of the endpoint.
@@ -252,7 +254,7 @@ fn compile_step(
     problems: &mut Problems,
 ) -> Option<StepTemplate> {
     let mut leaf = |template: &config::Template| Leaf::compile(template, scope, problems);
-    let when = step.when.as_ref().map(&mut leaf);
+    let when = step.when.as_ref().map(|when| Some((leaf(&when.value)?, when.is)));
     let idempotency = match &step.endpoint.idempotency {
         config::Idempotency::Header { value: Some(value), .. } => {
             leaf(value).map(|leaf| Idempotency::Value(Box::new(leaf)))
@@ -268,6 +270,7 @@ fn compile_step(
             None => None,
             Some(when) => Some(when?),
         },
+        only_looks: step.only_looks,
         template: template?,
         body_schema,
         idempotency: idempotency?,
@@ -292,6 +295,7 @@ fn compile_rules(
         prober,
         in_doubt: step.in_doubt,
         is_keyed: matches!(step.endpoint.idempotency, config::Idempotency::Header { .. }),
+        is_natural: step.endpoint.idempotency == config::Idempotency::Natural,
         remembered: match &step.endpoint.idempotency {
             config::Idempotency::Header { remembered, .. } => *remembered,
             config::Idempotency::None | config::Idempotency::Natural => None,
@@ -350,10 +354,11 @@ fn base_context(pipeline: &Pipeline) -> Context {
 }
 
 impl Plan {
-    /// How replies to the call are judged at which a record stands, or at which it ended.
+    /// How replies to the call are judged at which a row says that its record stands; `None` for a call that
+    /// the pipeline does not have.
     #[must_use]
-    pub fn rules_of(&self, row: &RecordRow) -> &StepRules {
-        self.rules.of(usize::from(row.step))
+    pub fn rules_of(&self, row: &RecordRow) -> Option<&StepRules> {
+        self.rules.get(self.preparer.step_of(row)?)
     }
 
     /// Whether the far side is asked about a call of this pipeline that is in doubt.

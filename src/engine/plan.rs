@@ -19,7 +19,7 @@ use super::gather::Calls;
 use super::look::{Look, look};
 use super::narrow::Narrow;
 use super::open::{self, Plan};
-use super::prepare::{Preparer, hash};
+use super::prepare::{Preparer, Refused, hash};
 use super::resume::Decision;
 use super::sieve::{Known, Sieve, Sieved};
 use super::steps::{Ahead, Next, Passed};
@@ -463,13 +463,17 @@ impl Prospect {
                     None if preparer.has_steps() => {
                         let passed = Passed::default();
                         match preparer.request_after(&mut shaped, &values, 0, &passed) {
-                            Ok(next) => {
+                            Ok(Some(next)) => {
                                 let ahead =
                                     preparer.ahead(&mut shaped.context, &values, ordinal, &next, &passed);
                                 let step = Arc::clone(&preparer.steps.of(next.step).id);
                                 Shown { step, ahead, ..shown(shaped.identity, Ok(Arc::new(next.request))) }
                             }
-                            Err(refused) => {
+                            other => {
+                                let refused = match other {
+                                    Err(stuck) => stuck.refused.of_step(&preparer.steps.of(stuck.step).id),
+                                    Ok(_) => Refused::NoStep,
+                                };
                                 let settled = refused.settle(shaped.identity);
                                 shown(settled.identity, Err(settled.outcome))
                             }
@@ -637,7 +641,7 @@ fn shown(identity: Identity, request: Result<Arc<Request>, Outcome>) -> Shown {
 
 fn shown_job(job: Job, preparer: &Preparer, run: &RunValues) -> Shown {
     if let (Some(passed), Some(mut context)) = (job.passed, job.context) {
-        let next = Next { step: usize::from(job.step), request: Request::clone(&job.request) };
+        let next = Next { step: job.step, request: Request::clone(&job.request) };
         let ahead = preparer.ahead(&mut context, run, job.identity.ordinal, &next, &passed);
         let step = Arc::clone(&preparer.steps.of(next.step).id);
         return Shown { step, ahead, ..shown(job.identity, Ok(job.request)) };

@@ -13,7 +13,7 @@ use crate::select::Selection;
 
 use super::block::{Call, Identity, Member, Settled};
 use super::grouping::Rules;
-use super::steps::{Next, Passed, PerStep, StepTemplate};
+use super::steps::{Next, Passed, PerStep, StepTemplate, Stuck};
 
 /// Everything that turns a record into a request, compiled once.
 #[expect(clippy::struct_excessive_bools, reason = "each says what somebody else wants kept")]
@@ -195,17 +195,22 @@ impl Preparer {
             };
             return self.together(&call, run);
         }
-        self.request_after(shaped, run, generation, &Passed::default()).map(|next| next.request)
+        match self.request_after(shaped, run, generation, &Passed::default()) {
+            Ok(Some(next)) => Ok(next.request),
+            Ok(None) => Err(Refused::NoStep),
+            Err(stuck) => Err(stuck.refused.of_step(&self.steps.of(stuck.step).id)),
+        }
     }
 
-    /// The request of a shaped record that has passed some of its steps.
+    /// The next request of a shaped record that has passed some of its steps; `None` when no step is left
+    /// for it.
     pub fn request_after(
         &self,
         shaped: &mut Shaped,
         run: &RunValues,
         generation: u32,
         passed: &Passed,
-    ) -> Result<Next, Refused> {
+    ) -> Result<Option<Next>, Box<Stuck>> {
         self.next(&mut shaped.context, run, shaped.identity.ordinal, generation, passed)
     }
 
@@ -299,12 +304,13 @@ pub fn hash(text: &str) -> u64 {
 }
 
 /// Why a record has no request.
+#[derive(Debug)]
 pub enum Refused {
     /// It cannot be rendered.
     Render(Box<RenderError>),
     /// Its body breaks the endpoint's schema.
     Body(String),
-    /// None of its steps, or none that is left, is for it.
+    /// None of its steps is for it.
     NoStep,
 }
 
@@ -315,15 +321,15 @@ impl From<RenderError> for Refused {
 }
 
 impl Refused {
-    /// The same, said of a step.
+    /// The same, said of a step; empty for the only call.
     #[must_use]
     pub fn of_step(self, id: &str) -> Self {
         match self {
             Self::Render(mut error) => {
-                error.message = format!("step {id}: {}", error.message);
+                error.message = said_of(id, error.message);
                 Self::Render(error)
             }
-            Self::Body(violations) => Self::Body(format!("step {id}: {violations}")),
+            Self::Body(violations) => Self::Body(said_of(id, violations)),
             Self::NoStep => Self::NoStep,
         }
     }
@@ -350,24 +356,16 @@ impl Refused {
             Self::NoStep => settled(identity, State::Skipped, "when", NO_STEP.into()),
         }
     }
-
-    /// The outcome of a record that has passed some of its steps: what was delivered stays so, and what
-    /// is left out after that is no failure.
-    #[must_use]
-    pub fn settle_after(self, identity: Identity, passed: &Passed, attempts: u32) -> Box<Settled> {
-        if passed.is_empty() {
-            return self.settle(identity);
-        }
-        let (state, (class, message)) = match self {
-            Self::NoStep => (State::Delivered, (String::new(), String::new())),
-            refused => (State::Failed, refused.words()),
-        };
-        let outcome = Outcome { state, status: 0, class, message, attempts, captures: passed.to_value() };
-        Box::new(Settled { identity, outcome, may_have_arrived: None })
-    }
 }
 
-const NO_STEP: &str = "no step is for it";
+/// A message about one of several calls names it.
+#[must_use]
+pub fn said_of(step: &str, message: String) -> String {
+    if step.is_empty() || message.is_empty() { message } else { format!("step {step}: {message}") }
+}
+
+/// What is said of a record that no step is for.
+pub const NO_STEP: &str = "no step is for it";
 
 /// The outcome of a record that is not sent.
 #[must_use]
@@ -382,7 +380,7 @@ pub fn settled(identity: Identity, state: State, class: &str, message: String) -
             attempts: 0,
             captures: Value::Absent,
         },
-        may_have_arrived: None,
+        known: None,
     })
 }
 

@@ -93,7 +93,8 @@ pub fn look(
     let in_calls: HashSet<u64> = calls.iter().flat_map(|call| &call.members).copied().collect();
     checkpoint.each_row(run, from, |row| {
         // One that was asked about in vain is asked about again only when somebody says so.
-        let asks = row.state == State::InDoubt && plan.rules_of(&row).prober().is_some();
+        let asks =
+            row.state == State::InDoubt && plan.rules_of(&row).is_some_and(|rules| rules.prober().is_some());
         if asks && (!row.looked || ask_again) {
             to_ask += 1;
             undecided.push((row.order_hash, row.ordinal));
@@ -188,7 +189,7 @@ pub fn look(
         if row.first_at == 0 {
             row.first_at = began;
         }
-        let policy = plan.rules_of(&row).in_doubt;
+        let policy = plan.rules_of(&row).map_or(InDoubt::Hold, |rules| rules.in_doubt);
         let (policy, why) = match forbidden(&row) {
             Some(why) if policy == InDoubt::Resend => (InDoubt::Hold, why),
             _ => (policy, "the process ended while its request was under way"),
@@ -252,7 +253,10 @@ const LOST_CALL: &str =
 
 /// Why a request that may have arrived must not be sent again although its key makes that harmless
 /// (P5): it would have other bytes, or the far side may have forgotten the key.
-fn forbids(rules: &StepRules, changed: bool, now: i64, row: &RecordRow) -> Option<&'static str> {
+fn forbids(rules: Option<&StepRules>, changed: bool, now: i64, row: &RecordRow) -> Option<&'static str> {
+    let Some(rules) = rules else {
+        return Some("may have arrived in a call that the pipeline does not have any more");
+    };
     if !rules.is_keyed {
         return None;
     }
@@ -337,18 +341,20 @@ fn leased_without_row(
             Err(_) => continue,
         };
         let next = if plan.preparer.batch.is_some() {
-            plan.preparer.request(&mut shaped, values, 0).map(|request| Next { step: 0, request })
+            plan.preparer.request(&mut shaped, values, 0).ok().map(|request| Next { step: 0, request })
         } else {
-            plan.preparer.request_after(&mut shaped, values, 0, &Passed::default())
+            plan.preparer.request_after(&mut shaped, values, 0, &Passed::default()).ok().flatten()
         };
-        let Ok(next) = next else {
+        let Some(next) = next else {
             if changed {
                 rows.push(shaped.identity.row(State::InFlight));
             }
             continue;
         };
-        let (step, request) = (next.step_number(), next.request.digest());
-        rows.push(RecordRow { step, request, ..shaped.identity.row(State::InFlight) });
+        let mut passed = Passed::default();
+        passed.stand_at(&plan.preparer.steps.of(next.step).id);
+        let row = shaped.identity.row(State::InFlight);
+        rows.push(RecordRow { request: next.request.digest(), captures: passed.text(), ..row });
     }
     Ok(rows)
 }

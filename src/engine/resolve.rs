@@ -39,13 +39,13 @@ pub struct Resolved {
 
 /// Settles records in doubt; the caller holds the lock. The newest run comes first.
 ///
-/// `steps` are the names of the pipeline's calls, where a record has several: one that is said to have
-/// arrived is followed by the next.
+/// `is_followed` says whether other calls may follow the step with this name: then one that is said to
+/// have arrived does not settle its record.
 pub fn resolve(
     checkpoint: &Checkpoint,
     settlement: Settlement,
     select: &Select,
-    steps: &[String],
+    is_followed: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Resolved>, Failure> {
     let mut runs = checkpoint.runs()?;
     runs.reverse();
@@ -71,7 +71,7 @@ pub fn resolve(
         let records = rows.len() as u64;
         let keys: Vec<u64> = rows.iter().map(|row| row.key_hash).filter(|hash| *hash != 0).collect();
         let rows: Vec<RecordRow> =
-            rows.into_iter().map(|row| settle(row, settlement, is_newest, steps)).collect();
+            rows.into_iter().map(|row| settle(row, settlement, is_newest, is_followed)).collect();
         let why = format!("resolve:{}", settlement.name());
         let opens = rows.iter().any(|row| row.state == State::Pending);
         if opens && is_newest {
@@ -172,23 +172,35 @@ fn refused(rule: &'static str, message: String) -> Failure {
 }
 
 /// A record after a person decided.
-fn settle(row: RecordRow, settlement: Settlement, is_newest: bool, steps: &[String]) -> RecordRow {
+fn settle(
+    row: RecordRow,
+    settlement: Settlement,
+    is_newest: bool,
+    is_followed: &dyn Fn(&str) -> bool,
+) -> RecordRow {
     let row = RecordRow { granted: false, ..row };
-    let step = usize::from(row.step);
+    // What cannot be read, nobody reads: such a row says that it stands at no call.
+    let mut passed = Passed::of(Some(&row)).unwrap_or_default();
+    let at = passed.at().to_owned();
+    let row = if settlement == Settlement::Delivered && !at.is_empty() {
+        // Its reply brought nothing that anybody saw, so this is always kept.
+        let _ = passed.add(&at, 0, &Value::Absent);
+        RecordRow { captures: passed.without_place().text(), ..row }
+    } else {
+        row
+    };
     match settlement {
         // The call arrived, and others follow it.
-        Settlement::Delivered if step + 1 < steps.len() => {
-            let mut passed = Passed::of(Some(&row));
-            passed.add(&steps[step], 0, &Value::Absent);
-            let row = RecordRow { captures: passed.text(), unknown: false, request: 0, first_at: 0, ..row };
+        Settlement::Delivered if !at.is_empty() && is_followed(&at) => {
+            let row = RecordRow { unknown: false, request: 0, first_at: 0, status: 0, ..row };
             if is_newest {
-                RecordRow { state: State::Pending, ..row }
+                RecordRow { state: State::Pending, class: String::new(), message: String::new(), ..row }
             } else {
-                // Nothing of an older run is sent any more.
+                // Nothing of an older run is sent any more; its key stays taken.
                 RecordRow {
                     state: State::Failed,
                     class: "resolved".into(),
-                    message: format!("step {} had arrived; those after it were not sent", steps[step]),
+                    message: format!("step {at} had arrived; those after it were not sent"),
                     ..row
                 }
             }

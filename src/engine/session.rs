@@ -212,6 +212,7 @@ impl Session<'_> {
                 preparer: &preparer,
                 run: of_run,
                 intents,
+                durable_steps: pipeline.delivery.durability == Durability::Power,
                 items: items.as_ref(),
                 assembler: assembler.as_deref(),
                 call_size: size,

@@ -11,9 +11,9 @@ use crate::model::{Record, State};
 use crate::outcome::RecordRow;
 use crate::render::RunValues;
 
-use super::block::{Identity, Job, Prepared};
+use super::block::{Identity, Job, Prepared, Settled};
 use super::narrow::Narrow;
-use super::prepare::{Idempotency, Part, Preparer, Shaped, settled};
+use super::prepare::{Idempotency, NO_STEP, Part, Preparer, Shaped, settled};
 use super::steps::{Next, Passed};
 use super::survey::{RunIds, drop_of};
 
@@ -116,20 +116,21 @@ impl Sieve {
         let known = self.known.open.remove(&record.ordinal);
         let mut shaped = match self.preparer.shape(record, &self.run) {
             Ok(shaped) => shaped,
-            Err(settled) if may_have_arrived(known.as_ref()) => {
-                return still_in_doubt(settled.identity, known);
+            Err(settled) if is_spoken_for(known.as_ref()) => {
+                let Settled { identity, outcome, .. } = *settled;
+                return left_over(identity, (outcome.class, outcome.message), known);
             }
             // A record that would not be sent is settled by a start that looks at all of them.
             Err(_) if self.narrow.is_selective() => return Sieved::LeftOut,
             Err(settled) => return Sieved::Ready(Prepared::Settled(settled)),
         };
-        if let Some(drop) = drop.filter(|_| !may_have_arrived(known.as_ref())) {
+        if let Some(drop) = drop.filter(|_| !is_spoken_for(known.as_ref())) {
             let (state, class, message) = drop.outcome(&self.run_ids);
             let settled = settled(shaped.identity, state, class, message);
             return Sieved::Ready(Prepared::Settled(settled));
         }
         if let Some(limit) = self.limit {
-            if self.selected >= limit && !may_have_arrived(known.as_ref()) {
+            if self.selected >= limit && !is_spoken_for(known.as_ref()) {
                 let message = format!("beyond `select.limit: {limit}`");
                 let settled = settled(shaped.identity, State::Skipped, "limit", message);
                 return Sieved::Ready(Prepared::Settled(settled));
@@ -158,14 +159,25 @@ impl Sieve {
                 Err(refused) => Sieved::Ready(Prepared::Settled(refused.settle(shaped.identity))),
             };
         }
-        let (generation, attempts) = known.as_ref().map_or((0, 0), |row| (row.generation, row.attempts));
-        let passed = self.passed(known.as_ref());
+        let generation = known.as_ref().map_or(0, |row| row.generation);
+        let Some(passed) = self.preparer.passed(known.as_ref()) else {
+            let why = ("step-gone".into(), STEP_GONE.into());
+            return left_over(shaped.identity, why, known);
+        };
         let next = match self.preparer.request_after(&mut shaped, &self.run, generation, &passed) {
-            Ok(next) => next,
+            Ok(Some(next)) => next,
+            Ok(None) => return self.without_step(shaped.identity, &passed, known),
             Err(_) if may_have_arrived(known.as_ref()) => return still_in_doubt(shaped.identity, known),
-            Err(refused) => {
-                let settled = refused.settle_after(shaped.identity, &passed, attempts);
-                return Sieved::Ready(Prepared::Settled(settled));
+            Err(stuck) => {
+                let id = &self.preparer.steps.of(stuck.step).id;
+                let refused = stuck.refused.of_step(id);
+                if !is_spoken_for(known.as_ref()) {
+                    return Sieved::Ready(Prepared::Settled(refused.settle(shaped.identity)));
+                }
+                let mut passed = passed;
+                passed.stand_at(id);
+                let known = known.map(|row| RecordRow { captures: passed.text(), ..row });
+                return left_over(shaped.identity, refused.words(), known);
             }
         };
         if let Some(why) = known.as_ref().and_then(|row| self.other_bytes(row, &shaped, &next)) {
@@ -189,16 +201,28 @@ impl Sieve {
             .then_some("may have arrived with other content than the input has now")
     }
 
-    /// What earlier starts delivered of the record's steps.
-    fn passed(&self, known: Option<&RecordRow>) -> Passed {
-        if self.preparer.has_steps() { Passed::of(known) } else { Passed::default() }
+    /// A record of which no step is left: all that was for it is delivered, or nothing was for it.
+    fn without_step(&self, identity: Identity, passed: &Passed, known: Option<RecordRow>) -> Sieved {
+        let mut settled = settled(identity, State::Skipped, "when", NO_STEP.into());
+        if self.preparer.wrote(passed) {
+            let outcome = &mut settled.outcome;
+            (outcome.state, outcome.class, outcome.message) =
+                (State::Delivered, String::new(), String::new());
+            outcome.captures = passed.to_value();
+            outcome.attempts = known.as_ref().map_or(0, |row| row.attempts);
+        }
+        let text = |row: RecordRow| RecordRow { captures: passed.without_place().text(), ..row };
+        settled.known = known.map(text).map(Box::new);
+        Sieved::Ready(Prepared::Settled(settled))
     }
 
-    fn job(&self, shaped: Shaped, next: Next, passed: Passed, known: Option<&RecordRow>) -> Box<Job> {
-        let step = next.step_number();
+    fn job(&self, shaped: Shaped, next: Next, mut passed: Passed, known: Option<&RecordRow>) -> Box<Job> {
         let mut job = Box::new(Job::new(shaped.identity, next.request, known));
-        job.step = step;
-        job.passed = self.preparer.has_steps().then(|| Box::new(passed));
+        job.step = next.step;
+        if self.preparer.has_steps() {
+            passed.stand_at(&self.preparer.steps.of(next.step).id);
+            job.passed = Some(Box::new(passed));
+        }
         job.context = self.preparer.keep_contexts.then(|| Box::new(shaped.context));
         job
     }
@@ -220,9 +244,9 @@ impl Sieve {
         if self.preparer.keep_content {
             shaped.identity.sends = self.preparer.content(&shaped);
         }
-        let passed = self.passed(Some(held));
+        let Some(passed) = self.preparer.passed(Some(held)) else { return Sieved::Before };
         match self.preparer.request_after(&mut shaped, &self.run, held.generation, &passed) {
-            Ok(next) if held.request == 0 || held.request == next.request.digest() => {
+            Ok(Some(next)) if held.request == 0 || held.request == next.request.digest() => {
                 Sieved::Ready(Prepared::Send(self.job(shaped, next, passed, Some(held))))
             }
             _ => Sieved::Before,
@@ -234,6 +258,24 @@ fn may_have_arrived(known: Option<&RecordRow>) -> bool {
     known.is_some_and(|row| row.unknown)
 }
 
+/// Whether a call of it arrived or may have: then it is not as if nothing was sent of it.
+fn is_spoken_for(known: Option<&RecordRow>) -> bool {
+    known.is_some_and(|row| row.unknown || row.is_half_done())
+}
+
+const STEP_GONE: &str = "a call of it was delivered that the pipeline does not have any more";
+
+/// A record of which a call arrived or may have, and whose next one cannot be made: what is known stays.
+fn left_over(identity: Identity, (class, message): (String, String), known: Option<RecordRow>) -> Sieved {
+    if may_have_arrived(known.as_ref()) {
+        return still_in_doubt(identity, known);
+    }
+    let mut failed = settled(identity, State::Failed, &class, message);
+    failed.outcome.attempts = known.as_ref().map_or(0, |row| row.attempts);
+    failed.known = known.map(Box::new);
+    Sieved::Ready(Prepared::Settled(failed))
+}
+
 /// A record that may have arrived and would not be sent as things stand today: that says nothing of
 /// what became of it.
 fn still_in_doubt(identity: Identity, known: Option<RecordRow>) -> Sieved {
@@ -242,7 +284,7 @@ fn still_in_doubt(identity: Identity, known: Option<RecordRow>) -> Sieved {
     if let Some(row) = &known {
         held.outcome.attempts = row.attempts;
     }
-    held.may_have_arrived = known.map(Box::new);
+    held.known = known.map(Box::new);
     Sieved::Ready(Prepared::Settled(held))
 }
 

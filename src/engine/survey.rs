@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::config::Duplicates;
 use crate::dedupe::{Candidate, Collector};
 use crate::model::{Class, Diagnostic, Failure, Record, State};
+use crate::outcome::HALF_DONE;
 use crate::render::RunValues;
 
 use super::Observer;
@@ -62,6 +63,8 @@ pub enum Drop {
     DeliveredIn(u64),
     /// An earlier run delivered it as it is now.
     UnchangedSince(u64),
+    /// An earlier run delivered some of its calls.
+    BegunIn(u64),
 }
 
 const KIND: u32 = 60;
@@ -74,6 +77,7 @@ impl Drop {
             Self::HeldSince(run) => 2 << KIND | run,
             Self::DeliveredIn(run) => 3 << KIND | run,
             Self::UnchangedSince(run) => 4 << KIND | run,
+            Self::BegunIn(run) => 5 << KIND | run,
         }
     }
 
@@ -86,7 +90,8 @@ impl Drop {
             1 => Self::Other(value),
             2 => Self::HeldSince(value),
             3 => Self::DeliveredIn(value),
-            _ => Self::UnchangedSince(value),
+            4 => Self::UnchangedSince(value),
+            _ => Self::BegunIn(value),
         }
     }
 
@@ -118,6 +123,11 @@ impl Drop {
             Self::UnchangedSince(run) => {
                 (State::Skipped, "unchanged", format!("as it was delivered in run {}", id(run)))
             }
+            Self::BegunIn(run) => (
+                State::Skipped,
+                "begun-before",
+                format!("some of its calls were delivered in run {}; `runner retry` goes on there", id(run)),
+            ),
         }
     }
 }
@@ -337,6 +347,7 @@ impl Groups<'_> {
         if let Some((run, before)) = group.delivered {
             self.found.delivered_before += 1;
             let drop = match self.leaves_out {
+                LeavesOut::Delivered if before == HALF_DONE => Some(Drop::BegunIn(run)),
                 LeavesOut::Delivered => Some(Drop::DeliveredIn(run)),
                 // 0: nobody noted what was sent.
                 LeavesOut::Unchanged if before != 0 && before == *content => Some(Drop::UnchangedSince(run)),
@@ -404,6 +415,7 @@ mod tests {
             Drop::HeldSince(3),
             Drop::DeliveredIn(4),
             Drop::UnchangedSince(5),
+            Drop::BegunIn(6),
         ] {
             assert_eq!(Drop::from_code(drop.code()), drop);
         }

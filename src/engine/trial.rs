@@ -99,7 +99,8 @@ pub struct Tried {
 impl AdHoc {
     /// Opens the endpoint as its template has it, for the connection of a pipeline.
     pub fn open(mut pipeline: Pipeline, endpoint: Endpoint, target: &str) -> Result<Self, Failure> {
-        pipeline.first = Step { id: String::new(), endpoint, when: None, in_doubt: InDoubt::Hold };
+        pipeline.first =
+            Step { id: String::new(), endpoint, when: None, only_looks: false, in_doubt: InDoubt::Hold };
         pipeline.later.clear();
         // These speak of the pipeline's records.
         pipeline.schema = None;

@@ -188,6 +188,12 @@ impl Map {
     }
 }
 
+impl Extend<(Str, Value)> for Map {
+    fn extend<I: IntoIterator<Item = (Str, Value)>>(&mut self, entries: I) {
+        entries.into_iter().for_each(|(name, value)| self.push(name, value));
+    }
+}
+
 impl FromIterator<(Str, Value)> for Map {
     fn from_iter<I: IntoIterator<Item = (Str, Value)>>(entries: I) -> Self {
         Self(entries.into_iter().collect())

@@ -127,8 +127,6 @@ FROM record;
 pub const UNKNOWN: u32 = 1;
 const GRANTED: u32 = 2;
 pub const LOOKED: u32 = 4;
-const STEP_SHIFT: u32 = 3;
-const STEP: u32 = 0x1f;
 const GENERATION_SHIFT: u32 = 8;
 
 /// The id of a record's row.
@@ -243,7 +241,6 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
     let flags = (u32::from(row.unknown) * UNKNOWN)
         | (u32::from(row.granted) * GRANTED)
         | (u32::from(row.looked) * LOOKED)
-        | (u32::from(row.step) & STEP) << STEP_SHIFT
         | row.generation << GENERATION_SHIFT;
     let at = if row.at == 0 { jiff::Timestamp::now().as_millisecond() } else { row.at };
     let crc = checksum(id, row, flags, at);
@@ -294,7 +291,6 @@ pub fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<RecordRow, Damaged>
         unknown: flags & UNKNOWN != 0,
         granted: flags & GRANTED != 0,
         looked: flags & LOOKED != 0,
-        step: u8::try_from(flags >> STEP_SHIFT & STEP).unwrap_or_default(),
         generation: flags >> GENERATION_SHIFT,
         status: row.get(4)?,
         class: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
@@ -354,7 +350,6 @@ mod tests {
         row.attempts = 4;
         row.unknown = true;
         row.generation = 3;
-        row.step = 15;
         row.status = 422;
         row.class = "INVALID_VALUE".into();
         row.message = "email is not valid".into();

@@ -122,10 +122,16 @@ impl Ours {
     }
 
     /// The step that decided about a record: the first that is not delivered.
-    fn step(&self, row: &RecordRow) -> &str {
-        // One that was settled before a call of it was made stands at none.
-        let stands = row.attempts > 0 && row.state != State::Delivered;
-        self.steps.get(usize::from(row.step)).filter(|_| stands).map_or("", String::as_str)
+    fn step(&self, row: &RecordRow) -> String {
+        #[derive(serde::Deserialize)]
+        struct Stands {
+            #[serde(rename = "@", default)]
+            at: String,
+        }
+        if self.steps.is_empty() || row.state == State::Delivered {
+            return String::new();
+        }
+        serde_json::from_str(&row.captures).map_or_else(|_| String::new(), |Stands { at }| at)
     }
 }
 
@@ -271,7 +277,7 @@ impl Out<'_> {
             row.attempts.to_string(),
         ];
         if !self.ours.steps.is_empty() {
-            cells.push(self.ours.step(row).to_owned());
+            cells.push(self.ours.step(row));
         }
         cells.extend(self.ours.captures.iter().map(|name| match kept.get(name) {
             None | Some(serde_json::Value::Null) => String::new(),
@@ -298,7 +304,10 @@ impl Out<'_> {
         if !step.is_empty() {
             object.push("step", Value::text(step));
         }
-        if let Ok(captures) = serde_json::from_str::<serde_json::Value>(&row.captures) {
+        if let Ok(mut captures) = serde_json::from_str::<serde_json::Value>(&row.captures) {
+            if let Some(all) = captures.as_object_mut() {
+                all.shift_remove("@");
+            }
             object.push("captures", Value::from(&captures));
         }
         Value::Object(object)

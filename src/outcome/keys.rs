@@ -26,8 +26,9 @@ pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()
             let why = format!("the checksum of row {id} does not fit").into();
             rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Integer, why)
         })?;
-        if record.state == State::Delivered && record.key_hash != 0 {
-            let (key, content) = (record.key_hash.cast_signed(), record.request.cast_signed());
+        let content = if record.is_half_done() { HALF_DONE } else { record.request };
+        if (record.state == State::Delivered || record.is_half_done()) && record.key_hash != 0 {
+            let (key, content) = (record.key_hash.cast_signed(), content.cast_signed());
             note.execute(params![key, run, content, checksum(key, run, content)])?;
         }
     }
@@ -36,9 +37,13 @@ pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()
         .map(|_| ())
 }
 
+/// Stands for the digest of what was sent, where only some of a record's calls were delivered.
+pub const HALF_DONE: u64 = u64::MAX;
+
 impl Checkpoint {
     /// Looks for key hashes that earlier runs delivered or hold: calls `each` with run, state, key hash and
-    /// the digest of what was sent (0 where nobody noted it) of every keyed record in one of `states` in runs before `before`.
+    /// the digest of what was sent (0 where nobody noted it, [`HALF_DONE`] where others of its calls were not
+    /// delivered) of every keyed record in one of `states` in runs before `before`.
     pub fn keys_of_earlier_runs(
         &self,
         before: i64,
@@ -93,6 +98,11 @@ impl Checkpoint {
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
             match read_record(row)? {
+                Ok(record)
+                    if record.key_hash != 0 && record.is_half_done() && record.state != State::InDoubt =>
+                {
+                    each(id >> RUN_SHIFT, State::Delivered, record.key_hash, HALF_DONE);
+                }
                 Ok(record) if record.key_hash != 0 && states.contains(&record.state) => {
                     each(id >> RUN_SHIFT, record.state, record.key_hash, record.request);
                 }

@@ -316,8 +316,9 @@ impl Checkpoint {
         read().map_err(|error| self.failure(&error))
     }
 
-    /// Whether a request of the run may have reached the far side without an outcome: its bytes
-    /// are fixed then, whatever the counts say.
+    /// Whether a request of the run reached the far side, or may have, without its record being delivered or
+    /// in doubt: the meaning is fixed then, whatever the counts say. So it is where a record stands between
+    /// its calls.
     pub fn may_have_arrived(&self, run: &RunRow) -> Result<bool, Failure> {
         let crashed = self.latest_start(run)?.filter(|start| start.class.is_empty());
         if crashed.is_some_and(|start| start.leased_without_intents(run)) {
@@ -326,7 +327,8 @@ impl Checkpoint {
         self.connection
             .query_row(
                 "SELECT EXISTS (SELECT 1 FROM record WHERE id >= ?1 AND id < ?2 \
-                 AND (state = ?3 OR state = ?4 AND flags & ?5)) \
+                 AND (state = ?3 OR state = ?4 AND flags & ?5 OR state <> ?6 AND captures IS NOT NULL \
+                 AND (instr(captures, ',') > 0 OR substr(captures, 1, 5) <> '{\"@\":'))) \
                  OR EXISTS (SELECT 1 FROM batch WHERE id >= ?1 AND id < ?2 \
                  AND (state = 1 OR state = 0 AND flags & 1))",
                 params![
@@ -334,7 +336,8 @@ impl Checkpoint {
                     record_id(run.number + 1, 0),
                     State::InFlight as u8,
                     State::Pending as u8,
-                    database::UNKNOWN
+                    database::UNKNOWN,
+                    State::Delivered as u8
                 ],
                 |row| row.get(0),
             )

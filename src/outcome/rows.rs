@@ -103,8 +103,6 @@ pub struct RecordRow {
     /// While pending: a durable grant to send it again was given, so that after a loss of power it
     /// may have been sent.
     pub granted: bool,
-    /// Which of its steps is or was the last under way, from 0; always 0 where a record has one call.
-    pub step: u8,
     /// Raised by `retry` after certain failures: a new idempotency key.
     pub generation: u32,
     /// HTTP status of the deciding reply; 0 without one.
@@ -122,8 +120,8 @@ pub struct RecordRow {
     /// Digest of the request that was or will be sent; 0 before one is rendered.
     pub request: u64,
     /// What was kept of the reply, as a JSON object; empty without captures. Where a record has steps, also
-    /// while it is open: of each that was delivered the status under its name, and its captures under
-    /// `STEP.NAME`.
+    /// while it is open: of each that was delivered the status under its name and its captures under
+    /// `STEP.NAME`, and under `@` the name of the one that is or was under way.
     pub captures: String,
     /// When this was noted, in milliseconds since 1970 by wall time; 0 is filled in on writing.
     pub at: i64,
@@ -170,7 +168,6 @@ impl RecordRow {
             unknown: false,
             looked: false,
             granted: false,
-            step: 0,
             generation: 0,
             status: 0,
             class: String::new(),
@@ -183,6 +180,18 @@ impl RecordRow {
             at: 0,
             first_at: 0,
         }
+    }
+}
+
+impl RecordRow {
+    /// Whether a call of the record was delivered and others should have followed it: it is neither
+    /// delivered nor untouched.
+    #[must_use]
+    pub fn is_half_done(&self) -> bool {
+        // Alone in there, `@` names the first call; nothing was delivered then.
+        self.state != State::Delivered
+            && !self.captures.is_empty()
+            && (self.captures.contains(',') || !self.captures.starts_with("{\"@\":"))
     }
 }
 

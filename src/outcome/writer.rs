@@ -39,7 +39,7 @@ enum Command {
     Row(RecordRow),
     Settled(RecordRow, Option<Vec<u8>>),
     Rows(Vec<RecordRow>),
-    Intent(RecordRow, oneshot::Sender<bool>),
+    Intent { row: RecordRow, ack: oneshot::Sender<bool>, durable: bool },
     Batch { batch: BatchRow, ack: Option<oneshot::Sender<bool>>, durable: bool },
     SettledBatch { rows: Vec<(RecordRow, Option<Vec<u8>>)>, batches: Vec<BatchRow> },
     Attempt { ordinal: u64, number: u32, status: u16, class: String, message: String, wait: Option<Duration> },
@@ -171,10 +171,11 @@ impl Writer {
         self.send(Command::Rows(rows))
     }
 
-    /// Notes that an attempt may leave; it may once the answer is true.
-    pub fn intent(&self, row: RecordRow) -> Ack {
+    /// Notes that an attempt may leave; it may once the answer is true. `durable`: not before it would
+    /// survive a loss of power.
+    pub fn intent(&self, row: RecordRow, durable: bool) -> Ack {
         let (ack, answer) = oneshot::channel();
-        self.send(Command::Intent(row, ack));
+        self.send(Command::Intent { row, ack, durable });
         answer
     }
 
@@ -424,10 +425,15 @@ impl Work {
                 }
                 None
             }
-            Command::Intent(row, ack) => {
+            Command::Intent { row, ack, durable } => {
                 self.write(&row)?;
-                self.acks.push(ack);
-                Some(Next::Commit)
+                if durable {
+                    self.synced_acks.push(ack);
+                    Some(Next::Sync)
+                } else {
+                    self.acks.push(ack);
+                    Some(Next::Commit)
+                }
             }
             Command::Attempt { ordinal, number, status, class, message, wait } => {
                 let wait = wait.map(|wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
@@ -634,7 +640,7 @@ mod tests {
         let folder = Folder::new(top.path(), "default", "p");
         let (run, writer) = begun(&folder);
         let mut answers: Vec<Ack> =
-            (0..3).map(|ordinal| writer.intent(RecordRow::new(ordinal, State::InFlight))).collect();
+            (0..3).map(|ordinal| writer.intent(RecordRow::new(ordinal, State::InFlight), false)).collect();
         assert!(answers.iter_mut().all(|answer| answer.try_recv().is_err()));
         assert!(writer.flush());
         assert!(answers.into_iter().all(|answer| answer.blocking_recv().unwrap()));

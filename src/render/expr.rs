@@ -435,7 +435,10 @@ fn unknown_step(path: &Path, steps: &[(String, Arc<[String]>)]) -> Option<Diagno
         });
     };
     match names.next() {
-        Some(Some("status" | "skipped")) => None,
+        Some(Some(last @ ("status" | "skipped"))) => match names.next() {
+            None => None,
+            Some(_) => error(format!("`steps.{id}.{last}` has nothing in it")),
+        },
         Some(Some("captures")) => {
             let Some(Some(name)) = names.next() else { return None };
             if captures.iter().any(|known| known == name) {

@@ -11,6 +11,7 @@ mod docs;
 mod examples;
 mod explain;
 mod formats;
+mod half_done;
 mod hints;
 mod kill;
 mod look;

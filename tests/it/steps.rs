@@ -322,3 +322,92 @@ fn a_stop_between_steps_is_gone_on_with() {
     // An orderly stop leaves no doubt: each call was made once.
     assert_eq!(world.seen().len(), 60);
 }
+
+#[test]
+fn a_look_is_made_again_until_something_was_written() {
+    let listed = UPSERT.replace("  captures: {", "  exists: '{{ response.body.there }}'\n  captures: {");
+    // What could not be read is looked at again.
+    let world = World::new()
+        .pipeline(&listed, things(1))
+        .script("GET /things/* #1 -> 200 body='<html>'\nGET /things/* -> 200 body='{\"there\":false}'");
+    world.run("apply p").exits(1);
+    world.run("retry p").exits(0);
+    assert_eq!((count(&world, "GET /"), count(&world, "POST /posted")), (2, 1));
+    // Refused, as somebody else was faster: the next look finds it.
+    let world = World::new().pipeline(&listed, things(1)).script(
+        "GET /things/* #1 -> 200 body='{\"there\":false}'\nGET /things/* -> 200 body='{\"there\":true,\"name\":\"x\"}'\nPOST /posted -> 409",
+    );
+    world.run("apply p").exits(1);
+    world.run("retry p").exits(0);
+    assert_eq!((count(&world, "POST /posted"), count(&world, "PUT /things/")), (1, 1));
+    // Text is no answer: it would count as true.
+    let world =
+        World::new().pipeline(&listed, things(1)).script("GET /things/* -> 200 body='{\"there\":\"false\"}'");
+    world.run("apply p").exits(1);
+    assert_eq!(Said::of(&world, "p").rows[&0].class, "not-a-condition");
+    assert_eq!(world.seen().len(), 1);
+}
+
+#[test]
+fn a_look_is_never_in_doubt_and_delivers_nothing_by_itself() {
+    for policy in ["mode: at_most_once", "in_doubt: hold", "in_doubt: skip"] {
+        let pipeline = UPSERT.replace("delivery: {", &format!("delivery: {{ {policy},"));
+        let world = World::new().pipeline(&pipeline, things(1)).script("GET /things/* #1 -> reset");
+        world.run("apply p").exits(0).says("1 delivered");
+        assert_eq!((count(&world, "GET /"), count(&world, "POST /posted")), (2, 1), "{policy}");
+    }
+    let only_create = UPSERT[..UPSERT.find("update:").expect("an update")].to_owned()
+        + "delivery: { retry: { first_wait: 1ms } }\n";
+    let world = World::new().pipeline(&only_create, things(2)).script("GET /things/t1 -> 200 body='{}'");
+    world.run("apply p").exits(0).says("1 delivered, 0 failed, 0 invalid, 1 skipped");
+}
+
+#[test]
+fn mistakes_in_steps_are_refused_before_anything_is_sent() {
+    let find = |find: &str| {
+        UPSERT.replace("find:\n  endpoint: { method: GET, path: '/things/{{ params.id }}', params: { id: { required: true } } }", find)
+    };
+    let step = |more: &str| {
+        format!(
+            "connection: local\nsource: {{ file: data/things.csv }}\nsteps:\n  - id: a\n    endpoint: {{ method: POST, path: /things }}\n{more}"
+        )
+    };
+    for (pipeline, says) in [
+        (
+            find("find:\n  endpoint: { method: DELETE, path: '/things/{{ record.id }}' }"),
+            "`find` only looks, and DELETE may change something",
+        ),
+        (
+            find("find:\n  endpoint: { method: POST, path: /search }\n  exists: '{{ response.body.found }}'"),
+            "`find` only looks, and POST may change something",
+        ),
+        (find("find:\n  endpoint: { method: GET, path: /things }"), "`find` has to say what its reply means"),
+        (
+            find("find:\n  exists: response.body.found\n  endpoint: { method: GET, path: /things }"),
+            "`exists` has to be one expression",
+        ),
+        (step("    when: record.id\n"), "`when` has to be one expression"),
+        (step("    captures: { 'a b': '{{ response.body.id }}' }\n"), "cannot be the name of a capture"),
+        (step("create: { endpoint: { method: POST, path: /x } }\n"), "`create` needs a `find`"),
+        (step("body: { x: 1 }\n"), "`body` speaks of one call"),
+        (step("batch: { size: 2 }\n"), "cannot be a step"),
+        (
+            step("  - id: b\n    endpoint: { method: POST, path: '/{{ steps.a.status.foo }}' }\n"),
+            "has nothing in it",
+        ),
+        (
+            step("  - id: b\n    endpoint: { method: POST, path: '/{{ steps.a.response.body.id }}' }\n"),
+            "only its captures are kept",
+        ),
+        (
+            step("  - id: b\n    endpoint: { method: POST, path: '/{{ steps.b.captures.id }}' }\n"),
+            "no earlier step `b`",
+        ),
+        (step("  - id: a\n    endpoint: { method: POST, path: /x }\n"), "there is another step `a`"),
+    ] {
+        let world = World::new().pipeline(&pipeline, things(1));
+        world.run("validate").exits(3).says(says);
+        world.run("apply p").exits(3);
+        assert!(world.seen().is_empty());
+    }
+}

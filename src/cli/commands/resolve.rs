@@ -49,9 +49,7 @@ fn settle(
         Select::Ordinals(args.which.ordinals.clone())
     };
     let settlement = args.settlement.choice();
-    let steps: Vec<String> =
-        pipeline.steps().map(|step| step.id.clone()).filter(|id| !id.is_empty()).collect();
-    let resolved = engine::resolve(&checkpoint, settlement, &select, &steps)?;
+    let resolved = engine::resolve(&checkpoint, settlement, &select, &|step| pipeline.is_followed(step))?;
     // What was decided is on disk; the files can be made later, too.
     for each in &resolved {
         let made = plan_of(pipeline.clone(), &folder, &each.run)

@@ -72,7 +72,7 @@ pub fn validate(
         findings.add(Class::Config, look_at(endpoint));
     }
     if let Err(circle) = config::needs::order(&checked.pipelines) {
-        findings.add(Class::Config, vec![circle]);
+        findings.add(Class::Config, circle.diagnostics);
     }
     let mut records = Vec::new();
     for pipeline in checked.pipelines {

@@ -63,8 +63,8 @@ impl Loop<'_> {
                     && !job.unknown
                     && !self.speaks_of_the_endpoint(0, reading.status) =>
             {
-                self.budget.attempt_was_answered();
-                self.stops_in_a_row = 0;
+                self.budget.attempt_was_answered(0);
+                self.seen_of(0).stops_in_a_row = 0;
                 self.bisect(&mut job, &reading, now);
                 None
             }
@@ -91,14 +91,14 @@ impl Loop<'_> {
         let (mut certain, mut unknown): (Vec<Member>, Vec<Member>) = (Vec::new(), Vec::new());
         let mut wait = Duration::ZERO;
         if found.iter().all(|item| item.reading.meaning == Meaning::Unknown) {
-            if let Some(enough) = self.budget.attempt_was_bad(policy != InDoubt::Resend) {
+            if let Some(enough) = self.budget.attempt_was_bad(0, policy != InDoubt::Resend) {
                 self.enough(&enough);
             }
         } else {
-            self.budget.attempt_was_answered();
+            self.budget.attempt_was_answered(0);
         }
-        self.good += u64::from(found.iter().any(|item| item.reading.meaning == Meaning::Acted));
-        self.stops_in_a_row = 0;
+        self.seen_of(0).good += u64::from(found.iter().any(|item| item.reading.meaning == Meaning::Acted));
+        self.seen_of(0).stops_in_a_row = 0;
         for (member, item) in members.into_iter().zip(found) {
             let meaning = item.reading.meaning;
             let verdict = judge(&meaning, tries, policy, &self.with.delivery.retry, fastrand::f64());

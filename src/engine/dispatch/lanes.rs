@@ -148,7 +148,7 @@ impl Loop<'_> {
         let intent = match job.call_row(BatchState::InFlight) {
             Some(call) => Some(self.with.writer.batch_intent(call, self.with.durable_calls)),
             None if self.with.intents || job.has_row => {
-                Some(self.with.writer.intent(job.row(State::InFlight)))
+                Some(self.with.writer.intent(job.row(State::InFlight), self.is_durable(&job)))
             }
             None => None,
         };

@@ -85,11 +85,11 @@ impl Loop<'_> {
         let status = match reply {
             Reply::Arrived(arrived) => {
                 self.replies += 1;
-                self.budget.attempt_was_answered();
+                self.budget.attempt_was_answered(job.step);
                 arrived.status.as_u16()
             }
             Reply::Lost(_) => {
-                if let Some(enough) = self.budget.attempt_was_bad(false) {
+                if let Some(enough) = self.budget.attempt_was_bad(job.step, false) {
                     self.enough(&enough);
                 }
                 0
@@ -107,6 +107,7 @@ impl Loop<'_> {
                     class: "reconciled".into(),
                     message: "a look found that it had arrived".into(),
                     captures,
+                    captures_lost: false,
                     pause: None,
                 };
                 self.delivered(job, reading, None);
@@ -177,6 +178,7 @@ impl Loop<'_> {
                 class: "not-applied".into(),
                 message: "the tries ran out, and a look found that none had arrived".into(),
                 captures: Value::Absent,
+                captures_lost: false,
                 pause: None,
             };
             return self.settle(job, State::Failed, reading, None);

@@ -7,11 +7,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Due, Loop, Stopped};
+use super::{Due, Loop, Seen, Stopped};
 use crate::config::{InDoubt, OnFailure};
 use crate::deliver::{Enough, Meaning, Reading, Tries, Verdict, judge};
 use crate::engine::block::{Identity, Job};
-use crate::engine::prepare::Refused;
+use crate::engine::prepare::{NO_STEP, said_of};
 use crate::engine::steps::Next;
 use crate::model::{Class, Diagnostic, Event, Outcome, Pause, Reply, State, Value};
 use crate::outcome::{BatchState, Exchange, RecordRow};
@@ -46,7 +46,7 @@ impl Loop<'_> {
         let verdict =
             judge(&reading.meaning, tries, rules.in_doubt, &self.with.delivery.retry, fastrand::f64());
         job.unknown |= reading.meaning == Meaning::Unknown;
-        self.weigh(&reading, verdict);
+        self.weigh(job.step, &reading, verdict);
         match verdict {
             Verdict::Delivered => self.delivered(job, reading, Some(&reply)),
             Verdict::Failed => self.settle(job, State::Failed, reading, Some(&reply)),
@@ -81,24 +81,30 @@ impl Loop<'_> {
         }
     }
 
+    /// What came of the calls of a step.
+    pub(super) fn seen_of(&mut self, step: usize) -> &mut Seen {
+        // As many as there are steps.
+        let at = step.min(self.seen.len() - 1);
+        &mut self.seen[at]
+    }
+
     /// Looks at the error budget after an attempt.
-    fn weigh(&mut self, reading: &Reading, verdict: Verdict) {
+    fn weigh(&mut self, step: usize, reading: &Reading, verdict: Verdict) {
         let bad = match &reading.meaning {
             Meaning::Unknown | Meaning::NotSent | Meaning::NotNow { .. } => true,
             Meaning::Acted | Meaning::Refused { .. } | Meaning::NotNeeded | Meaning::Stop => false,
         };
         if bad {
-            if let Some(enough) = self.budget.attempt_was_bad(verdict == Verdict::InDoubt) {
+            if let Some(enough) = self.budget.attempt_was_bad(step, verdict == Verdict::InDoubt) {
                 self.enough(&enough);
             }
         } else {
-            self.budget.attempt_was_answered();
+            self.budget.attempt_was_answered(step);
         }
-        if reading.meaning == Meaning::Acted {
-            self.good += 1;
-        }
+        let seen = self.seen_of(step);
+        seen.good += u64::from(reading.meaning == Meaning::Acted);
         if reading.meaning != Meaning::Stop && !bad {
-            self.stops_in_a_row = 0;
+            seen.stops_in_a_row = 0;
         }
     }
 
@@ -134,33 +140,55 @@ impl Loop<'_> {
 
     /// A call arrived: the next one of its record follows, or the record is delivered.
     pub(super) fn delivered(&mut self, mut job: Box<Job>, mut reading: Reading, reply: Option<&Reply>) {
+        let preparer = self.with.preparer;
         let (Some(passed), Some(context)) = (&mut job.passed, &mut job.context) else {
             return self.settle(job, State::Delivered, reading, reply);
         };
-        let step = self.with.preparer.steps.of(usize::from(job.step));
-        passed.add(&step.id, reading.status, &reading.captures);
+        let step = preparer.steps.of(job.step);
+        let kept = passed.add(&step.id, reading.status, &reading.captures);
         let (ordinal, generation) = (job.identity.ordinal, job.generation);
-        match self.with.preparer.next(context, &self.with.run, ordinal, generation, passed) {
-            Ok(next) => self.go_on(job, next, &reading, reply),
-            Err(Refused::NoStep) => self.settle(job, State::Delivered, reading, reply),
-            Err(refused) => {
-                // What was delivered stays so; what should have followed cannot be made.
-                (reading.class, reading.message) = refused.words();
-                self.settle(job, State::Failed, reading, reply);
+        let stuck = match preparer.next(context, &self.with.run, ordinal, generation, passed) {
+            Ok(None) if preparer.wrote(passed) => return self.settle(job, State::Delivered, reading, reply),
+            Ok(None) => {
+                // A look alone delivers nothing.
+                (reading.class, reading.message) = ("when".into(), NO_STEP.into());
+                return self.settle(job, State::Skipped, reading, reply);
             }
+            Ok(Some(next)) if reading.captures_lost || kept.is_err() => {
+                let message = format!(
+                    "the reply to step {} brought what cannot be kept: more than 4 KiB, or a secret",
+                    step.id
+                );
+                (next.step, ("captures-lost".into(), message))
+            }
+            Ok(Some(next)) => return self.go_on(job, next, &reading, reply),
+            Err(stuck) => (stuck.step, stuck.refused.words()),
+        };
+        // What was delivered stays so; what should have followed cannot be made.
+        let line = self.response(&job, State::Pending, &reading, reply);
+        let (step, (class, message)) = stuck;
+        if let Some(passed) = &mut job.passed {
+            passed.stand_at(&preparer.steps.of(step).id);
         }
+        (job.step, job.made_now, job.unknown, job.doubt) = (step, 0, false, None);
+        let reading = Reading { status: 0, ..Reading::without_reply(&class, &message) };
+        self.settle_with(*job, State::Failed, reading, line);
     }
 
     /// Takes a record to its next call. What the last one brought is noted before that leaves.
     fn go_on(&mut self, mut job: Box<Job>, next: Next, reading: &Reading, reply: Option<&Reply>) {
         let response = self.response(&job, State::Pending, reading, reply);
-        job.step = next.step_number();
+        job.step = next.step;
         job.request = Arc::new(next.request);
         (job.made_now, job.first_at, job.unknown) = (0, 0, false);
         job.doubt = None;
-        // From here on a row speaks of it, so every attempt has an intent.
+        if let Some(passed) = &mut job.passed {
+            passed.stand_at(&self.with.preparer.steps.of(next.step).id);
+        }
+        // From here on a row speaks of it, so every attempt has an intent. Where that survives a loss of
+        // power, a row without one says that nothing left.
         job.has_row = true;
-        let row = RecordRow { granted: true, ..job.row(State::Pending) };
+        let row = RecordRow { granted: !self.is_durable(&job), ..job.row(State::Pending) };
         self.broken |= !self.with.writer.settled(row, response);
         if self.with.only_asks {
             self.release(job.identity.order_hash);
@@ -169,10 +197,16 @@ impl Loop<'_> {
         }
     }
 
+    /// Whether the intent of a call has to survive a loss of power: a call before it may be all that is on
+    /// disk, and only one whose repeat is harmless may then go out as if for the first time.
+    pub(super) fn is_durable(&self, job: &Job) -> bool {
+        job.step > 0 && self.with.durable_steps && !self.rules(job).is_natural
+    }
+
     /// The line of a reply for `responses.ndjson`, where replies are kept.
     fn response(&self, job: &Job, state: State, reading: &Reading, reply: Option<&Reply>) -> Option<Vec<u8>> {
         let Some(Reply::Arrived(reply)) = reply.filter(|_| self.with.keeps_responses) else { return None };
-        let step = &self.with.preparer.steps.of(usize::from(job.step)).id;
+        let step = &self.with.preparer.steps.of(job.step).id;
         let exchange = Exchange {
             ordinal: job.identity.ordinal,
             place: &job.identity.place,
@@ -195,22 +229,26 @@ impl Loop<'_> {
         if job.call.is_some() {
             return self.settle_call(job, state, &reading, reply);
         }
+        let line = self.response(&job, state, &reading, reply);
+        self.settle_with(*job, state, reading, line);
+    }
+
+    fn settle_with(&mut self, job: Job, state: State, reading: Reading, response: Option<Vec<u8>>) {
         if matches!(state, State::Failed | State::InDoubt) && job.doubt.is_none() && job.made_now > 0 {
             // What a person or a retry decides later goes over the row; this stays.
             let why = (reading.status, &*reading.class, &*reading.message);
             self.with.writer.attempt(job.identity.ordinal, job.made, why, None);
         }
-        let response = self.response(&job, state, &reading, reply);
-        let step = &self.with.preparer.steps.of(usize::from(job.step)).id;
         let captures = match &job.passed {
             Some(passed) => passed.to_value(),
             None if state == State::Delivered => reading.captures,
             None => Value::Absent,
         };
-        let says_more = state != State::Delivered && !reading.message.is_empty() && !step.is_empty();
-        let is_said = reading.message.starts_with("step ");
-        let message =
-            if says_more && !is_said { format!("step {step}: {}", reading.message) } else { reading.message };
+        let step = &self.with.preparer.steps.of(job.step).id;
+        let message = match state {
+            State::Delivered | State::Skipped if reading.class != "in_doubt" => reading.message,
+            _ => said_of(step, reading.message),
+        };
         let outcome = Outcome {
             state,
             status: reading.status,
@@ -223,7 +261,9 @@ impl Loop<'_> {
         row.unknown = job.unknown;
         row.looked = state == State::InDoubt && job.doubt.as_ref().is_some_and(|doubt| doubt.looks > 0);
         row.generation = job.generation;
-        row.step = job.step;
+        if let (Some(passed), false) = (&job.passed, state == State::Delivered) {
+            row.captures = passed.text();
+        }
         if job.unknown || state == State::InDoubt {
             row.first_at = job.first_at;
         }
@@ -281,25 +321,24 @@ impl Loop<'_> {
     }
 
     /// Whether a refusal speaks of the endpoint and not of a record, while nothing was delivered yet.
-    pub(super) fn speaks_of_the_endpoint(&self, step: u8, status: u16) -> bool {
+    pub(super) fn speaks_of_the_endpoint(&self, step: usize, status: u16) -> bool {
+        let good = self.seen.get(step).map_or(0, |seen| seen.good);
         match status {
-            405 | 501 => self.good == 0,
-            404 => self.good == 0 && self.with.rules.of(usize::from(step)).path_is_fixed,
+            405 | 501 => good == 0,
+            404 => good == 0 && self.with.rules.of(step).path_is_fixed,
             _ => false,
         }
     }
 
     /// A far side that has no such endpoint refuses everything: the first answers tell.
-    pub(super) fn look_for_a_missing_endpoint(&mut self, step: u8, state: State, status: u16) {
-        if state != State::Failed || self.good > 0 || self.stopped.is_some() {
+    pub(super) fn look_for_a_missing_endpoint(&mut self, step: usize, state: State, status: u16) {
+        if state != State::Failed || self.stopped.is_some() {
             return;
         }
-        let missing = self.speaks_of_the_endpoint(step, status);
-        self.missing_in_a_row = if missing { self.missing_in_a_row + 1 } else { 0 };
-        if missing {
+        if self.speaks_of_the_endpoint(step, status) {
             let why = format!("{} has no such endpoint (answered {status})", self.with.host);
             let diagnostic = Diagnostic::error("endpoint-missing", why.clone())
-                .note("no record was delivered in this start")
+                .note("no request to it was answered well in this start")
                 .help("check `method`, `path` and the connection's base URL with `runner preview`");
             self.stop(Stopped { class: Class::Halted, why, diagnostics: vec![diagnostic], signal: None });
         }
@@ -370,8 +409,10 @@ impl Loop<'_> {
     }
 
     fn refused_credentials(&mut self, job: Box<Job>, reading: &Reading, now: Instant) {
-        self.stops_in_a_row += 1;
-        if self.good > 0 && self.stops_in_a_row < 3 && self.stopped.is_none() {
+        let seen = self.seen_of(job.step);
+        seen.stops_in_a_row += 1;
+        let goes_on = seen.good > 0 && seen.stops_in_a_row < 3;
+        if goes_on && self.stopped.is_none() {
             self.again(job, reading, self.with.delivery.retry.first_wait, now);
             return;
         }

@@ -44,7 +44,7 @@ impl Order {
             }
             return Err(failure);
         }
-        let order = needs::order(&read).map_err(|circle| Failure::new(Class::Config, circle))?;
+        let order = needs::order(&read)?;
         let one = |at: usize| {
             let pipeline = &read[at];
             let needs = pipeline.needs.iter().map(|need| need.value.clone()).collect();
