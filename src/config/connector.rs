@@ -2,7 +2,7 @@
 
 use super::raw::{Entries, FromNode, Needed, OneOrMany, raw, words};
 use super::read::{Kind, Node};
-use super::values::{Lanes, Method, Rate};
+use super::values::{Lanes, Method, Rate, Span};
 use super::{CheckCall, ErrorReading, Limits, OutcomeRule, ParamKind, StatusMatch, Then, Tree};
 use crate::model::{Diagnostic, Placed, Problems, Value};
 
@@ -87,6 +87,8 @@ raw! {
         when: Option<Placed<String>>,
         /// What it decides.
         then: Needed<Then>,
+        /// With `retry`: how long nothing is sent, where the reply names no time.
+        wait: Option<Placed<Span>>,
         /// Class to note instead of the usual.
         class: Option<String>,
         /// Message to show.
@@ -209,11 +211,20 @@ impl schemars::JsonSchema for RawAuth {
 }
 
 impl RawOutcome {
-    pub(super) fn resolve(&self) -> Option<OutcomeRule> {
+    pub(super) fn resolve(&self, problems: &mut Problems) -> Option<OutcomeRule> {
+        if let Some(wait) = self.wait.as_ref().filter(|_| self.then.0.is_some_and(|then| then != Then::Retry))
+        {
+            problems.push(
+                Diagnostic::error("outcome-wait", "`wait` is for what is sent again")
+                    .place(&wait.place)
+                    .help("leave it out, or write `then: retry`"),
+            );
+        }
         Some(OutcomeRule {
             statuses: self.status.0.clone(),
             when: self.when.clone(),
             then: self.then.0?,
+            wait: self.wait.as_ref().map(|wait| wait.value.0),
             class: self.class.clone(),
             message: self.message.clone(),
             after_unknown: self.after_unknown == Some(true),

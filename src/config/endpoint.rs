@@ -315,7 +315,7 @@ pub(super) fn resolve(
         body_schema: raw.body_schema.clone(),
         idempotency: raw.idempotency.as_ref().map_or(Idempotency::None, |raw| raw.0.clone()),
         reconcile: raw.reconcile.as_ref().and_then(|raw| reconcile(raw, problems)),
-        outcomes: outcomes.filter_map(RawOutcome::resolve).collect(),
+        outcomes: outcomes.filter_map(|outcome| outcome.resolve(problems)).collect(),
         errors: errors.map(RawErrors::resolve).unwrap_or_default(),
         captures: raw.captures.0.clone(),
         response_schema: raw.response_schema.clone(),

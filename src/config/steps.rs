@@ -131,6 +131,7 @@ impl<'r> Written<'r> {
             statuses: vec![StatusMatch::Exactly(404)],
             when: None,
             then: Then::Delivered,
+            wait: None,
             class: None,
             message: None,
             after_unknown: false,

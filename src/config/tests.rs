@@ -437,6 +437,7 @@ fn every_mistake_of_a_project_and_connector_is_found() {
         (connector, "^[a-z0-9-]+$", "^[a-z"),
         (connector, "then: stop", "then: halt"),
         (connector, "status: 401", "status: 6xx"),
+        (connector, "then: stop", "then: failed, wait: 5s"),
         (connector, "Accept: application/json", "Content-Length: '3'"),
     ] {
         let _ = write!(out, "{to:?}\n{}", World::new().replaced(file, from, to).said("sync-users"));
@@ -484,6 +485,8 @@ fn every_mistake_of_a_project_and_connector_is_found() {
     unknown-word templates/freshchat/connector.yaml:13:26 `then` is `halt`, but has to be one of delivered, retry, failed, in_doubt, skipped, stop
     "status: 6xx"
     bad-value templates/freshchat/connector.yaml:13:15 `status` is `6xx`, which is neither a status such as 404 nor a class such as 4xx
+    "then: failed, wait: 5s"
+    outcome-wait templates/freshchat/connector.yaml:13:40 `wait` is for what is sent again | leave it out, or write `then: retry`
     "Content-Length: '3'"
     header-not-allowed templates/freshchat/connector.yaml:9:12 the header `Content-Length` cannot be set | it frames or routes the request, which is done by the sender itself
     "###);

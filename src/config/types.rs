@@ -748,6 +748,8 @@ pub struct OutcomeRule {
     pub when: Option<Template>,
     /// What it decides.
     pub then: Then,
+    /// With `retry`: the wait where the reply names none.
+    pub wait: Option<Duration>,
     /// Class to note instead of the usual.
     pub class: Option<String>,
     /// Message to show.

@@ -41,6 +41,7 @@ struct Rule {
     when_reads_body: bool,
     needs: Needs,
     then: Then,
+    wait: Option<Duration>,
     class: Option<String>,
     message: Option<Leaf>,
     after_unknown: bool,
@@ -98,7 +99,9 @@ impl Reader {
             .allow(Root::Run, Known::Any);
         let mut leaf = |template: &crate::config::Template| Leaf::compile(template, &scope, problems);
         let mut rules = Vec::new();
-        for OutcomeRule { statuses, when, then, class, message, after_unknown, .. } in &endpoint.outcomes {
+        for OutcomeRule { statuses, when, then, wait, class, message, after_unknown, .. } in
+            &endpoint.outcomes
+        {
             let when = when.as_ref().and_then(&mut leaf);
             let message = message.as_ref().and_then(&mut leaf);
             rules.push(Rule {
@@ -107,6 +110,7 @@ impl Reader {
                 needs: Needs::of(when.iter().chain(&message)),
                 when,
                 then: *then,
+                wait: *wait,
                 class: class.clone(),
                 message,
                 after_unknown: *after_unknown,
@@ -224,7 +228,7 @@ impl Reader {
     ) -> Reading {
         let meaning = match rule.then {
             Then::Delivered => Meaning::Acted,
-            Then::Retry => Meaning::NotNow { asked: headers::retry_after(&arrived.headers, now) },
+            Then::Retry => Meaning::NotNow { asked: asked(&arrived.headers, now).or(rule.wait) },
             Then::Failed => Meaning::Refused { settles_unknown: rule.after_unknown },
             Then::InDoubt => Meaning::Unknown,
             Then::Skipped => Meaning::NotNeeded,
@@ -334,16 +338,21 @@ impl Rule {
 
 /// The reading of a status without any rule (guarantees.md 3).
 fn usual(arrived: &Arrived, now: SystemTime) -> Meaning {
-    let asked = headers::retry_after(&arrived.headers, now);
+    let named = headers::retry_after(&arrived.headers, now);
     match arrived.status.as_u16() {
         200..=299 => Meaning::Acted,
         401 => Meaning::Stop,
-        408 | 425 => Meaning::NotNow { asked },
-        429 => Meaning::NotNow { asked: asked.or_else(|| headers::exhausted(&arrived.headers, now)) },
-        503 if asked.is_some() => Meaning::NotNow { asked },
+        408 | 425 => Meaning::NotNow { asked: named },
+        429 => Meaning::NotNow { asked: asked(&arrived.headers, now) },
+        503 if named.is_some() => Meaning::NotNow { asked: named },
         300..=499 => Meaning::Refused { settles_unknown: false },
         _ => Meaning::Unknown,
     }
+}
+
+/// The wait that the far side asks one for who came too often.
+fn asked(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
+    headers::retry_after(headers, now).or_else(|| headers::exhausted(headers, now))
 }
 
 fn read_lost(lost: &Lost) -> Reading {

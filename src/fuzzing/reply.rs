@@ -59,6 +59,7 @@ fn endpoint_of(rules: bool, then: Then, own_words: bool, captures: bool) -> Endp
                 statuses: vec![StatusMatch::Class(2), StatusMatch::Exactly(409), StatusMatch::Exactly(503)],
                 when: Some(template("{{ response.body.done == true or response.body.items[0].ok }}")),
                 then,
+                wait: None,
                 class: own_words.then(|| "ruled".to_owned()),
                 message: own_words
                     .then(|| template("said {{ response.body.why }} {{ response.headers.location }}")),
@@ -69,6 +70,7 @@ fn endpoint_of(rules: bool, then: Then, own_words: bool, captures: bool) -> Endp
                 statuses: Vec::new(),
                 when: Some(template("{{ response.headers.location == 'ruled' }}")),
                 then,
+                wait: None,
                 class: None,
                 message: None,
                 after_unknown: false,
