@@ -6,6 +6,7 @@ mod bad;
 mod batch;
 mod budget;
 mod changed;
+mod connectors;
 mod copies;
 mod docs;
 mod examples;

@@ -395,6 +395,28 @@ impl Run {
     }
 }
 
+/// All files at a path or below it.
+pub fn below(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let entries = std::fs::read_dir(path).expect("a folder").flatten();
+    let mut found: Vec<PathBuf> = entries.flat_map(|entry| below(&entry.path())).collect();
+    found.sort();
+    found
+}
+
+/// A project with copies of these files and folders.
+pub fn copied(root: &Path, parts: &[&str]) -> World {
+    let mut world = World::new();
+    for path in parts.iter().flat_map(|part| below(&root.join(part))) {
+        let content = std::fs::read(&path).expect("a file");
+        let path = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+        world = world.file(&path, content);
+    }
+    world
+}
+
 /// A far side that takes `/things`, with what it had in `store`.
 pub fn far_side(store: Option<&Path>) -> Handle {
     let route = |method: &str, path: &str| {
