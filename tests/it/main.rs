@@ -22,6 +22,7 @@ mod oracle;
 mod order;
 mod outcomes;
 mod project;
+mod real;
 mod reconcile;
 mod resolve;
 mod resume;

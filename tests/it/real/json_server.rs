@@ -1,0 +1,118 @@
+//! json-server: what it stored is read afterwards and compared with the input field by field.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::server::{Server, node_package};
+use crate::world::World;
+
+const SCHEMA: &str = r#"{
+  "type": "object",
+  "required": ["id", "name"],
+  "properties": {
+    "id": { "type": "string" },
+    "name": { "type": "string" },
+    "code": { "type": "string" },
+    "age": { "type": "integer" },
+    "score": { "type": "number" },
+    "active": { "type": "boolean" },
+    "tags": { "type": "array" },
+    "address": { "type": "object" }
+  }
+}"#;
+
+/// The input as CSV, and what a far side has to hold of it; each value once in the words of CSV and once in
+/// those of JSON.
+fn people(count: usize) -> (String, Vec<Value>) {
+    let texts = [
+        "O'Brien",
+        "Müller, \"Söhne\"",
+        "two\nlines",
+        "王小明",
+        " blanks ",
+        "{{ record.id }}",
+        "null",
+        "</x>&",
+    ];
+    let codes = ["0042", "1e5", "true", "-0", "12345678901234567890"];
+    let mut csv = String::from("id,name,code,age,score,active,tags,address\n");
+    let mut all = Vec::new();
+    for n in 0..count {
+        let text = texts[n % texts.len()];
+        let name = format!("{text} {n}");
+        let code = codes[n % codes.len()];
+        let mut one = json!({ "id": format!("p{n:04}"), "name": name, "code": code });
+        let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let _ = write!(csv, "p{n:04},{},{code},", quoted(&name));
+        if n % 3 == 0 {
+            csv.push(',');
+        } else {
+            let _ = write!(csv, "{},", n * 7_919);
+            one["age"] = json!(n * 7_919);
+        }
+        let halves = i32::try_from(n).expect("a small number") - 100;
+        let _ = write!(csv, "{halves}.5,{},", n % 2 == 0);
+        one["score"] = json!(f64::from(halves) + if halves < 0 { -0.5 } else { 0.5 });
+        one["active"] = json!(n % 2 == 0);
+        let (tags, address) = (json!(["a", n, null]), json!({ "city": text, "no": n }));
+        let _ = writeln!(csv, "{},{}", quoted(&tags.to_string()), quoted(&address.to_string()));
+        one["tags"] = tags;
+        one["address"] = address;
+        all.push(one);
+    }
+    (csv, all)
+}
+
+fn sorted(mut all: Vec<Value>) -> Vec<Value> {
+    all.sort_by(|one, two| one["id"].as_str().cmp(&two["id"].as_str()));
+    all
+}
+
+#[test]
+fn json_server_holds_every_record_once_with_its_types() {
+    let Some(package) = node_package("json-server") else { return };
+    let (csv, expected) = people(200);
+    let pipeline = |name: &str, endpoint: &str| {
+        format!(
+            "name: {name}\nconnection: far\nendpoint: {{ {endpoint} }}\n\
+             source: {{ file: data/people.csv }}\nschema: schemas/person.schema.json\nkey: '{{{{ record.id }}}}'\n"
+        )
+    };
+    let world = World::new()
+        .file("db.json", r#"{"people":[]}"#)
+        .file("data/people.csv", csv)
+        .file("schemas/person.schema.json", SCHEMA)
+        .file("pipelines/create.yaml", pipeline("create", "method: POST, path: /people"));
+    let put = "method: PUT, path: '/people/{{ params.id }}', params: { id: { required: true } }, idempotency: natural, \
+               body: { name: '{{ record.name | upper }}', code: '{{ record.code }}' }";
+    world.write("pipelines/change.yaml", pipeline("change", put));
+    let bin = package.join("lib/cli/bin.js");
+    let bin = bin.to_string_lossy();
+    let folder = world.path(".");
+    let arguments = [&*bin, "--quiet", "--host", "127.0.0.1", "--port", "PORT", "db.json"];
+    let server = Server::start(Path::new("node"), &arguments, &folder);
+    world.write("runner.yaml", format!("connections: {{ far: {{ base_url: '{}' }} }}\n", server.url()));
+
+    world.run("apply create").exits(0).says("200 delivered, 0 failed");
+    let (status, held) = server.ask("GET", "/people", None);
+    assert_eq!(status, 200);
+    assert_eq!(sorted(held.as_array().expect("a list").clone()), expected);
+
+    // One that is there already: the server breaks (500), and nobody can say what it did.
+    world.write("data/more.csv", "id,name\np0001,again\n");
+    world.run("apply create --input data/more.csv --again").exits(6).says("1 in doubt");
+
+    world.run("apply change").exits(0).says("200 delivered, 0 failed");
+    let (_, held) = server.ask("GET", "/people", None);
+    let changed = |one: &Value| {
+        let name = one["name"].as_str().expect("a name").to_uppercase();
+        json!({ "id": one["id"], "name": name, "code": one["code"] })
+    };
+    let expected: Vec<Value> = expected.iter().map(changed).collect();
+    assert_eq!(sorted(held.as_array().expect("a list").clone()), expected);
+    // What is not there is refused with its status.
+    world.write("data/gone.csv", "id,name,code\nnobody,x,1\n");
+    world.run("apply change --input data/gone.csv").exits(1).says("1 failed");
+}
