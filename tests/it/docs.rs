@@ -67,6 +67,7 @@ fn every_path_in_the_documents_exists() {
         ("README.md", 5),
         ("CONTRIBUTING.md", 3),
         ("docs/adding-an-endpoint.md", 2),
+        ("docs/connectors.md", 10),
         ("docs/why.md", 1),
     ] {
         let text = read(document);
