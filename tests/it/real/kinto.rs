@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::server::{Server, python_program};
-use crate::oracle::{DELIVERED, FAILED, Said};
+use super::server::{Server, python_script};
+use crate::oracle::{DELIVERED, FAILED, IN_DOUBT, Said};
 use crate::world::{World, copied};
 
 const SCHEMA: &str = r#"{ "type": "object", "required": ["id", "name"],
@@ -27,13 +27,14 @@ fn people(count: usize) -> (String, BTreeMap<String, Value>) {
 }
 
 /// A server with the collections that are named, and a project for it with the pipeline `p` of an endpoint.
-fn project(program: &Path, endpoint: &str, csv: &str) -> (World, Server) {
+fn project((python, script): &(PathBuf, PathBuf), endpoint: &str, csv: &str) -> (World, Server) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let world = copied(root, &["templates/kinto", "schemas/kinto"]);
     let ini = root.join("tests/real/kinto.ini");
     let ini = ini.to_string_lossy();
-    let arguments = ["start", "--ini", &*ini, "--port", "PORT"];
-    let server = Server::start(program, &arguments, &world.path(".")).with_login("user:word");
+    let script = script.to_string_lossy();
+    let arguments = [&*script, "start", "--ini", &*ini, "--port", "PORT"];
+    let server = Server::start(python, &arguments, &world.path(".")).with_login("user:word");
     for path in ["/v1/buckets/main", "/v1/buckets/main/collections/people"] {
         assert_eq!(server.ask("PUT", path, None).0, 201);
     }
@@ -85,10 +86,10 @@ fn killed_at(world: &World, server: &Server, records: usize) -> bool {
 
 #[test]
 fn kinto_holds_every_record_once_after_kills_in_mid_run() {
-    let Some(program) = python_program("kinto") else { return };
+    let Some(kinto) = python_script("kinto") else { return };
     for (endpoint, count) in [("put-record", 400), ("create-record", 400), ("batch", 2000)] {
         let (csv, expected) = people(count);
-        let (world, server) = project(&program, endpoint, &csv);
+        let (world, server) = project(&kinto, endpoint, &csv);
         let mut kills = 0;
         for share in [count / 8, count / 3, count / 2] {
             kills += usize::from(killed_at(&world, &server, share));
@@ -103,9 +104,9 @@ fn kinto_holds_every_record_once_after_kills_in_mid_run() {
 
 #[test]
 fn kinto_refuses_a_record_that_is_there_and_the_record_stays_as_it_was() {
-    let Some(program) = python_program("kinto") else { return };
+    let Some(kinto) = python_script("kinto") else { return };
     let (csv, mut expected) = people(5);
-    let (world, server) = project(&program, "create-record", &csv);
+    let (world, server) = project(&kinto, "create-record", &csv);
     let there = json!({ "data": { "name": "was here before" } });
     assert_eq!(server.ask("PUT", "/v1/buckets/main/collections/people/records/p00002", Some(&there)).0, 201);
     world.run("check-connection k").exits(0);
@@ -120,10 +121,10 @@ fn kinto_refuses_a_record_that_is_there_and_the_record_stays_as_it_was() {
 
 #[test]
 fn kinto_refuses_one_record_of_a_batch_and_takes_the_others() {
-    let Some(program) = python_program("kinto") else { return };
+    let Some(kinto) = python_script("kinto") else { return };
     let (csv, expected) = people(5);
     // The third goes into a bucket that is not there.
-    let (world, server) = project(&program, "batch", &csv);
+    let (world, server) = project(&kinto, "batch", &csv);
     let pipeline = world.read("pipelines/p.yaml");
     let elsewhere = "bucket: \"{{ 'nowhere' if record.id == 'p00002' else 'main' }}\"";
     world.write("pipelines/p.yaml", pipeline.replace("bucket: main", elsewhere));
@@ -137,4 +138,29 @@ fn kinto_refuses_one_record_of_a_batch_and_takes_the_others() {
     assert_eq!(versions(&server), before);
     assert_eq!(held(&server).len(), 4);
     assert!(held(&server).iter().all(|(id, record)| expected[id] == *record));
+}
+
+#[test]
+fn kinto_is_asked_about_records_whose_replies_came_too_late() {
+    let Some(kinto) = python_script("kinto") else { return };
+    let (csv, expected) = people(40);
+    let (world, server) = project(&kinto, "create-record", &csv);
+    let patient = world.read("pipelines/p.yaml");
+    // Python answers nothing within a millisecond, neither a request nor a look.
+    world.write(
+        "pipelines/p.yaml",
+        format!("{patient}delivery: {{ timeout: 1ms, stop_when: {{ consecutive: 1000 }} }}\n"),
+    );
+    let template = world.read("templates/kinto/create-record.yaml");
+    world.write("templates/kinto/create-record.yaml", template.replace("after: 1s", "after: 1ms"));
+    world.run("apply p").exits(6);
+    let held_back = Said::of(&world, "p").in_state(IN_DOUBT).len();
+    world.write("pipelines/p.yaml", patient);
+    world.run("reconcile p");
+    world.run("apply p").exits(0).says(" 0 failed, 0 invalid, 0 skipped, 0 in doubt");
+    let said = Said::of(&world, "p");
+    assert_eq!(said.in_state(DELIVERED).len(), 40);
+    let found = said.rows.values().filter(|row| row.class == "reconciled").count();
+    assert!(found > 0, "none of {held_back} in doubt had arrived");
+    assert_eq!(held(&server), expected);
 }

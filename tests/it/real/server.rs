@@ -2,6 +2,7 @@
 //!
 //! Invariant: it is ended by its own id, and a test waits for it by asking, never for a time.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -44,15 +45,16 @@ pub fn node_package(name: &str) -> Option<PathBuf> {
     Some(package)
 }
 
-/// A program of the Python environment, with its version said; none where it was not installed.
-pub fn python_program(name: &str) -> Option<PathBuf> {
+/// Python and a script of the environment in which it was installed, with its version said; none where it
+/// was not. The script's own first line names a path that is wrong once the checkout was moved.
+pub fn python_script(name: &str) -> Option<(PathBuf, PathBuf)> {
     let home = root().join(".real/py");
     let Ok(installed) = std::fs::read_to_string(home.join("installed")) else {
         say(&format!("skipped: {name} is not installed (tests/real/install)"));
         return None;
     };
     say(&format!("runs against {}", installed.trim().replace("==", " ")));
-    Some(home.join("bin").join(name))
+    Some((home.join("bin/python"), home.join("bin").join(name)))
 }
 
 impl Server {
@@ -63,13 +65,14 @@ impl Server {
         for _ in 0..3 {
             let port = free_port();
             let arguments = arguments.iter().map(|argument| argument.replace("PORT", &port.to_string()));
+            let log = File::create(folder.join("server.log")).expect("a file");
             let child = Command::new(program)
                 .args(arguments)
                 .current_dir(folder)
                 .env("NODE_ENV", "development")
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
+                .stderr(log)
                 .spawn()
                 .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
             let mut server = Self { child, port, login: None };
@@ -81,7 +84,8 @@ impl Server {
                 std::thread::yield_now();
             }
         }
-        panic!("{} ended before it answered", program.display());
+        let said = std::fs::read_to_string(folder.join("server.log")).unwrap_or_default();
+        panic!("{} ended before it answered\n{said}", program.display());
     }
 
     /// With a name and a password.
