@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
+use super::auth::auth;
+use super::auth_forms::RawAuth;
 use super::base_url::{self, Credentials};
-use super::connector::{RawAuth, RawCheck, RawConnector, RawLimits, check_header};
+use super::connector::{RawCheck, RawConnector, RawLimits, check_header};
 use super::env::{Environment, RawSetting};
 use super::files::Files;
 use super::raw::{Entries, FromNode, entries, raw, wrong_type};
 use super::read::{Kind, Node};
-use super::settings::{self, Settings, Slot, unknown_setting};
-use super::{Auth, Connection, HeaderTemplate, Tls};
-use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, Secret, Value};
+use super::settings::{self, Settings};
+use super::{Connection, HeaderTemplate, Tls};
+use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, Secret};
 
 /// A connection as written: a few keys of ours, and its settings under names of the connector.
 #[derive(Debug, Clone)]
@@ -205,50 +207,6 @@ fn base_url_of(
             .help("write `connector: NAME` for a folder below templates/, or `base_url: https://host/path`"),
     );
     None
-}
-
-fn auth(raw: Option<&RawAuth>, settings: &Settings, problems: &mut Problems) -> Auth {
-    let Some(RawAuth::Kinds(kinds)) = raw else { return Auth::None };
-    if let Some(name) = &kinds.bearer {
-        return Auth::Bearer(credential(name, settings, problems));
-    }
-    if let Some(basic) = &kinds.basic {
-        let mut get = |name: &Option<Placed<String>>| credential(name.as_ref()?, settings, problems);
-        return Auth::Basic { user: get(&basic.user.0), password: get(&basic.password.0) };
-    }
-    let Some(key) = &kinds.api_key else { return Auth::None };
-    let value = key.value.0.as_ref().and_then(|name| credential(name, settings, problems));
-    match (&key.header, &key.query) {
-        (Some(name), None) => {
-            check_header(name, problems);
-            Auth::ApiKeyHeader { name: name.value.clone(), value }
-        }
-        (None, Some(name)) => Auth::ApiKeyQuery { name: name.value.clone(), value },
-        _ => {
-            problems.at("auth", &key.place, "`api_key` needs either `header` or `query`");
-            Auth::None
-        }
-    }
-}
-
-/// The value of the setting that `auth` names.
-fn credential(name: &Placed<String>, settings: &Settings, problems: &mut Problems) -> Option<Secret> {
-    match settings.get(&name.value) {
-        Some(Slot::Secret(secret)) => Some(secret.clone()),
-        // A user name need not be secret.
-        Some(Slot::Public(Value::String(text))) => Some(Secret::new(text.to_string())),
-        Some(Slot::Public(other)) => Some(Secret::new(other.to_json())),
-        Some(Slot::Unset { .. } | Slot::Nothing) => None,
-        None => {
-            let names: Vec<&str> = settings.names().collect();
-            // A pasted token is no name of a setting and must not be shown.
-            let place = super::secrets::hidden(&name.place);
-            let shown = if name.value.len() > 40 { "…" } else { name.value.as_str() };
-            let place = if shown == "…" { &place } else { &name.place };
-            problems.push(unknown_setting(shown, place, names.iter().copied()));
-            None
-        }
-    }
 }
 
 /// The name of a secret setting that a text names.

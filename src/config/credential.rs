@@ -3,8 +3,8 @@
 //! `preview` shows them; `deliver::auth` puts the values on a request. Invariant: nothing in here
 //! comes from a secret's value.
 
+use super::auth_forms::RawAuth;
 use super::base_url::{Part, parts};
-use super::connector::RawAuth;
 use super::settings::{Settings, Slot};
 use crate::model::{Placed, Value};
 

@@ -5,6 +5,8 @@
 //! unknown keys refused, `resolve` makes the types of this module and collects every mistake.
 //! Invariant: after resolving, no value in here can be wrong in itself.
 
+mod auth;
+mod auth_forms;
 mod base_url;
 mod batch;
 mod connection;
@@ -33,6 +35,7 @@ mod typed;
 mod types;
 mod values;
 
+pub use auth::Auth;
 pub use base_url::is_refused_address;
 pub use connector::is_framing;
 pub use credential::{Carrier, Credential, CredentialPart};

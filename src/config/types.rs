@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Auth;
 use crate::model::{Map, Place, Placed, Secret, Value};
 
 /// A rendered leaf or body as it was written: data with expressions in its strings.
@@ -392,45 +393,6 @@ pub struct Unset {
     pub looked_in: String,
     /// Where it was written.
     pub place: Place,
-}
-
-/// How requests prove who sends them. Secrets are `None` while they are unset.
-#[derive(Debug, Clone, Default)]
-pub enum Auth {
-    /// No credentials.
-    #[default]
-    None,
-    /// `Authorization: Bearer …` (RFC 6750).
-    Bearer(Option<Secret>),
-    /// `Authorization: Basic …` (RFC 7617).
-    Basic {
-        /// User name.
-        user: Option<Secret>,
-        /// Password.
-        password: Option<Secret>,
-    },
-    /// A key in a header of any name.
-    ApiKeyHeader {
-        /// The header.
-        name: String,
-        /// The key.
-        value: Option<Secret>,
-    },
-    /// A key in the query.
-    ApiKeyQuery {
-        /// The query parameter.
-        name: String,
-        /// The key.
-        value: Option<Secret>,
-    },
-}
-
-impl Auth {
-    /// Whether a request carries credentials.
-    #[must_use]
-    pub const fn is_some(&self) -> bool {
-        !matches!(self, Self::None)
-    }
 }
 
 /// `tls:` of a connection; paths are absolute.
