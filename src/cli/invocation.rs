@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Pace, Selection};
 use crate::config::{self, DeliveryOverrides, EnvFile, Inputs, Pipeline, Project};
-use crate::model::{Class, Diagnostic, Failure, Mask, Secret};
+use crate::model::{Class, Diagnostic, Failure, Learned, Mask, Secret};
 
 /// The folder, environment and common flags of a command.
 pub struct Invocation<'a> {
@@ -18,6 +18,7 @@ pub struct Invocation<'a> {
     cwd: PathBuf,
     vars: Vec<(String, String)>,
     secrets: RefCell<Vec<Secret>>,
+    tokens: RefCell<Vec<Learned>>,
 }
 
 /// What a command says about one load of a pipeline.
@@ -52,7 +53,7 @@ impl<'a> Invocation<'a> {
             }
         };
         let vars = cli.everywhere.vars.iter().map(|set| (set.name.clone(), set.value.clone())).collect();
-        Ok(Self { cli, cwd, vars, secrets: RefCell::default() })
+        Ok(Self { cli, cwd, vars, secrets: RefCell::default(), tokens: RefCell::default() })
     }
 
     /// The command line.
@@ -67,10 +68,11 @@ impl<'a> Invocation<'a> {
         &self.cwd
     }
 
-    /// A mask for all secrets that were read so far.
+    /// A mask for all secrets that were read so far, and for the tokens that come later.
     #[must_use]
     pub fn mask(&self) -> Mask {
-        Mask::new(self.secrets.borrow().iter())
+        let mask = Mask::new(self.secrets.borrow().iter());
+        self.tokens.borrow().iter().fold(mask, Mask::and_learned)
     }
 
     /// Calls `work` with the inputs of `config`.
@@ -201,6 +203,7 @@ impl<'a> Invocation<'a> {
 
     fn remember(&self, connection: &config::Connection) {
         self.secrets.borrow_mut().extend(connection.secrets.iter().cloned());
+        self.tokens.borrow_mut().push(connection.tokens.clone());
         super::logs::hide(self.mask());
     }
 }

@@ -1,7 +1,7 @@
-//! The base URL of a connection, and the only substitution that exists in connectors.
+//! The base URL of a connection, the URL of its token endpoint, and the only substitution that exists in connectors.
 //!
 //! Pure. `{{ connection.NAME }}` is replaced once and its value is never looked into again, so a
-//! setting that holds braces stays what it is. Invariant: an accepted base URL is http or https,
+//! setting that holds braces stays what it is. Invariant: an accepted URL is http or https,
 //! has no userinfo, query or fragment, and does not name a link-local or metadata address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 
 use super::secrets::hidden;
+use super::settings::Settings;
 use crate::model::{Diagnostic, Placed, Problems};
 
 /// A part of a text with `{{ connection.NAME }}` in it.
@@ -81,15 +82,82 @@ pub(super) enum Credentials {
     SentAnyway,
 }
 
-/// Checks a base URL and gives it without a slash at the end. `${NAME}` stands for what is not set.
-pub(super) fn check(url: &Placed<String>, sends: Credentials, problems: &mut Problems) -> Option<String> {
+/// What a URL is for, with the rules that its mistakes are named by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Use {
+    what: &'static str,
+    rule: &'static str,
+    userinfo: &'static str,
+    part: &'static str,
+    moved: &'static str,
+    no_query: &'static str,
+    no_userinfo: &'static str,
+}
+
+/// The base of all requests of a connection.
+pub(super) const BASE: Use = Use {
+    what: "base URL",
+    rule: "base-url",
+    userinfo: "base-url-userinfo",
+    part: "base-url-part",
+    moved: "base-url-moved",
+    no_query: "a base URL is scheme, host, port and path; put queries under `query:` of endpoints",
+    no_userinfo: "use `auth: { basic: … }` with settings from the environment",
+};
+
+/// Where tokens are asked for.
+pub(super) const TOKEN: Use = Use {
+    what: "token URL",
+    rule: "token-url",
+    userinfo: "token-url-userinfo",
+    part: "token-url-part",
+    moved: "token-url-moved",
+    no_query: "a token URL is scheme, host, port and path; put parameters under `params:` of `oauth2`",
+    no_userinfo: "use `client_id` and `client_secret` with settings from the environment",
+};
+
+/// Fills settings into a URL and checks it. `${NAME}` stands for what is not set.
+pub(super) fn filled(
+    url: &Placed<String>,
+    purpose: Use,
+    settings: &Settings,
+    sends: Credentials,
+    problems: &mut Problems,
+) -> Option<String> {
+    let what = purpose.what;
+    let out = settings.expand(url, problems)?;
+    if out.secret {
+        problems.push(
+            Diagnostic::error(
+                "secret-in-url",
+                format!("the {what} holds a secret setting, and URLs are shown"),
+            )
+            .place(&url.place)
+            .help("give the setting `secret: false`, or send it by `auth` or `headers`"),
+        );
+        return None;
+    }
+    if moves_host(&url.value, &out.text) {
+        problems.push(
+            Diagnostic::error(purpose.moved, format!("a setting's value changes the host of the {what}"))
+                .place(&url.place)
+                .help("a setting within the host may hold no `/` and no `\\`"),
+        );
+        return None;
+    }
+    check(&Placed::new(out.text, url.place.clone()), purpose, sends, problems)
+}
+
+/// Checks a URL and gives it in the form in which it is used.
+fn check(url: &Placed<String>, purpose: Use, sends: Credentials, problems: &mut Problems) -> Option<String> {
+    let what = purpose.what;
     let (text, place) = (url.value.as_str(), &url.place);
     let unset = text.contains("${");
     let parsed = match Url::parse(&without_unset(text)) {
         Ok(parsed) if parsed.has_host() => parsed,
         _ => {
             // The text may hold a password.
-            let finding = Diagnostic::error("base-url", "the base URL is not a complete URL");
+            let finding = Diagnostic::error(purpose.rule, format!("the {what} is not a complete URL"));
             problems.push(finding.place(&hidden(place)).help("write it as `https://host/path`"));
             return None;
         }
@@ -99,11 +167,11 @@ pub(super) fn check(url: &Placed<String>, sends: Credentials, problems: &mut Pro
     if !parsed.username().is_empty() || parsed.password().is_some() {
         problems.push(
             Diagnostic::error(
-                "base-url-userinfo",
-                format!("the base URL of {host} holds a user name or password"),
+                purpose.userinfo,
+                format!("the {what} of {host} holds a user name or password"),
             )
             .place(&hidden(place))
-            .help("use `auth: { basic: … }` with settings from the environment"),
+            .help(purpose.no_userinfo),
         );
         return None;
     }
@@ -111,11 +179,9 @@ pub(super) fn check(url: &Placed<String>, sends: Credentials, problems: &mut Pro
     {
         if let Some(mark) = mark {
             problems.push(
-                Diagnostic::error("base-url-part", format!("the base URL of {host} has a {part} (`{mark}`)"))
+                Diagnostic::error(purpose.part, format!("the {what} of {host} has a {part} (`{mark}`)"))
                     .place(place)
-                    .help(
-                        "a base URL is scheme, host, port and path; put queries under `query:` of endpoints",
-                    ),
+                    .help(purpose.no_query),
             );
         }
     }
@@ -134,7 +200,7 @@ pub(super) fn check(url: &Placed<String>, sends: Credentials, problems: &mut Pro
         "http" | "https" => {}
         other => {
             problems.push(
-                Diagnostic::error("base-url", format!("the base URL begins with {other}://"))
+                Diagnostic::error(purpose.rule, format!("the {what} begins with {other}://"))
                     .place(place)
                     .help("only https and http are possible"),
             );
@@ -151,7 +217,7 @@ pub(super) fn check(url: &Placed<String>, sends: Credentials, problems: &mut Pro
         return None;
     }
     let clean = if unset { text.to_owned() } else { parsed.to_string() };
-    Some(clean.trim_end_matches('/').to_owned())
+    Some(clean)
 }
 
 /// The text with a harmless word in place of each `${NAME}`.
@@ -241,7 +307,8 @@ mod tests {
         let source = Arc::new(SourceText { path: "runner.yaml".into(), text: url.into() });
         let place = Place::new(source, 0..url.len());
         let mut problems = Problems::new();
-        check(&Placed::new(url.to_owned(), place), sends, &mut problems).ok_or_else(|| {
+        let checked = check(&Placed::new(url.to_owned(), place), BASE, sends, &mut problems);
+        checked.map(|url| url.trim_end_matches('/').to_owned()).ok_or_else(|| {
             let found = problems.all();
             let drawn = found.iter().filter_map(|found| found.place.as_ref());
             let drawn: String = drawn.map(|place| place.source.text.as_str()).collect();

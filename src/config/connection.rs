@@ -1,18 +1,18 @@
 //! A connection: one account, made of a connector and the settings that `runner.yaml` gives it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::auth::auth;
 use super::auth_forms::RawAuth;
+use super::auth_settings::auth;
 use super::base_url::{self, Credentials};
 use super::connector::{RawCheck, RawConnector, RawLimits, check_header};
-use super::env::{Environment, RawSetting};
+use super::env::{Environment, RawSetting, readable_by_others};
 use super::files::Files;
 use super::raw::{Entries, FromNode, entries, raw, wrong_type};
 use super::read::{Kind, Node};
 use super::settings::{self, Settings};
-use super::{Connection, HeaderTemplate, Tls};
-use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, Secret};
+use super::{Auth, Connection, HeaderTemplate, Tls};
+use crate::model::{Class, Diagnostic, Failure, Learned, Mask, Place, Placed, Problems, Secret};
 
 /// A connection as written: a few keys of ours, and its settings under names of the connector.
 #[derive(Debug, Clone)]
@@ -56,11 +56,14 @@ raw! {
         ca: Option<Placed<String>>,
         /// `false` switches the check of certificates off, with a warning at every start.
         verify: Option<Placed<bool>>,
+        /// PEM file with the certificate that requests prove themselves by, and those that lead to its authority.
+        cert: Option<Placed<String>>,
+        /// PEM file with the key of `cert`.
+        key: Option<Placed<String>>,
     }
     wrong {
         "insecure" => "it is written `verify: false`",
-        "cert" => "client certificates are not available yet",
-        "key" => "client certificates are not available yet",
+        "client_cert" => "it is written `cert: FILE`, with `key: FILE`",
     }
 }
 
@@ -136,35 +139,23 @@ pub(super) fn resolve(
             (base_url_of(raw, name, &settings, problems), &own.auth, &own.headers, &own.limits, &own.check)
         }
     };
-    let auth = auth(raw_auth.as_ref(), &settings, problems);
     let headers = headers(&raw_headers.0, &settings, problems);
-    let with_secret =
-        auth.is_some() || raw_headers.0.iter().any(|(_, text)| secret_in(text, &settings).is_some());
+    let with_secret = matches!(raw_auth, Some(RawAuth::Kinds(_)))
+        || raw_headers.0.iter().any(|(_, text)| secret_in(text, &settings).is_some());
     let sends = match (with_secret, own.allow_plain_http == Some(true)) {
         (false, _) => Credentials::None,
         (true, false) => Credentials::Sent,
         (true, true) => Credentials::SentAnyway,
     };
-    let base_url = base_url.and_then(|url| {
-        let out = settings.expand(&url, problems)?;
-        if out.secret {
-            problems.push(
-                Diagnostic::error("secret-in-url", "the base URL holds a secret setting, and URLs are shown")
-                    .place(&url.place)
-                    .help("give the setting `secret: false`, or send it by `auth` or `headers`"),
-            );
-            return None;
-        }
-        if base_url::moves_host(&url.value, &out.text) {
-            problems.push(
-                Diagnostic::error("base-url-moved", "a setting's value changes the host of the base URL")
-                    .place(&url.place)
-                    .help("a setting within the host may hold no `/` and no `\\`"),
-            );
-            return None;
-        }
-        base_url::check(&Placed::new(out.text, url.place), sends, problems)
-    });
+    let url_of = |url: &Placed<String>, purpose, problems: &mut Problems| {
+        base_url::filled(url, purpose, &settings, sends, problems)
+    };
+    let auth =
+        auth(raw_auth.as_ref(), &settings, |url, problems| url_of(url, base_url::TOKEN, problems), problems);
+    twice(&auth, &raw_headers.0, problems);
+    let base_url = base_url
+        .and_then(|url| url_of(&url, base_url::BASE, problems))
+        .map(|url| url.trim_end_matches('/').to_owned());
     let tls = tls(own.tls.as_ref(), files, problems);
     let proxy = proxy(own.proxy.as_ref(), problems);
     Some(Connection {
@@ -176,6 +167,7 @@ pub(super) fn resolve(
         auth,
         headers,
         secrets: settings.secrets(),
+        tokens: Learned::default(),
         credentials: super::credential::credentials(raw_auth.as_ref(), &raw_headers.0, &settings),
         secrets_from: settings.secrets_from,
         unset: settings.unset,
@@ -207,6 +199,18 @@ fn base_url_of(
             .help("write `connector: NAME` for a folder below templates/, or `base_url: https://host/path`"),
     );
     None
+}
+
+/// A header of the connector that its `auth` sets as well.
+fn twice(auth: &Auth, headers: &[(Placed<String>, Placed<String>)], problems: &mut Problems) {
+    let set = auth.headers();
+    for (name, _) in headers.iter().filter(|(name, _)| set.contains(&name.value.to_ascii_lowercase())) {
+        problems.push(
+            Diagnostic::error("header-name", format!("`{}` is set by `auth`", name.value))
+                .place(&name.place)
+                .help("leave the header out"),
+        );
+    }
 }
 
 /// The name of a secret setting that a text names.
@@ -245,26 +249,40 @@ fn headers(
 
 fn tls(raw: Option<&RawTls>, files: &Files, problems: &mut Problems) -> Tls {
     let Some(raw) = raw else { return Tls::default() };
-    let ca = raw.ca.as_ref().and_then(|path| {
-        if Path::new(&path.value).is_absolute() {
-            return Some(path.value.clone().into());
-        }
-        match files.inside(&path.value) {
-            Ok(full) if full.is_file() => Some(full),
+    let mut file = |path: &Option<Placed<String>>| {
+        let path = path.as_ref()?;
+        let full = match files.inside(&path.value) {
+            _ if Path::new(&path.value).is_absolute() => PathBuf::from(&path.value),
+            Ok(full) if full.is_file() => full,
             Ok(_) => {
                 problems.at(
                     "file-missing",
                     &path.place,
                     format!("the certificate file `{}` is not there", path.value),
                 );
-                None
+                return None;
             }
             Err(finding) => {
                 problems.push(finding.place(&path.place));
-                None
+                return None;
             }
+        };
+        Some(full)
+    };
+    let (ca, cert, key) = (file(&raw.ca), file(&raw.cert), file(&raw.key));
+    for (given, missing) in [(&raw.cert, "key"), (&raw.key, "cert")] {
+        let other = if missing == "key" { &raw.key } else { &raw.cert };
+        if let (Some(given), None) = (given, other) {
+            problems.push(
+                Diagnostic::error("missing-key", format!("`tls` needs `{missing}` as well"))
+                    .place(&given.place)
+                    .help("a client certificate is written `tls: { cert: FILE, key: FILE }`"),
+            );
         }
-    });
+    }
+    if let (Some(key), Some(raw)) = (&key, &raw.key) {
+        readable_by_others(key, &raw.value, &raw.place, problems);
+    }
     let insecure = raw.verify.as_ref().filter(|verify| !verify.value);
     if let Some(verify) = insecure {
         problems.push(
@@ -276,7 +294,7 @@ fn tls(raw: Option<&RawTls>, files: &Files, problems: &mut Problems) -> Tls {
             .help("name the authority with `tls: { ca: FILE }` instead"),
         );
     }
-    Tls { ca, insecure: insecure.is_some() }
+    Tls { ca, insecure: insecure.is_some(), identity: cert.zip(key) }
 }
 
 fn proxy(raw: Option<&Placed<String>>, problems: &mut Problems) -> Option<String> {
@@ -307,6 +325,12 @@ fn proxy(raw: Option<&Placed<String>>, problems: &mut Problems) -> Option<String
 }
 
 impl Connection {
+    /// Hides its secrets, and the tokens that come later.
+    #[must_use]
+    pub fn mask(&self) -> Mask {
+        Mask::new(&self.secrets).and_learned(&self.tokens)
+    }
+
     /// Why a command that sends cannot go on: the settings that are not set.
     #[must_use]
     pub fn unset_failure(&self) -> Option<Failure> {

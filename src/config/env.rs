@@ -257,7 +257,7 @@ pub(super) fn from_file(raw: &RawFile, files: &Files, problems: &mut Problems) -
 }
 
 #[cfg(unix)]
-fn readable_by_others(full: &Path, shown: &str, place: &Place, problems: &mut Problems) {
+pub(super) fn readable_by_others(full: &Path, shown: &str, place: &Place, problems: &mut Problems) {
     use std::os::unix::fs::PermissionsExt as _;
     let Ok(about) = std::fs::metadata(full) else { return };
     let mode = about.permissions().mode() & 0o777;
@@ -274,10 +274,15 @@ fn readable_by_others(full: &Path, shown: &str, place: &Place, problems: &mut Pr
 }
 
 #[cfg(not(unix))]
-fn readable_by_others(_: &Path, _: &str, _: &Place, _: &mut Problems) {}
+pub(super) fn readable_by_others(_: &Path, _: &str, _: &Place, _: &mut Problems) {}
 
-/// Refuses what no header can carry, without showing it.
+/// Refuses what no header can carry, without showing it. A PEM, which signs and is never sent, is text
+/// of many lines.
 fn checked(value: String, name: &str, place: &Place, problems: &mut Problems) -> Found {
+    let is_pem = value.starts_with("-----BEGIN ") && value.contains("-----END ");
+    if is_pem && value.chars().all(|c| matches!(c, '\n' | '\r') || !c.is_control()) {
+        return Found::Value(value);
+    }
     let what = if value.ends_with('\n') {
         "ends in a newline"
     } else if value.chars().any(char::is_control) {

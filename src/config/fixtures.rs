@@ -56,6 +56,7 @@ pub fn connection(base_url: &str) -> Connection {
         headers: Vec::new(),
         unset: Vec::new(),
         secrets: Vec::new(),
+        tokens: crate::model::Learned::default(),
         secrets_from: Vec::new(),
         credentials: Vec::new(),
         tls: Tls::default(),

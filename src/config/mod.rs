@@ -7,6 +7,7 @@
 
 mod auth;
 mod auth_forms;
+mod auth_settings;
 mod base_url;
 mod batch;
 mod connection;
@@ -35,7 +36,10 @@ mod typed;
 mod types;
 mod values;
 
-pub use auth::Auth;
+pub use auth::{
+    Auth, Claim, ClientProof, Field, Grant, Hmac, HmacAlgorithm, HmacEncoding, Jwt, JwtAlgorithm, OAuth2,
+    SigV4, SignedPart, TimeForm, signing_key,
+};
 pub use base_url::is_refused_address;
 pub use connector::is_framing;
 pub use credential::{Carrier, Credential, CredentialPart};

@@ -76,6 +76,20 @@ impl Settings {
         matches!(self.get(name), Some(Slot::Secret(_) | Slot::Unset { secret: true, .. }))
     }
 
+    /// A text as it may be shown, with stars for secrets.
+    pub(super) fn shown(&self, text: &Placed<String>) -> String {
+        let shown = |part| match part {
+            Part::Text(text) => text.to_owned(),
+            Part::Setting(name, _) => match self.get(name) {
+                Some(Slot::Public(Value::String(text))) => text.to_string(),
+                Some(Slot::Public(other)) => other.to_json(),
+                Some(Slot::Unset { shown, .. }) => shown.clone(),
+                Some(Slot::Secret(_) | Slot::Nothing) | None => "***".to_owned(),
+            },
+        };
+        parts(&text.value).unwrap_or_default().into_iter().map(shown).collect()
+    }
+
     /// Replaces the names of settings in a text, once.
     pub(super) fn expand(&self, text: &Placed<String>, problems: &mut Problems) -> Option<Expanded> {
         let Some(parts) = parts(&text.value) else {

@@ -467,8 +467,9 @@ fn every_mistake_of_a_project_and_connector_is_found() {
     "auth: { bearer: api_tokn }"
     unknown-setting templates/freshchat/connector.yaml:8:17 there is no setting `api_tokn` | did you mean `api_token`?
     "auth: { oauth2: {} }"
-    auth templates/freshchat/connector.yaml:8:7 `auth` has to name exactly one kind | write `auth: none`, or one of `bearer`, `basic`, `api_key`
-    unknown-key templates/freshchat/connector.yaml:8:9 `oauth2` is not a key of `auth` | oauth2 is not available yet; bearer, basic and api_key are
+    missing-key templates/freshchat/connector.yaml:8:17 `oauth2` needs `grant`
+    missing-key templates/freshchat/connector.yaml:8:17 `oauth2` needs `token_url`
+    missing-key templates/freshchat/connector.yaml:8:17 `oauth2` needs `client_id`
     "base_url: \"http://{{ connection.subdomain }}.x.com/\""
     plain-http templates/freshchat/connector.yaml:7:11 credentials would go to http://acme.x.com without encryption | use https, or set `allow_plain_http: true` in the connection
     "base_url: \"https://x.com/{{ connection.api_token }}\""

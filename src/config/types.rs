@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Auth;
-use crate::model::{Map, Place, Placed, Secret, Value};
+use crate::model::{Learned, Map, Place, Placed, Secret, Value};
 
 /// A rendered leaf or body as it was written: data with expressions in its strings.
 #[derive(Debug, Clone, PartialEq)]
@@ -352,6 +352,8 @@ pub struct Connection {
     pub unset: Vec<Unset>,
     /// All secrets that were read, for masking.
     pub secrets: Vec<Secret>,
+    /// Tokens that are fetched or signed while requests are sent, for masking too.
+    pub tokens: Learned,
     /// The variables and files that they came from.
     pub secrets_from: Vec<String>,
     /// The credentials by the names of their variables, for commands that show requests.
@@ -402,6 +404,8 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// `verify: false` switches verification off, with a warning at every start.
     pub insecure: bool,
+    /// PEM files with a client certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// `limits:` of a connector.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Connection, Endpoint, Reconcile, RecordLimits};
-use crate::model::{Diagnostic, Mask, Problems, Reply, Request, Value};
+use crate::model::{Diagnostic, Lost, Mask, Problems, Reply, Request, Value};
 use crate::render::{CallTemplate, Context, Known, Leaf, RenderError, RequestTemplate, Root, Scope};
 
 use super::exchange::{self, Needs};
@@ -41,8 +41,8 @@ pub enum Found {
     NotApplied,
     /// Nobody can tell yet: why, and the wait that the far side asked for.
     Unclear(String, Option<Duration>),
-    /// The credentials were refused: no look will tell anything.
-    Refused,
+    /// The credentials were refused: no look will tell anything. Why, where it was not the usual 401.
+    Refused(String),
 }
 
 impl Prober {
@@ -97,11 +97,14 @@ impl Prober {
     pub fn read(&self, context: &Context, sent: &Request, reply: &Reply) -> Found {
         let arrived = match reply {
             Reply::Arrived(arrived) => arrived,
+            Reply::Lost(lost) if lost.class == Lost::TOKEN_REFUSED => {
+                return Found::Refused(shortened(&self.mask.apply(&lost.message)));
+            }
             Reply::Lost(lost) => return Found::Unclear(shortened(&lost.message), None),
         };
         let status = arrived.status;
         if status == http::StatusCode::UNAUTHORIZED && !self.reads_status() {
-            return Found::Refused;
+            return Found::Refused(String::new());
         }
         let (response, readable) = exchange::response(arrived, self.needs, &self.limits);
         if !readable {
@@ -179,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::config::Tree;
-    use crate::model::{Arrived, Lost, Place, Placed, SourceText};
+    use crate::model::{Arrived, Place, Placed, SourceText};
     use crate::render::RunValues;
 
     fn written(text: &str) -> Placed<String> {
@@ -269,6 +272,6 @@ mod tests {
         assert_eq!(check(THERE, named, 404, r#"{"ref":"r 1"}"#), Found::NotApplied);
         assert!(matches!(check(THERE, GONE, 404, r#"{"ref":"none"}"#), Found::Unclear(..)));
         assert!(matches!(check(THERE, named, 500, r#"{"ref":"r 1"}"#), Found::Unclear(..)));
-        assert_eq!(check(THERE, GONE, 401, "{}"), Found::Refused);
+        assert_eq!(check(THERE, GONE, 401, "{}"), Found::Refused(String::new()));
     }
 }

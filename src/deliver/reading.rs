@@ -356,9 +356,8 @@ fn asked(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 fn read_lost(lost: &Lost) -> Reading {
-    // A certificate that is not trusted will not be trusted at the next try.
-    let meaning = match lost.class {
-        "certificate" | "address-refused" => Meaning::Stop,
+    let meaning = match lost {
+        _ if lost.is_final() => Meaning::Stop,
         _ if lost.certain => Meaning::NotSent,
         _ => Meaning::Unknown,
     };

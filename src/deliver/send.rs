@@ -6,16 +6,17 @@
 
 use std::error::Error as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-use crate::config::{Connection, Delivery, is_refused_address};
+use crate::config::{Auth, Connection, Delivery, is_refused_address};
 use crate::model::{Arrived, Class, Diagnostic, Failure, Lost, Reply, Request};
 
-use super::auth::Credentials;
+use super::auth::{Call, Credentials, Token, Tokens};
 
 /// Sends requests of one connection.
 #[derive(Debug, Clone)]
@@ -52,16 +53,67 @@ impl Sender {
         &self.settings.1
     }
 
-    /// Sends one request and waits for its reply, at most for the time limit of one attempt.
+    /// Sends one request and waits for its reply, at most for the time limit of one attempt. Where a
+    /// token has to be fetched first, that has a limit of its own, and so has the request that is sent
+    /// once more after a 401.
     pub async fn send(&self, request: &Request) -> Reply {
+        match self.credentials.tokens() {
+            None => self.attempt(request, None).await,
+            // In a box, so that connections without tokens do not carry its size.
+            Some(tokens) => Box::pin(self.send_with_token(tokens, request)).await,
+        }
+    }
+
+    /// A 401 says that nothing was done, so the request goes out again, with a new token, once.
+    async fn send_with_token(&self, tokens: &Tokens, request: &Request) -> Reply {
+        let ask = async |call| self.ask(call).await;
+        let token = match tokens.token(ask).await {
+            Ok(token) => token,
+            Err(lost) => return Reply::Lost(lost),
+        };
+        let reply = self.attempt(request, Some(&token)).await;
+        if !is_unauthorized(&reply) {
+            token.was_accepted();
+            return reply;
+        }
+        if !token.is_worth_renewing() {
+            return reply;
+        }
+        match tokens.renew(&token, ask).await {
+            Err(lost) => Reply::Lost(lost),
+            Ok(token) => {
+                let reply = self.attempt(request, Some(&token)).await;
+                if !is_unauthorized(&reply) {
+                    token.was_accepted();
+                }
+                reply
+            }
+        }
+    }
+
+    async fn attempt(&self, request: &Request, token: Option<&Token>) -> Reply {
         let mut url = request.url.clone();
         let mut headers = request.headers.clone();
-        self.credentials.apply(&mut url, &mut headers);
+        if let Err(lost) = self.credentials.apply(request, token, &mut url, &mut headers) {
+            return Reply::Lost(lost);
+        }
         let mut outgoing = reqwest::Request::new(request.method.clone(), url);
         *outgoing.headers_mut() = headers;
         if !request.body.is_empty() {
             *outgoing.body_mut() = Some(request.body.clone().into());
         }
+        self.execute(outgoing).await
+    }
+
+    /// Asks a token endpoint.
+    async fn ask(&self, call: Call) -> Reply {
+        let mut outgoing = reqwest::Request::new(http::Method::POST, call.url);
+        *outgoing.headers_mut() = call.headers;
+        *outgoing.body_mut() = Some(call.body.into());
+        self.execute(outgoing).await
+    }
+
+    async fn execute(&self, outgoing: reqwest::Request) -> Reply {
         // One limit over connecting, sending and reading; a timer of ours, so that a reply whose
         // headers came in time is kept although its body did not.
         let timeout = self.delivery().timeout;
@@ -115,6 +167,14 @@ impl Sender {
     }
 }
 
+fn is_unauthorized(reply: &Reply) -> bool {
+    // No reply tells nothing of a token, so it leaves things as they are.
+    match reply {
+        Reply::Arrived(arrived) => arrived.status == http::StatusCode::UNAUTHORIZED,
+        Reply::Lost(_) => false,
+    }
+}
+
 /// A client that does nothing by itself and keeps at most `idle` connections open between requests.
 fn client(connection: &Connection, delivery: &Delivery, idle: usize) -> Result<reqwest::Client, Failure> {
     let refused = |rule, message: String| {
@@ -134,7 +194,11 @@ fn client(connection: &Connection, delivery: &Delivery, idle: usize) -> Result<r
         .pool_max_idle_per_host(idle)
         .user_agent(concat!("runner/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(Arc::new(Resolver));
-    let https = connection.base_url.starts_with("https:");
+    let token_url = match &connection.auth {
+        Auth::OAuth2(auth) => auth.token_url.as_str(),
+        _ => "",
+    };
+    let https = [connection.base_url.as_str(), token_url].iter().any(|url| url.starts_with("https:"));
     if !https && connection.proxy.is_none() {
         // Plain http never needs certificates: so a machine without any can use it.
         builder = builder.tls_certs_only([]);
@@ -146,6 +210,9 @@ fn client(connection: &Connection, delivery: &Delivery, idle: usize) -> Result<r
             return Err(refused("ca-not-pem", format!("{} holds no PEM certificates", path.display())));
         }
         builder = builder.tls_certs_merge(certificates);
+    }
+    if let Some((certificate, key)) = connection.tls.identity.as_ref().filter(|_| https) {
+        builder = builder.identity(identity(certificate, key, &refused)?);
     }
     if connection.tls.insecure {
         builder = builder.tls_danger_accept_invalid_certs(true);
@@ -165,12 +232,39 @@ fn client(connection: &Connection, delivery: &Delivery, idle: usize) -> Result<r
     })
 }
 
+/// A client certificate with its key.
+fn identity(
+    certificate: &Path,
+    key: &Path,
+    refused: &impl Fn(&'static str, String) -> Failure,
+) -> Result<reqwest::Identity, Failure> {
+    let mut pem = std::fs::read(certificate)
+        .map_err(|error| Failure::io("read the client certificate", certificate, &error))?;
+    let key_pem = std::fs::read(key).map_err(|error| Failure::io("read the client key", key, &error))?;
+    pem.push(b'\n');
+    pem.extend_from_slice(&key_pem);
+    reqwest::Identity::from_pem(&pem).map_err(|_| {
+        let (certificate, key) = (certificate.display(), key.display());
+        let mut failure =
+            refused("client-certificate", format!("{certificate} and {key} are no certificate with its key"));
+        for diagnostic in &mut failure.diagnostics {
+            diagnostic.help = Some("both are PEM files, and the key has no passphrase".into());
+        }
+        failure
+    })
+}
+
 /// Reads why there is no reply.
 fn lost(error: &reqwest::Error) -> Lost {
     let message = cause(error);
     let tls = message.contains("certificate") || message.contains("TLS") || message.contains("tls");
     if message.contains(ADDRESS_REFUSED) {
         return Lost { certain: true, class: "address-refused", message };
+    }
+    if let Some(alert) = client_alert(&message) {
+        // Said before the handshake was taken for good, so nothing was read behind it.
+        let message = format!("the far side refused the client certificate ({alert})");
+        return Lost { certain: true, class: "client-certificate", message };
     }
     if error.is_connect() || error.is_builder() {
         let class = if error.is_dns() {
@@ -190,6 +284,23 @@ fn lost(error: &reqwest::Error) -> Lost {
     }
     let class = if error.is_timeout() { "timeout" } else { "reset" };
     Lost { certain: false, class, message }
+}
+
+/// The alert by which a server refuses a client's certificate, or asks for one that is missing
+/// (RFC 8446, 6.2). With TLS 1.3 it comes after the client's side of the handshake is done.
+fn client_alert(cause: &str) -> Option<&str> {
+    const ALERTS: [&str; 8] = [
+        "certificaterequired",
+        "badcertificate",
+        "unsupportedcertificate",
+        "certificaterevoked",
+        "certificateexpired",
+        "certificateunknown",
+        "unknownca",
+        "accessdenied",
+    ];
+    let alert = cause.split("received fatal alert: ").nth(1)?;
+    ALERTS.into_iter().find(|known| alert.starts_with(known))
 }
 
 /// What is wrong with a certificate, in words of ours before those of the TLS library.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::{self, Format, InDoubt, Pipeline};
 use crate::deliver::{Expected, ItemReader, Prober, Reader};
-use crate::model::{Class, Diagnostic, Failure, Mask, Place, Placed, Problems, Str, Value};
+use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, Str, Value};
 use crate::outcome::RecordRow;
 use crate::outcome::files::{Marks, Ours, Shape};
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
@@ -286,7 +286,7 @@ fn compile_rules(
     response_schema: Option<Schema>,
     problems: &mut Problems,
 ) -> Option<StepRules> {
-    let mask = || Mask::new(&pipeline.connection.secrets);
+    let mask = || pipeline.connection.mask();
     let reader = Reader::compile(&step.endpoint, base.clone(), mask(), problems);
     let prober = Prober::compile(&step.endpoint, &pipeline.connection, scope, mask(), problems);
     let expected = response_schema.map(|schema| -> Expected { Box::new(move |body| schema.is_valid(body)) });
@@ -339,7 +339,7 @@ fn compile_batch(
         waiting: 2 * delivery.concurrency.get() * batch.size.get(),
     };
     let items = batch.replies.as_ref().and_then(|replies| {
-        let mask = Mask::new(&pipeline.connection.secrets);
+        let mask = pipeline.connection.mask();
         ItemReader::compile(replies, base.clone(), mask, problems)
     });
     (group_by.map(|group_by| BatchRules { rules, group_by, max_body: bytes }), items)

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::config::{self, Durability, InDoubt};
 use crate::deliver::Sender;
-use crate::model::{Class, Diagnostic, Event, Failure, Mask};
+use crate::model::{Class, Diagnostic, Event, Failure};
 use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Lock, Responses, RunRow};
 use crate::render::Leaf;
 use crate::source::Mark;
@@ -232,7 +232,7 @@ impl Session<'_> {
                 settled: Arc::clone(&settled),
                 keys_are_public: preparer.key_is_public,
                 keeps_responses: pipeline.responses_file,
-                mask: Mask::new(&pipeline.connection.secrets),
+                mask: pipeline.connection.mask(),
             };
             dispatch::dispatch(with, inbox, credit, StopLine::listen()?, run.settled).await
         });

@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::config::{
-    Auth, Connection, Content, CredentialPart, Endpoint, Idempotency, SandboxReply, SandboxSpec, Tree,
-};
-use crate::model::{Failure, Map, Number, Problems, Secret, Value};
+use super::stand_in_auth;
+use crate::config::{Carrier, Connection, Content, Endpoint, Idempotency, SandboxReply, SandboxSpec, Tree};
+use crate::model::{Failure, Map, Number, Problems, Value};
 use crate::render::{Context, Known, Nulls, RenderError, Root, RunValues, Scope, TreeTemplate};
 use crate::sandbox::{
     BatchReplyMaker, BatchRoute, ItemResult, Object, PathPattern, ReplyMaker, RequestView, Route, Rules,
-    ScriptedReply, SecretNames,
+    ScriptedReply,
 };
 use crate::schema::Schema;
 
@@ -26,19 +25,14 @@ pub const SANDBOX_SECRET: &str = "sandbox-token";
 pub fn redirect(connection: &mut Connection, url: &str) {
     let prefix = base_path(&connection.base_url);
     connection.base_url = format!("{}{prefix}", url.trim_end_matches('/'));
-    let secret = || Some(Secret::new(SANDBOX_SECRET.into()));
-    match &mut connection.auth {
-        Auth::None => {}
-        Auth::Bearer(token) => *token = secret(),
-        Auth::Basic { user, password } => (*user, *password) = (secret(), secret()),
-        Auth::ApiKeyHeader { value, .. } | Auth::ApiKeyQuery { value, .. } => *value = secret(),
-    }
+    stand_in_auth::redirect(&mut connection.auth, url);
     connection.unset.clear();
     connection.proxy = None;
     connection.secrets.clear();
-    for part in connection.credentials.iter_mut().flat_map(|credential| &mut credential.parts) {
-        if !matches!(part, CredentialPart::Text(_)) {
-            *part = CredentialPart::Text(SANDBOX_SECRET.into());
+    for credential in &mut connection.credentials {
+        credential.parts.iter_mut().for_each(stand_in_auth::hide);
+        if let Carrier::AwsSigV4 { region, service } = &mut credential.carrier {
+            region.iter_mut().chain(service).for_each(stand_in_auth::hide);
         }
     }
 }
@@ -64,8 +58,9 @@ pub fn rules(
         .collect();
     routes.extend(check_route(connection, endpoints, &base, &mut problems));
     let mut rules = Rules::new(routes);
-    rules.auth = credentials(connection);
-    rules.secrets = secret_names(connection);
+    rules.auth = stand_in_auth::credentials(connection);
+    rules.token = stand_in_auth::tokens(connection);
+    rules.secrets = stand_in_auth::secret_names(connection);
     if let Some(tree) = &connection.sandbox_error
         && let Some(error) = error_shape(tree, connection, &mut problems)
     {
@@ -360,64 +355,6 @@ fn error_shape(tree: &Tree, connection: &Connection, problems: &mut Problems) ->
         let text = shape.value(&context).map(|value| value.to_json()).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or(serde_json::Value::Null)
     }))
-}
-
-/// Whether credentials are right: those of the sandbox, or those that the connection really has;
-/// where it has none, any that are there.
-fn credentials(connection: &Connection) -> Option<crate::sandbox::AuthCheck> {
-    use base64::Engine as _;
-    let real = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
-    let fits = |real: Option<String>| {
-        move |given: &str| match &real {
-            _ if given == SANDBOX_SECRET => true,
-            Some(real) => given == real,
-            None => !given.is_empty(),
-        }
-    };
-    let header = |headers: &http::HeaderMap, name: &str| {
-        headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-    };
-    match &connection.auth {
-        Auth::None => None,
-        Auth::Bearer(token) => {
-            let fits = fits(real(token));
-            Some(Box::new(move |headers, _| {
-                header(headers, "authorization").strip_prefix("Bearer ").is_some_and(&fits)
-            }))
-        }
-        Auth::Basic { user, password } => {
-            let (user, password) = (fits(real(user)), fits(real(password)));
-            Some(Box::new(move |headers, _| {
-                let given = header(headers, "authorization");
-                let pair = given
-                    .strip_prefix("Basic ")
-                    .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
-                    .and_then(|bytes| String::from_utf8(bytes).ok());
-                pair.and_then(|pair| pair.split_once(':').map(|(one, two)| user(one) && password(two)))
-                    .unwrap_or(false)
-            }))
-        }
-        Auth::ApiKeyHeader { name, value } => {
-            let (name, fits) = (name.clone(), fits(real(value)));
-            Some(Box::new(move |headers, _| fits(&header(headers, &name))))
-        }
-        Auth::ApiKeyQuery { name, value } => {
-            let (name, fits) = (name.clone(), fits(real(value)));
-            Some(Box::new(move |_, query| {
-                url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == name && fits(&value))
-            }))
-        }
-    }
-}
-
-fn secret_names(connection: &Connection) -> SecretNames {
-    let mut names = SecretNames::default();
-    match &connection.auth {
-        Auth::ApiKeyHeader { name, .. } => names.headers.extend(name.parse().ok()),
-        Auth::ApiKeyQuery { name, .. } => names.query.push(name.clone()),
-        Auth::None | Auth::Bearer(_) | Auth::Basic { .. } => {}
-    }
-    names
 }
 
 #[cfg(test)]

@@ -23,6 +23,6 @@ pub use place::{Place, Placed, SourceText};
 pub use record::{BadRecord, CopyOf, Record, RecordPlace};
 pub use reply::{Arrived, Lost, Reply};
 pub use request::Request;
-pub use secret::{Mask, Secret};
+pub use secret::{Learned, Mask, Secret};
 pub use text::{hex, number};
 pub use value::{Map, Number, Str, Value};

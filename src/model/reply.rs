@@ -31,8 +31,22 @@ pub struct Lost {
     /// Whether the far side certainly saw nothing: name not found, connection refused, TLS
     /// failed, HTTP/2 stream refused. Otherwise it is unknown whether it acted.
     pub certain: bool,
-    /// Stable slug: `connect`, `dns`, `tls`, `timeout`, `reset`, `address-refused`, `cancelled`.
+    /// Stable slug: `connect`, `dns`, `tls`, `timeout`, `reset`, `refused-stream`, `certificate`,
+    /// `client-certificate`, `address-refused`, `token-refused`, `token-unavailable`.
     pub class: &'static str,
     /// The cause in words, without the URL.
     pub message: String,
+}
+
+impl Lost {
+    /// The token endpoint refused to give a token, or gave none that can be used.
+    pub const TOKEN_REFUSED: &str = "token-refused";
+    /// The token endpoint could not be asked, or not now.
+    pub const TOKEN_UNAVAILABLE: &str = "token-unavailable";
+
+    /// Whether no later try will end otherwise until a person has changed something.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.class, "certificate" | "client-certificate" | "address-refused" | Self::TOKEN_REFUSED)
+    }
 }

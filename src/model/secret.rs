@@ -1,8 +1,10 @@
 //! A value that must not be seen, and the mask that hides it wherever it turns up.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -45,11 +47,38 @@ pub struct Mask {
     needles: Vec<SecretString>,
     /// Which bytes a form can begin with: all others are passed over.
     first: [bool; 256],
+    /// What became known after the mask was made.
+    learned: Vec<Learned>,
+}
+
+/// Secrets that become known while requests are sent, such as a token that was fetched: whoever has a
+/// mask with it hides them from then on. Clones share what one of them learns.
+#[derive(Clone, Default)]
+pub struct Learned(Arc<RwLock<VecDeque<Mask>>>);
+
+/// So many learned secrets are remembered, the newest: older tokens have ended long since.
+const MOST_LEARNED: usize = 8;
+
+impl Learned {
+    /// Hides this one too, from now on.
+    pub fn learn(&self, secret: &Secret) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() == MOST_LEARNED {
+            known.pop_front();
+        }
+        known.push_back(Mask::new([secret]));
+    }
+}
+
+impl std::fmt::Debug for Learned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Learned")
+    }
 }
 
 impl Default for Mask {
     fn default() -> Self {
-        Self { needles: Vec::new(), first: [false; 256] }
+        Self { needles: Vec::new(), first: [false; 256], learned: Vec::new() }
     }
 }
 
@@ -81,9 +110,33 @@ impl Mask {
         mask
     }
 
+    /// The same mask, which hides what is learned later too.
+    #[must_use]
+    pub fn and_learned(mut self, learned: &Learned) -> Self {
+        self.learned.push(learned.clone());
+        self
+    }
+
     /// The text with every secret replaced by `***`.
     #[must_use]
     pub fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        // A token may hold another secret within itself, so tokens go first.
+        let mut text = Cow::Borrowed(text);
+        for learned in &self.learned {
+            for mask in learned.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
+                if let Cow::Owned(masked) = mask.own(&text) {
+                    text = Cow::Owned(masked);
+                }
+            }
+        }
+        match text {
+            Cow::Borrowed(text) => self.own(text),
+            Cow::Owned(text) => Cow::Owned(self.own(&text).into_owned()),
+        }
+    }
+
+    /// The text without the secrets that the mask was made for.
+    fn own<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut out = String::new();
         let mut done = 0;
         for range in self.found(text) {
@@ -298,6 +351,21 @@ mod tests {
         assert_eq!(masked("said to%22ken%2B1%2"), "said ***");
         assert_eq!(masked("said to\"ken"), "said to\"ken");
         assert_eq!(masked("to\"ken+1 and more"), "to\"ken+1 and more");
+    }
+
+    #[test]
+    fn a_secret_that_is_learned_later_is_masked_from_then_on() {
+        // S23
+        let learned = Learned::default();
+        let mask = Mask::new([&Secret::new("client-secret".into())]).and_learned(&learned);
+        let copy = mask.clone();
+        assert_eq!(copy.apply("a token-1-client-secret"), "a token-1-***");
+        learned.clone().learn(&Secret::new("token-1-client-secret".into()));
+        assert_eq!(copy.apply("a token-1-client-secret, client-secret"), "a ***, ***");
+        for number in 0..MOST_LEARNED {
+            learned.learn(&Secret::new(format!("newer-token-{number}")));
+        }
+        assert_eq!(mask.apply("newer-token-0 newer-token-7"), "*** ***");
     }
 
     #[test]

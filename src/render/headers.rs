@@ -29,15 +29,18 @@ impl HeadersTemplate {
     ) -> Option<Self> {
         let before = problems.errors();
         let mut entries = of_connection(connection, scope, problems);
+        let set = connection.auth.headers();
         for (name, template) in &endpoint.headers {
             let header = checked(&name.value, &name.place, problems);
+            let header = header.filter(|header| is_free(header, &set, &name.place, problems));
             add(&mut entries, header, Leaf::compile(template, scope, problems));
         }
         let key = match &endpoint.idempotency {
             Idempotency::Header { name, value, .. } => {
                 let place = value.as_ref().map_or(&endpoint.place, |value| &value.place);
                 let leaf = value.as_ref().map(|value| Leaf::compile(value, scope, problems));
-                let name = checked(name, place, problems);
+                let name =
+                    checked(name, place, problems).filter(|header| is_free(header, &set, place, problems));
                 if let Some((name, _)) =
                     name.as_ref().and_then(|name| entries.iter().find(|(old, _)| old == name))
                 {
@@ -136,6 +139,19 @@ pub(super) fn header_value(name: &HeaderName, text: &str, place: &Place) -> Resu
     HeaderValue::from_str(text).map_err(|_| {
         RenderError::new("header-value", place, format!("the header `{name}` cannot hold this value"))
     })
+}
+
+/// Whether a header is not one that the connection's `auth` sets.
+fn is_free(header: &HeaderName, set: &[String], place: &Place, problems: &mut Problems) -> bool {
+    let free = !set.iter().any(|name| name == header.as_str());
+    if !free {
+        problems.push(
+            Diagnostic::error("header-name", format!("`{header}` is set by the connection's `auth`"))
+                .place(place)
+                .help("leave the header out"),
+        );
+    }
+    free
 }
 
 /// A header name that a template may set.

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::proto::Request;
-use super::rules::{PathPattern, Route, Rules, ScriptedReply};
+use super::rules::{Knock, PathPattern, Route, Rules, ScriptedReply, TOKEN_PATH};
 use super::server::Unknown;
 use super::store::Address;
 
@@ -110,7 +110,17 @@ impl Api {
     }
 
     fn judge(&self, request: &Request, prepared: &mut Prepared) -> Result<(Deed, Address), ScriptedReply> {
-        if self.rules.auth.as_ref().is_some_and(|right| !right(&request.headers, request.query())) {
+        let knock = Knock {
+            method: &request.method,
+            path: request.path(),
+            query: request.query(),
+            headers: &request.headers,
+            body: &request.body,
+        };
+        if let Some(token) = self.rules.token.as_ref().filter(|_| is_token_call(request.path())) {
+            return Err(token(&knock));
+        }
+        if self.rules.auth.as_ref().is_some_and(|right| !right(&knock)) {
             return Err(self.refuse(401, "UNAUTHENTICATED", "the credentials are missing or wrong"));
         }
         let (deed, address) = self.find(request, prepared)?;
@@ -197,6 +207,11 @@ impl Api {
             self.refuse(404, "NOT_FOUND", "no endpoint has this path")
         })
     }
+}
+
+/// Whether a path is that of the token endpoint.
+pub(super) fn is_token_call(path: &str) -> bool {
+    path.split('?').next() == Some(TOKEN_PATH)
 }
 
 fn values(params: Params) -> Vec<String> {

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::api::is_token_call;
 use super::rules::SecretNames;
 
 /// One request that was read completely, and what became of it.
@@ -50,7 +51,7 @@ pub struct Seen {
 /// How many requests came, whatever is remembered of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Requests read completely.
+    /// Requests read completely, those for tokens aside.
     pub requests: u64,
     /// Of these, how many had an effect.
     pub accepted: u64,
@@ -113,8 +114,10 @@ impl Journal {
             file.write_all(&self.line)?;
         }
         self.next += 1;
-        self.tally.requests += 1;
-        self.tally.accepted += u64::from(seen.accepted);
+        if !is_token_call(&seen.path) {
+            self.tally.requests += 1;
+            self.tally.accepted += u64::from(seen.accepted);
+        }
         if self.remember > 0 {
             if self.seen.len() >= self.remember {
                 self.seen.pop_front();
@@ -150,7 +153,7 @@ fn line_of<'a>(seen: &'a Seen, secrets: &SecretNames) -> Line<'a> {
         };
         (Cow::Borrowed(name.as_str()), value)
     });
-    let body = std::str::from_utf8(&seen.body).ok();
+    let body = if is_token_call(&seen.path) { Some("***") } else { std::str::from_utf8(&seen.body).ok() };
     Line {
         seq: seen.seq,
         at_ms: seen.at_ms,

@@ -30,8 +30,8 @@ mod world;
 
 pub use journal::{Seen, Tally, read_journal};
 pub use rules::{
-    AuthCheck, BatchReplyMaker, BatchRoute, CheckBody, ErrorMaker, ItemResult, Object, PathPattern,
-    ReplyMaker, RequestView, Route, Rules, ScriptedReply, SecretNames,
+    AuthCheck, BatchReplyMaker, BatchRoute, CheckBody, ErrorMaker, ItemResult, Knock, Object, PathPattern,
+    ReplyMaker, RequestView, Route, Rules, ScriptedReply, SecretNames, TOKEN_PATH, TokenMaker,
 };
 pub use script::Script;
 pub use server::{Bodies, Handle, Options, Sandbox, Unknown};

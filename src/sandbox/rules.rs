@@ -12,10 +12,31 @@ use serde_json::Value;
 pub type CheckBody = Box<dyn Fn(&Value) -> Result<(), String> + Send + Sync>;
 /// Makes the reply of a route from the request and the object that it made, changed or read.
 pub type ReplyMaker = Box<dyn Fn(&RequestView<'_>, &Object) -> ScriptedReply + Send + Sync>;
-/// Whether headers and query (as written, without `?`) carry the right credentials.
-pub type AuthCheck = Box<dyn Fn(&HeaderMap, &str) -> bool + Send + Sync>;
+/// Whether a request carries the right credentials.
+pub type AuthCheck = Box<dyn Fn(&Knock<'_>) -> bool + Send + Sync>;
+/// Answers a request to the token endpoint.
+pub type TokenMaker = Box<dyn Fn(&Knock<'_>) -> ScriptedReply + Send + Sync>;
 /// Makes the body of a refusal from status, class word and message.
 pub type ErrorMaker = Box<dyn Fn(u16, &str, &str) -> Value + Send + Sync>;
+
+/// The path of the token endpoint. Requests to it are in the journal, with their body hidden in its file,
+/// and are not counted among those that the API got.
+pub const TOKEN_PATH: &str = "/.sandbox/token";
+
+/// A request as it stands at the door: all that can prove who sends it.
+#[derive(Debug, Clone, Copy)]
+pub struct Knock<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path as it was sent.
+    pub path: &'a str,
+    /// The query as it was sent, without `?`.
+    pub query: &'a str,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: &'a [u8],
+}
 
 /// The API that is stood in for.
 pub struct Rules {
@@ -23,6 +44,8 @@ pub struct Rules {
     pub routes: Vec<Route>,
     /// How credentials are checked; `None` lets everybody in.
     pub auth: Option<AuthCheck>,
+    /// The token endpoint, at [`TOKEN_PATH`], which needs no further credentials.
+    pub token: Option<TokenMaker>,
     /// The shape of a refusal.
     pub error: ErrorMaker,
     /// What carries credentials: written as `***` to the journal's file, and no filter of a list.
@@ -34,7 +57,7 @@ impl Rules {
     #[must_use]
     pub fn new(routes: Vec<Route>) -> Self {
         let error = |status: u16, class: &str, message: &str| serde_json::json!({ "code": status, "status": class, "message": message });
-        Self { routes, auth: None, error: Box::new(error), secrets: SecretNames::default() }
+        Self { routes, auth: None, token: None, error: Box::new(error), secrets: SecretNames::default() }
     }
 }
 

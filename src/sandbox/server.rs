@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::model::{Class, Diagnostic, Failure};
 
-use super::api::{Api, Prepared};
+use super::api::{Api, Prepared, is_token_call};
 use super::journal::{Journal, Seen, Tally};
 use super::proto::{Ends, Reader, Request, Unread};
 use super::rules::{Rules, ScriptedReply};
@@ -300,10 +300,13 @@ async fn answer(
     if let Some((Action::Late(wait), _)) = &decided {
         tokio::time::sleep(*wait).await;
     }
+    let is_token_call = is_token_call(&request.target);
     let Some(reply) = settle(&mut request, &prepared, decided.as_ref(), connection, shared) else {
         return Ok(Then::Close);
     };
-    shared.requests.send_modify(|count| *count += 1);
+    if !is_token_call {
+        shared.requests.send_modify(|count| *count += 1);
+    }
     let pause = match &decided {
         Some((Action::Delay(wait), _)) => Some(*wait + shared.latency.unwrap_or_default()),
         _ => shared.latency,

@@ -232,9 +232,9 @@ async fn a_repeated_idempotency_key_is_answered_again_without_effect() {
 #[tokio::test]
 async fn only_the_right_credentials_are_let_in() {
     let mut rules = rules();
-    rules.auth = Some(Box::new(|headers, query| {
-        headers.get("authorization").is_some_and(|value| value == "Bearer right")
-            || query.contains("key=right")
+    rules.auth = Some(Box::new(|knock| {
+        knock.headers.get("authorization").is_some_and(|value| value == "Bearer right")
+            || knock.query.contains("key=right")
     }));
     let sandbox = Sandbox::start(rules, Options::default()).unwrap();
     for (line, header, expected) in [

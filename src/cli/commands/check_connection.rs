@@ -11,7 +11,7 @@ use crate::cli::invocation::Invocation;
 use crate::cli::table::{self, Table};
 use crate::config::{Connection, Delivery};
 use crate::deliver::Sender;
-use crate::model::{Class, Diagnostic, Failure, Problems, Reply, Request};
+use crate::model::{Class, Diagnostic, Failure, Lost, Problems, Reply, Request};
 use crate::render::{CallTemplate, Context, Known, Root, RunValues, Scope};
 use crate::report::{Reporter, text};
 
@@ -168,12 +168,26 @@ impl Checked {
         let (class, found) = match reply {
             Reply::Lost(lost) => {
                 lost.class.clone_into(&mut self.verdict);
-                let message = format!("no reply from {}: {}", self.host, lost.message);
+                let is_of_token = matches!(lost.class, Lost::TOKEN_REFUSED | Lost::TOKEN_UNAVAILABLE);
+                let message = if is_of_token {
+                    lost.message.clone()
+                } else {
+                    format!("no reply from {}: {}", self.host, lost.message)
+                };
                 let (class, help) = match lost.class {
                     "certificate" => (
                         Class::Halted,
                         "look at the address; a certificate of your own authority is named with `tls: { ca: FILE }`",
                     ),
+                    Lost::TOKEN_REFUSED => {
+                        (Class::Halted, "correct the client's id and secret, or `token_url` of `oauth2`")
+                    }
+                    Lost::TOKEN_UNAVAILABLE => {
+                        (Class::Stopped, "look at `token_url` of `oauth2`, or wait until it is back")
+                    }
+                    "client-certificate" => {
+                        (Class::Halted, "look at `tls: { cert: FILE, key: FILE }` of the connection")
+                    }
                     "address-refused" => {
                         (Class::Halted, "look at the address: link-local ones are never asked")
                     }

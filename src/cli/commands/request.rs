@@ -55,6 +55,9 @@ impl<'a> Drawing<'a> {
             match &credential.carrier {
                 Carrier::Header(name) => headers.push((titled(name), None)),
                 Carrier::Basic => headers.push(("Authorization".into(), None)),
+                Carrier::AwsSigV4 { .. } => {
+                    headers.extend([("Authorization".into(), None), ("X-Amz-Date".into(), None)]);
+                }
                 Carrier::Query(_) => {}
             }
         }
@@ -112,18 +115,25 @@ impl<'a> Drawing<'a> {
         let mut words = vec!["curl".to_owned(), "-sS".into()];
         let mut url = self.with_variables(&self.url(request));
         let mut headers = Vec::new();
+        let mut notes = String::new();
         for credential in self.credentials {
-            let value = credential.parts.iter().map(|part| match part {
-                CredentialPart::Text(text) => Piece::Text(text.clone()),
-                CredentialPart::Variable(name) => Piece::Variable(name.clone()),
-                CredentialPart::File(path) => Piece::File(path.clone()),
-            });
+            let value = credential.parts.iter().map(piece);
+            for part in &credential.parts {
+                note(part, &mut notes);
+            }
             match &credential.carrier {
                 Carrier::Basic => headers.push(format!("-u {}", quoted(&value.collect::<Vec<_>>()))),
                 Carrier::Header(name) => {
                     let pieces: Vec<Piece> =
                         std::iter::once(Piece::Text(format!("{name}: "))).chain(value).collect();
                     headers.push(format!("-H {}", quoted(&pieces)));
+                }
+                Carrier::AwsSigV4 { region, service } => {
+                    let text = |text: &str| std::iter::once(Piece::Text(text.to_owned()));
+                    let scope = text("aws:amz:").chain(region.iter().map(piece));
+                    let scope = scope.chain(text(":")).chain(service.iter().map(piece));
+                    headers.push(format!("--aws-sigv4 {}", quoted(&scope.collect::<Vec<_>>())));
+                    headers.push(format!("-u {}", quoted(&value.collect::<Vec<_>>())));
                 }
                 Carrier::Query(name) => {
                     let mark = if request.url.query().is_some() { '&' } else { '?' };
@@ -158,7 +168,7 @@ impl<'a> Drawing<'a> {
                 format!("{command} |\n")
             }
         };
-        format!("{before}{}\n", lines.join(" \\\n  "))
+        format!("{notes}{before}{}\n", lines.join(" \\\n  "))
     }
 
     /// Text with `${NAME}` of settings that are not set as variables.
@@ -184,6 +194,28 @@ impl<'a> Drawing<'a> {
         pieces.push(Piece::Text(literal));
         pieces
     }
+}
+
+fn piece(part: &CredentialPart) -> Piece {
+    match part {
+        CredentialPart::Text(text) => Piece::Text(text.clone()),
+        CredentialPart::Variable(name) => Piece::Variable(name.clone()),
+        CredentialPart::File(path) => Piece::File(path.clone()),
+        CredentialPart::Made { name, .. } => Piece::Variable((*name).to_owned()),
+    }
+}
+
+/// A line for a shell's reader: what a variable has to hold that nobody has set.
+fn note(part: &CredentialPart, notes: &mut String) {
+    let CredentialPart::Made { name, what, of } = part else { return };
+    let names = of.iter().map(|part| match part {
+        CredentialPart::Text(text) | CredentialPart::File(text) => text.clone(),
+        CredentialPart::Variable(name) => format!("${name}"),
+        CredentialPart::Made { name, .. } => (*name).to_owned(),
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let of = if names.is_empty() { String::new() } else { format!(", with {names}") };
+    let _ = writeln!(notes, "# {name}: {}", line(&format!("{what}{of}")));
 }
 
 enum Data {

@@ -131,10 +131,14 @@ impl Loop<'_> {
                 let times = if looks == 1 { "1 look".to_owned() } else { format!("{looks} looks") };
                 self.hold_doubt(job, Some(&format!("{times} could not tell: {why}")));
             }
-            Found::Refused => {
+            Found::Refused(why) => {
                 // Nothing was found out: the next start asks again.
                 self.hold_unasked(job);
-                let why = format!("{} answered 401 to a look at what may have arrived", self.with.host);
+                let why = if why.is_empty() {
+                    format!("{} answered 401 to a look at what may have arrived", self.with.host)
+                } else {
+                    why
+                };
                 let diagnostic = Diagnostic::error("credentials-refused", why.clone()).help(format!(
                     "correct the credentials of connection `{}`, then go on with the same command",
                     self.with.connection
@@ -149,7 +153,7 @@ impl Loop<'_> {
             Found::Applied(_) => "it had arrived",
             Found::NotApplied => "it had not arrived",
             Found::Unclear(why, _) => why,
-            Found::Refused => "the credentials were refused",
+            Found::Refused(_) => "the credentials were refused",
         };
         let detail = if status == 0 { what.to_owned() } else { format!("{status}: {what}") };
         self.with.writer.note(Some(job.identity.ordinal), "look", detail);

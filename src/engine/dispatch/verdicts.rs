@@ -13,7 +13,7 @@ use crate::deliver::{Enough, Meaning, Reading, Tries, Verdict, judge};
 use crate::engine::block::{Identity, Job};
 use crate::engine::prepare::{NO_STEP, said_of};
 use crate::engine::steps::Next;
-use crate::model::{Class, Diagnostic, Event, Outcome, Pause, Reply, State, Value};
+use crate::model::{Class, Diagnostic, Event, Lost, Outcome, Pause, Reply, State, Value};
 use crate::outcome::{BatchState, Exchange, RecordRow};
 
 impl Loop<'_> {
@@ -385,7 +385,13 @@ impl Loop<'_> {
 
     /// Stops because no connection could be made: later, or after a person has looked.
     fn no_connection(&mut self, reading: &Reading) {
-        let why = format!("no connection to {}: {}", self.with.host, reading.message);
+        let is_of_token = matches!(&*reading.class, Lost::TOKEN_REFUSED | Lost::TOKEN_UNAVAILABLE);
+        let why = if is_of_token {
+            reading.message.clone()
+        } else {
+            format!("no connection to {}: {}", self.with.host, reading.message)
+        };
+        let corrected = correct_credentials(&self.with.connection, self.with.secrets_from);
         let (class, rule, help) = match &*reading.class {
             "certificate" => (
                 Class::Halted,
@@ -396,6 +402,17 @@ impl Loop<'_> {
                 Class::Halted,
                 "address-refused",
                 "requests never go to link-local or metadata addresses; name the host of the API",
+            ),
+            "client-certificate" => (
+                Class::Halted,
+                "client-certificate",
+                "look at `tls: { cert: FILE, key: FILE }` of the connection, then start the same command again",
+            ),
+            Lost::TOKEN_REFUSED => (Class::Halted, "token-refused", corrected.as_str()),
+            Lost::TOKEN_UNAVAILABLE => (
+                Class::Stopped,
+                "token-unavailable",
+                "start the same command again when it is up; it goes on",
             ),
             _ => (Class::Stopped, "far-side-down", "start the same command again when it is up; it goes on"),
         };
@@ -435,16 +452,17 @@ impl Loop<'_> {
         if !reading.message.is_empty() {
             diagnostic = diagnostic.row(format!("{}: {:?}", reading.status, reading.message));
         }
-        let from = match self.with.secrets_from.join(", ") {
-            names if names.is_empty() => String::new(),
-            names => format!(" ({names})"),
-        };
-        diagnostic.help = Some(format!(
-            "correct the credentials of connection `{}`{from}, then go on with the same command",
-            self.with.connection
-        ));
+        diagnostic.help = Some(correct_credentials(&self.with.connection, self.with.secrets_from));
         self.stop(Stopped { class: Class::Halted, why, diagnostics: vec![diagnostic], signal: None });
     }
+}
+
+fn correct_credentials(connection: &str, secrets_from: &[String]) -> String {
+    let from = match secrets_from.join(", ") {
+        names if names.is_empty() => String::new(),
+        names => format!(" ({names})"),
+    };
+    format!("correct the credentials of connection `{connection}`{from}, then go on with the same command")
 }
 
 fn too_long(host: &str, asked: Duration, cap: Duration) -> Diagnostic {
