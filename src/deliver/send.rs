@@ -223,6 +223,13 @@ fn client(connection: &Connection, delivery: &Delivery, idle: usize) -> Result<r
         builder = builder.proxy(proxy);
     }
     builder.build().map_err(|error| {
+        if connection.tls.identity.is_some() && cause(&error).contains("keymismatch") {
+            let mut failure = refused("client-certificate", "`tls.key` is not the key of `tls.cert`".into());
+            for diagnostic in &mut failure.diagnostics {
+                diagnostic.help = Some("name the files that were made together".into());
+            }
+            return failure;
+        }
         let mut failure = refused("http-client", format!("cannot make an HTTP client: {}", cause(&error)));
         for diagnostic in &mut failure.diagnostics {
             diagnostic.help =

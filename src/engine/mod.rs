@@ -27,7 +27,6 @@ mod retry;
 mod session;
 mod sieve;
 pub mod stand_in;
-mod stand_in_auth;
 mod status;
 mod steps;
 mod stop;

@@ -3,9 +3,10 @@
 //! The stand-in itself knows data and closures only; here templates, schemas and credentials of a
 //! connector become its rules, so that the same YAML that sends also answers.
 
+mod auth;
+
 use std::sync::Arc;
 
-use super::stand_in_auth;
 use crate::config::{Carrier, Connection, Content, Endpoint, Idempotency, SandboxReply, SandboxSpec, Tree};
 use crate::model::{Failure, Map, Number, Problems, Value};
 use crate::render::{Context, Known, Nulls, RenderError, Root, RunValues, Scope, TreeTemplate};
@@ -25,14 +26,14 @@ pub const SANDBOX_SECRET: &str = "sandbox-token";
 pub fn redirect(connection: &mut Connection, url: &str) {
     let prefix = base_path(&connection.base_url);
     connection.base_url = format!("{}{prefix}", url.trim_end_matches('/'));
-    stand_in_auth::redirect(&mut connection.auth, url);
+    auth::redirect(&mut connection.auth, url);
     connection.unset.clear();
     connection.proxy = None;
     connection.secrets.clear();
     for credential in &mut connection.credentials {
-        credential.parts.iter_mut().for_each(stand_in_auth::hide);
+        credential.parts.iter_mut().for_each(auth::hide);
         if let Carrier::AwsSigV4 { region, service } = &mut credential.carrier {
-            region.iter_mut().chain(service).for_each(stand_in_auth::hide);
+            region.iter_mut().chain(service).for_each(auth::hide);
         }
     }
 }
@@ -58,9 +59,9 @@ pub fn rules(
         .collect();
     routes.extend(check_route(connection, endpoints, &base, &mut problems));
     let mut rules = Rules::new(routes);
-    rules.auth = stand_in_auth::credentials(connection);
-    rules.token = stand_in_auth::tokens(connection);
-    rules.secrets = stand_in_auth::secret_names(connection);
+    rules.auth = auth::credentials(connection);
+    rules.token = auth::tokens(connection);
+    rules.secrets = auth::secret_names(connection);
     if let Some(tree) = &connection.sandbox_error
         && let Some(error) = error_shape(tree, connection, &mut problems)
     {

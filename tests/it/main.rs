@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod auth;
 mod bad;
 mod batch;
 mod budget;
@@ -23,6 +24,7 @@ mod order;
 mod outcomes;
 mod project;
 mod real;
+mod real_auth;
 mod reconcile;
 mod resolve;
 mod resume;

@@ -420,8 +420,14 @@ impl Loop<'_> {
             1 => "1 attempt was made".to_owned(),
             n => format!("{n} attempts were made"),
         };
-        let sent = if self.replies == 0 { "nothing was sent" } else { "the last of them never left" };
-        let diagnostic = Diagnostic::error(rule, why.clone()).note(format!("{made}; {sent}")).help(help);
+        let sent = match self.replies {
+            0 => "nothing was sent",
+            _ if is_of_token => "nothing was sent without a token",
+            _ => "the last of them never left",
+        };
+        // An attempt that got no token was none at the API.
+        let note = if is_of_token { sent.to_owned() } else { format!("{made}; {sent}") };
+        let diagnostic = Diagnostic::error(rule, why.clone()).note(note).help(help);
         self.stop(Stopped { class, why, diagnostics: vec![diagnostic], signal: None });
     }
 

@@ -9,8 +9,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use tokio_rustls::rustls::{ConfigBuilder, RootCertStore, ServerConfig};
 
 /// An authority of the test.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -56,11 +57,33 @@ impl Authority {
     }
 }
 
+impl Identity {
+    /// Certificate and key as PEM.
+    pub fn to_pem(&self) -> (String, String) {
+        let pem = |word: &str, der: &[u8]| {
+            let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+            format!("-----BEGIN {word}-----\n{text}\n-----END {word}-----\n")
+        };
+        (pem("CERTIFICATE", &self.certificate), pem("PRIVATE KEY", self.key.secret_pkcs8_der()))
+    }
+}
+
 impl Server {
     /// Answers every request with 200 and counts it.
     pub fn start(identity: Identity) -> Self {
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
+        Self::by(ServerConfig::builder().with_no_client_auth(), identity)
+    }
+
+    /// The same for those who show a certificate of an authority.
+    pub fn demanding(identity: Identity, authority: &Authority) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.0.der().clone()).expect("an authority");
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("a verifier");
+        Self::by(ServerConfig::builder().with_client_cert_verifier(verifier), identity)
+    }
+
+    fn by(builder: ConfigBuilder<ServerConfig, WantsServerCert>, identity: Identity) -> Self {
+        let config = builder
             .with_single_cert(vec![identity.certificate], PrivateKeyDer::from(identity.key))
             .expect("a certificate and its key");
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -82,8 +105,16 @@ impl Server {
                     };
                     let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
                     tokio::spawn(async move {
-                        let Ok(mut stream) = acceptor.accept(stream).await else { return };
                         let mut buffer = [0; 4096];
+                        let mut stream = match acceptor.accept(stream).into_fallible().await {
+                            Ok(stream) => stream,
+                            Err((_, mut stream)) => {
+                                // What the client has sent is taken, so that it gets to read the alert.
+                                let _ = stream.shutdown().await;
+                                while let Ok(1..) = stream.read(&mut buffer).await {}
+                                return;
+                            }
+                        };
                         while let Ok(1..) = stream.read(&mut buffer).await {
                             count.fetch_add(1, Ordering::SeqCst);
                             let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";

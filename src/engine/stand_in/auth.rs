@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName};
 
-use super::stand_in::SANDBOX_SECRET;
+use super::SANDBOX_SECRET;
 use crate::config::{Auth, Claim, Connection, CredentialPart, Grant, Hmac, JwtAlgorithm, OAuth2};
 use crate::deliver::auth::{HmacSigner, Signing, accepts_jwt, accepts_sigv4};
 use crate::model::Secret;
