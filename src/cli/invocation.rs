@@ -203,7 +203,9 @@ impl<'a> Invocation<'a> {
 
     fn remember(&self, connection: &config::Connection) {
         self.secrets.borrow_mut().extend(connection.secrets.iter().cloned());
-        self.tokens.borrow_mut().push(connection.tokens.clone());
+        if connection.auth.makes_tokens() {
+            self.tokens.borrow_mut().push(connection.tokens.clone());
+        }
         super::logs::hide(self.mask());
     }
 }

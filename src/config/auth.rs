@@ -233,6 +233,12 @@ impl Auth {
         !matches!(self, Self::None)
     }
 
+    /// Whether secrets come to be while requests are sent.
+    #[must_use]
+    pub const fn makes_tokens(&self) -> bool {
+        matches!(self, Self::OAuth2(_) | Self::Jwt(_))
+    }
+
     /// Names of the headers that it sets, in lower case: no template may set these.
     #[must_use]
     pub fn headers(&self) -> Vec<String> {

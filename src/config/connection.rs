@@ -328,7 +328,8 @@ impl Connection {
     /// Hides its secrets, and the tokens that come later.
     #[must_use]
     pub fn mask(&self) -> Mask {
-        Mask::new(&self.secrets).and_learned(&self.tokens)
+        let mask = Mask::new(&self.secrets);
+        if self.auth.makes_tokens() { mask.and_learned(&self.tokens) } else { mask }
     }
 
     /// Why a command that sends cannot go on: the settings that are not set.

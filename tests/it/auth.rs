@@ -68,6 +68,7 @@ fn stands_nowhere(folder: &Path, texts: &[&str]) {
 
 #[test]
 fn one_token_serves_all_lanes_and_stands_in_no_file() {
+    // S22
     let pipeline =
         PUT_THINGS.replace("delivery: { ", "responses: { keep: true }\ndelivery: { concurrency: 64, ");
     let pipeline = pipeline.replace("responses: { keep: true }\n", "");

@@ -14,6 +14,7 @@ const OWN: &[Module] = &[
 ];
 
 const OTHERS: &[Module] = &[
+    ("auth", include_str!("../auth.rs")),
     ("audit", include_str!("../audit.rs")),
     ("look", include_str!("../look.rs")),
     ("project", include_str!("../project.rs")),
