@@ -24,7 +24,6 @@ mod order;
 mod outcomes;
 mod project;
 mod real;
-mod real_auth;
 mod reconcile;
 mod resolve;
 mod resume;

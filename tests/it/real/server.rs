@@ -53,7 +53,7 @@ pub fn python_script(name: &str) -> Option<(PathBuf, PathBuf)> {
         say(&format!("skipped: {name} is not installed (tests/real/install)"));
         return None;
     };
-    say(&format!("runs against {}", installed.trim().replace("==", " ")));
+    say(&format!("runs {name} of {}", installed.trim().replace("==", " ")));
     Some((home.join("bin/python"), home.join("bin").join(name)))
 }
 

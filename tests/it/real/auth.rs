@@ -1,63 +1,15 @@
 //! Credentials against software that others wrote: a token server, a server of AWS APIs, and the signer
-//! of AWS's own library. `tests/real/install-auth` brings them; without it these tests say so and end.
+//! of AWS's own library.
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use http::header::AUTHORIZATION;
 use runner::sandbox::{Options, PathPattern, Route, Rules, Sandbox};
 
+use super::server::{Server, node_package, python_script};
 use crate::world::{POST_THINGS, Run, World, things};
-
-/// A program below `.real/`, if it is installed.
-fn installed(path: &str) -> Option<PathBuf> {
-    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(".real").join(path);
-    if full.exists() {
-        return Some(full);
-    }
-    // Past the test harness, which shows what a test prints only where it fails.
-    let line = format!("left out: .real/{path} is not there; `tests/real/install-auth` installs it\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    None
-}
-
-/// A server of others; it ends with this.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    /// Starts a program that takes host and port, and waits until it takes connections.
-    fn start(program: &Path, host: &str, port_flag: &str) -> Self {
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-        let mut command = Command::new(program);
-        command.args([host, "127.0.0.1", port_flag, &port.to_string()]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut server = Self { child: child.expect("it starts"), port };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = server.child.try_wait().expect("a state");
-            assert!(
-                ended.is_none() && begun.elapsed() < Duration::from_mins(1),
-                "it does not listen: {ended:?}"
-            );
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn python(python: &Path, script: &str, input: &str) -> String {
     let mut child = Command::new(python)
@@ -77,8 +29,10 @@ fn python(python: &Path, script: &str, input: &str) -> String {
 
 #[test]
 fn a_token_server_gives_one_token_for_all_lanes() {
-    let Some(program) = installed("node/node_modules/.bin/oauth2-mock-server") else { return };
-    let server = Server::start(&program, "-a", "-p");
+    let Some(package) = node_package("oauth2-mock-server") else { return };
+    let program = package.join("../.bin/oauth2-mock-server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&program, &["-a", "127.0.0.1", "-p", "PORT"], folder.path());
     let mut rules = Rules::new(vec![Route::new(
         "post",
         http::Method::POST,
@@ -93,9 +47,9 @@ fn a_token_server_gives_one_token_for_all_lanes() {
     let far_side = Sandbox::start(rules, Options::default()).expect("it starts");
     for send in ["basic", "body"] {
         let yaml = format!(
-            "connections:\n  local:\n    base_url: \"{}\"\n    id: me\n    secret: {{ env: CLIENT_SECRET }}\n    auth: {{ oauth2: {{ grant: client_credentials, token_url: \"http://127.0.0.1:{}/token\", client_id: id, client_secret: secret, scope: a b, send: {send} }} }}\n",
+            "connections:\n  local:\n    base_url: \"{}\"\n    id: me\n    secret: {{ env: CLIENT_SECRET }}\n    auth: {{ oauth2: {{ grant: client_credentials, token_url: \"{}/token\", client_id: id, client_secret: secret, scope: a b, send: {send} }} }}\n",
             far_side.url(),
-            server.port
+            server.url()
         );
         let world = World::new().file("runner.yaml", yaml).pipeline(POST_THINGS, things(50));
         let mut command = world.command("apply p");
@@ -111,15 +65,11 @@ fn a_token_server_gives_one_token_for_all_lanes() {
 
 #[test]
 fn a_server_of_aws_apis_takes_signed_messages() {
-    let (Some(program), Some(interpreter)) = (installed("py/bin/moto_server"), installed("py/bin/python"))
-    else {
-        return;
-    };
-    let server = Server::start(&program, "-H", "-p");
-    let client = format!(
-        "import boto3, sys\nsqs = boto3.client('sqs', endpoint_url='http://127.0.0.1:{}')\n",
-        server.port
-    );
+    let Some((interpreter, script)) = python_script("moto_server") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = script.to_string_lossy();
+    let server = Server::start(&interpreter, &[&script, "-H", "127.0.0.1", "-p", "PORT"], folder.path());
+    let client = format!("import boto3, sys\nsqs = boto3.client('sqs', endpoint_url='{}')\n", server.url());
     let url =
         python(&interpreter, &format!("{client}print(sqs.create_queue(QueueName='people')['QueueUrl'])"), "");
     assert!(url.trim().ends_with("/123456789012/people"), "{url}");
@@ -129,8 +79,8 @@ fn a_server_of_aws_apis_takes_signed_messages() {
         world = world.file(path, std::fs::read(root.join(path)).expect("a file"));
     }
     let yaml = format!(
-        "connections:\n  sqs:\n    connector: sqs\n    base_url: http://127.0.0.1:{}/123456789012\n    region: eu-central-1\n    account: \"123456789012\"\n    access_key: {{ env: AWS_ACCESS_KEY_ID }}\n    secret_key: {{ env: AWS_SECRET_ACCESS_KEY }}\n",
-        server.port
+        "connections:\n  sqs:\n    connector: sqs\n    base_url: {}/123456789012\n    region: eu-central-1\n    account: \"123456789012\"\n    access_key: {{ env: AWS_ACCESS_KEY_ID }}\n    secret_key: {{ env: AWS_SECRET_ACCESS_KEY }}\n",
+        server.url()
     );
     let pipeline = "connection: sqs\nendpoint: sqs/send-message\nsource: { file: data/things.csv }\nkey: '{{ record.id }}'\nparams: { queue: people, text: 'größer: {{ record.name }} & more' }\n";
     let world = world.file("runner.yaml", yaml).pipeline(pipeline, things(20));
@@ -167,7 +117,7 @@ for line in sys.stdin:
 
 #[test]
 fn signatures_are_those_of_the_library_of_aws() {
-    let Some(interpreter) = installed("py/bin/python") else { return };
+    let Some((interpreter, _)) = python_script("moto_server") else { return };
     for service in ["execute-api", "s3"] {
         let world = World::new();
         let yaml = format!(
