@@ -11,6 +11,7 @@ use super::connector::RawConnector;
 use super::endpoint::{self, Around, RawEndpoint};
 use super::env::Environment;
 use super::files::{Files, is_yaml, start_of, yaml_below};
+use super::lookups;
 use super::meaning::{self, Meaning};
 use super::pipeline::{self, Missing, RawPipeline};
 use super::project::{self, Inputs, Project, find_root};
@@ -308,6 +309,7 @@ impl<'a> Loader<'a> {
         let input = self.inputs.input.map(|input| (input, self.inputs.cwd));
         let source = pipeline::source(raw.source.0.as_ref(), input, &self.files, problems);
         let vars = pipeline::vars(&raw.vars.0, self.inputs.vars, self.inputs.environment, missing, problems);
+        let lookups = lookups::resolve(&raw.lookups.0, &self.files, problems);
         let select = pipeline::select(raw.select.as_ref());
         let key = raw.key.map(|key| key.0);
         let name = pipeline_name(raw.name.as_ref(), path, problems)?;
@@ -319,6 +321,7 @@ impl<'a> Loader<'a> {
             schema: raw.schema.as_ref(),
             key: key.as_ref(),
             vars: &vars,
+            lookups: &lookups,
             select: &select,
             order_by: delivery.order_by.as_ref(),
         });
@@ -333,6 +336,7 @@ impl<'a> Loader<'a> {
             schema: raw.schema,
             key,
             vars,
+            lookups,
             select,
             delivery,
             responses_file: raw.responses.is_some_and(|responses| responses.file == Some(true)),

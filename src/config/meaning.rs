@@ -6,8 +6,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Batch, Connection, Endpoint, HeaderTemplate, Idempotency, Key, Matching, OutcomeRule, Select, SourceSpec,
-    Template, Tree,
+    Batch, Connection, Endpoint, HeaderTemplate, Idempotency, Key, Lookup, Matching, OutcomeRule, Select,
+    SourceSpec, Template, Tree,
 };
 use crate::model::{Map, Placed};
 
@@ -19,6 +19,7 @@ pub(super) struct Meaning<'a> {
     pub(super) schema: Option<&'a Placed<String>>,
     pub(super) key: Option<&'a Key>,
     pub(super) vars: &'a Map,
+    pub(super) lookups: &'a [Lookup],
     pub(super) select: &'a Select,
     pub(super) order_by: Option<&'a Template>,
 }
@@ -26,7 +27,7 @@ pub(super) struct Meaning<'a> {
 /// The text, with its parts in a fixed order.
 pub(super) fn text(of: &Meaning<'_>) -> String {
     let endpoint = of.endpoint;
-    json!({
+    let mut whole = json!({
         "version": 1,
         "endpoint": {
             "method": endpoint.method.value.as_str(),
@@ -74,8 +75,25 @@ pub(super) fn text(of: &Meaning<'_>) -> String {
             "limit": of.select.limit,
         },
         "order_by": of.order_by.map(|text| &text.value),
+    });
+    // Parts that came later stand there only where they say something: what was a run's meaning
+    // before stays it.
+    if !of.lookups.is_empty() {
+        whole["lookups"] = of.lookups.iter().map(lookup).collect();
+    }
+    whole.to_string()
+}
+
+/// The table itself is known by the digest of its file.
+fn lookup(of: &Lookup) -> Json {
+    json!({
+        "name": of.name.value,
+        "key": of.key.value,
+        "columns": of.columns.iter().map(|column| &column.value).collect::<Vec<_>>(),
+        "format": of.source.format.map(|format| format!("{format:?}")),
+        "pointer": of.source.pointer,
+        "csv": format!("{:?}", of.source.csv),
     })
-    .to_string()
 }
 
 fn templates(entries: &[(Placed<String>, Template)]) -> Json {

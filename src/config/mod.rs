@@ -17,6 +17,7 @@ mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fixtures;
 mod load;
+mod lookups;
 mod meaning;
 mod pipeline;
 mod project;
@@ -40,6 +41,7 @@ pub use load::{
     Checked, CheckedEndpoint, FileCounts, check_all, delivery_places, find_pipeline, load_connection,
     load_endpoint, load_pipeline, load_project,
 };
+pub use lookups::Lookup;
 pub use project::{EndpointInfo, Inputs, Project};
 pub use published::{KINDS, published_schema};
 pub use types::*;

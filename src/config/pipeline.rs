@@ -6,6 +6,7 @@ use super::batch::RawBatch;
 use super::delivery::RawDelivery;
 use super::endpoint::Nulls;
 use super::files::Files;
+use super::lookups::RawLookup;
 use super::raw::{Entries, FromNode, Needed, raw, words};
 use super::read::{Kind, Node};
 use super::values::{Byte, Count, Size, Window};
@@ -36,6 +37,8 @@ raw! {
         key: Option<RawKey>,
         /// Variables, set by `--var NAME=VALUE`.
         vars: Entries<RawVar>,
+        /// Tables in which expressions look: `lookups.NAME[KEY].COLUMN`.
+        lookups: Entries<RawLookup>,
         /// Which records, and in which shape.
         select: Option<RawSelect>,
         /// Binds the endpoint's parameters; by default a field of the same name.
@@ -64,7 +67,6 @@ raw! {
     }
     wrong {
         "steps" => "more than one call a record is not available yet",
-        "lookups" => "lookup tables are not available yet",
         "find" => "looking before writing is not available yet",
         "retry" => "it is written `delivery: { retry: { attempts: 4 } }`",
         "where" => "it is written `select: { where: EXPRESSION }`",
@@ -334,16 +336,7 @@ pub(super) fn source(
         (None, None) => return None,
     };
     let pointer = raw.and_then(|raw| raw.pointer.as_ref());
-    if let Some(pointer) = pointer
-        && !pointer.value.is_empty()
-        && !pointer.value.starts_with('/')
-    {
-        problems.push(
-            Diagnostic::error("pointer", "a JSON pointer begins with `/`")
-                .place(&pointer.place)
-                .help(format!("write `/{}`", pointer.value.replace('.', "/"))),
-        );
-    }
+    check_pointer(pointer, problems);
     // What comes over standard input is what the pipeline's own file would be.
     let told = || written.filter(|_| file == "-").and_then(|written| Format::of_name(&written.value));
     Some(SourceSpec {
@@ -356,7 +349,21 @@ pub(super) fn source(
     })
 }
 
-fn csv(raw: &RawCsv, problems: &mut Problems) -> CsvOptions {
+pub(super) fn check_pointer(pointer: Option<&Placed<String>>, problems: &mut Problems) {
+    if let Some(pointer) = pointer
+        && !pointer.value.is_empty()
+        && !pointer.value.starts_with('/')
+    {
+        problems.push(
+            Diagnostic::error("pointer", "a JSON pointer begins with `/`")
+                .place(&pointer.place)
+                .help(format!("write `/{}`", pointer.value.replace('.', "/"))),
+        );
+    }
+}
+
+/// How a CSV file is written.
+pub(super) fn csv(raw: &RawCsv, problems: &mut Problems) -> CsvOptions {
     let header = raw.header.as_ref();
     for (at, name) in header.into_iter().flatten().enumerate() {
         if header.is_some_and(|all| all.iter().take(at).any(|other| other.value == name.value)) {

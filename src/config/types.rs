@@ -49,6 +49,8 @@ pub struct Pipeline {
     pub key: Option<Key>,
     /// Variables with their values, after `--var`.
     pub vars: Map,
+    /// Tables in which expressions look.
+    pub lookups: Vec<super::Lookup>,
     /// Which records, and in which shape.
     pub select: Select,
     /// How requests are delivered.

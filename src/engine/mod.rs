@@ -14,6 +14,7 @@ mod gather;
 pub mod grouping;
 mod identity;
 mod look;
+mod lookups;
 mod manifest;
 mod narrow;
 pub mod open;

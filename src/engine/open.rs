@@ -15,6 +15,7 @@ use crate::select::Selection;
 use crate::source::{self, Source};
 
 use super::grouping::Rules;
+use super::lookups::{self, Lookups, TableFile};
 use super::prepare::{BatchRules, Idempotency, Preparer};
 
 /// A pipeline that is ready to work.
@@ -35,6 +36,8 @@ pub struct Plan {
     pub warnings: Vec<Diagnostic>,
     /// Texts of the schemas, for digests.
     pub schema_files: Vec<Arc<crate::model::SourceText>>,
+    /// Files of lookup tables, for digests.
+    pub lookup_files: Vec<TableFile>,
     /// Standard input, once it lies in a file.
     pub spool: Option<PathBuf>,
 }
@@ -75,7 +78,8 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
             Err(failure) => return Err(failure),
         }
     };
-    let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &mut problems);
+    let lookups = lookups::read(&pipeline, wanted.input_may_be_missing, &mut warnings)?;
+    let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &lookups, &mut problems);
     match plan {
         Some((preparer, reader, prober, items)) if !problems.has_errors() => {
             warnings.extend(problems.into_sorted());
@@ -88,6 +92,7 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
                 columns,
                 warnings,
                 schema_files: files,
+                lookup_files: lookups.files,
                 spool: wanted.spool.clone(),
             })
         }
@@ -101,7 +106,10 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
 /// Compiles a pipeline whose records come from elsewhere: nothing is known of their fields.
 pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
-    let (compiled, schema_files) = compile(&pipeline, None, wanted, &mut problems);
+    let mut warnings = Vec::new();
+    let lookups = lookups::read(&pipeline, wanted.input_may_be_missing, &mut warnings)?;
+    let (compiled, schema_files) = compile(&pipeline, None, wanted, &lookups, &mut problems);
+    warnings.extend(problems.all().iter().cloned());
     match compiled {
         Some((preparer, reader, prober, items)) if !problems.has_errors() => Ok(Plan {
             pipeline: Arc::new(pipeline),
@@ -110,8 +118,9 @@ pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, F
             prober,
             items,
             columns: None,
-            warnings: problems.into_sorted(),
+            warnings,
             schema_files,
+            lookup_files: lookups.files,
             spool: None,
         }),
         _ => Err(Failure::config(problems)),
@@ -124,6 +133,7 @@ fn compile(
     pipeline: &Pipeline,
     columns: Option<&[String]>,
     wanted: &Wanted,
+    lookups: &Lookups,
     problems: &mut Problems,
 ) -> (Option<Compiled>, Vec<Arc<crate::model::SourceText>>) {
     let root = &pipeline.root;
@@ -153,7 +163,12 @@ fn compile(
         .allow(Root::Vars, fields(&pipeline.vars))
         .allow(Root::Connection, fields(&pipeline.connection.settings))
         .allow(Root::Run, Known::Any);
-    let base = base_context(pipeline);
+    let scope = if pipeline.lookups.is_empty() {
+        scope
+    } else {
+        scope.allow(Root::Lookups, Known::Tables(lookups.known.clone().into()))
+    };
+    let base = base_context(pipeline, lookups);
 
     let typing = schema.as_ref().filter(|_| is_text).map(Schema::typing);
     let selection =
@@ -257,11 +272,12 @@ fn compile_batch(
 }
 
 /// The context that all records of a pipeline share.
-fn base_context(pipeline: &Pipeline) -> Context {
+fn base_context(pipeline: &Pipeline, lookups: &Lookups) -> Context {
     let nobody = RunValues { pipeline: pipeline.name.as_str().into(), ..RunValues::of_nobody() };
     Context::new(nobody)
         .with(Root::Vars, Arc::new(Value::Object(pipeline.vars.clone())))
         .with(Root::Connection, Arc::new(Value::Object(pipeline.connection.settings.clone())))
+        .with_tables(Arc::new(lookups.tables.clone()))
 }
 
 impl Plan {

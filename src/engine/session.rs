@@ -161,7 +161,18 @@ impl Session<'_> {
         let host = plan.host();
         let path_is_fixed = !pipeline.endpoint.path.value.contains("{{");
         let lanes = pipeline.delivery.concurrency.get();
-        let Plan { preparer, reader, prober, items, columns, warnings, schema_files, spool, .. } = plan;
+        let Plan {
+            preparer,
+            reader,
+            prober,
+            items,
+            columns,
+            warnings,
+            schema_files,
+            lookup_files,
+            spool,
+            ..
+        } = plan;
         let preparer = Arc::new(preparer);
         let assembler =
             batch.map(|_| Arc::new(Assembler::new(Arc::clone(&preparer), values.clone(), next_call)));
@@ -267,7 +278,18 @@ impl Session<'_> {
                 Diagnostic::error("bug", "the reading thread did not let go"),
             ));
         };
-        let plan = Plan { pipeline, preparer, reader, prober, items, columns, warnings, schema_files, spool };
+        let plan = Plan {
+            pipeline,
+            preparer,
+            reader,
+            prober,
+            items,
+            columns,
+            warnings,
+            schema_files,
+            lookup_files,
+            spool,
+        };
         let nothing_found = wants_keys && ended.attempts == 0 && ended.stopped.is_none();
         let own = own_plan(&plan, &folder, run, is_apart);
         let mut report = finish::report(finish::Ending {

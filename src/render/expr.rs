@@ -4,6 +4,8 @@
 //! blanks: paths are then resolved by our own code, digits and all, and places in the engine's
 //! errors still count bytes of what the user wrote.
 
+mod lookup;
+
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -35,6 +37,13 @@ pub(super) struct Slot {
     pub path: Path,
     pub mode: Mode,
     pub span: Range<usize>,
+}
+
+impl Slot {
+    /// Whether it stands within these bytes of its leaf.
+    pub fn is_within(&self, within: Option<&Range<usize>>) -> bool {
+        within.is_none_or(|within| within.start <= self.span.start && self.span.end <= within.end)
+    }
 }
 
 /// An expression or template, checked and rewritten.
@@ -270,7 +279,7 @@ impl<'a> Check<'a> {
         let mut found =
             Diagnostic::error("unknown-name", format!("there is no name `{}`", token.text)).place(&place);
         let field = self.scope.get(Root::Record).and_then(|known| match known {
-            Known::Any => None,
+            Known::Any | Known::Tables(_) => None,
             Known::Fields(fields) | Known::Text(fields) => {
                 nearest(token.text, fields.iter().map(String::as_str))
             }
@@ -344,6 +353,9 @@ impl<'a> Check<'a> {
                     "write `{shown} | int` or `{shown} | float`, or give the pipeline a `schema:`"
                 )),
             );
+        }
+        if path.root == Root::Lookups && !self.known_lookup(&path, tokens, at, taken) {
+            return;
         }
         let mut outer = true;
         path.each(&mut |path| {

@@ -112,7 +112,7 @@ fn has_field(scope: &Scope, name: &str) -> bool {
     match scope.get(Root::Record) {
         Some(Known::Any) => true,
         Some(Known::Fields(fields) | Known::Text(fields)) => fields.iter().any(|field| field == name),
-        None => false,
+        Some(Known::Tables(_)) | None => false,
     }
 }
 

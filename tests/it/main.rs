@@ -13,6 +13,7 @@ mod formats;
 mod hints;
 mod kill;
 mod look;
+mod lookups;
 mod manifest;
 mod oracle;
 mod order;

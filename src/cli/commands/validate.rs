@@ -221,6 +221,7 @@ fn look_at(checked: &CheckedEndpoint) -> Vec<Diagnostic> {
     let scope = Scope::new()
         .allow(Root::Record, Known::Any)
         .allow(Root::Vars, Known::Any)
+        .allow(Root::Lookups, Known::Any)
         .allow(Root::Run, Known::Any);
     RequestTemplate::compile(endpoint, connection, &[], &scope, &mut problems);
     let context = Context::new(RunValues::of_nobody())
