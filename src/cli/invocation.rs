@@ -113,6 +113,9 @@ impl<'a> Invocation<'a> {
         let (pipeline, problems) =
             self.with_inputs(ask, |inputs| config::load_pipeline(&named.to_string_lossy(), inputs))?;
         self.remember(&pipeline.connection);
+        if let Some(listing) = &pipeline.listing {
+            self.remember(&listing.connection);
+        }
         Ok((pipeline, problems.into_sorted()))
     }
 

@@ -11,13 +11,14 @@ use super::connector::RawConnector;
 use super::endpoint::{self, Around, RawEndpoint};
 use super::env::Environment;
 use super::files::{Files, is_yaml, start_of, yaml_below};
+use super::listing;
 use super::lookups;
 use super::meaning::{self, Meaning};
-use super::pipeline::{self, Missing, RawPipeline};
+use super::pipeline::{self, Missing, RawPipeline, RawSource};
 use super::project::{self, Inputs, Project, find_root};
 use super::raw::FromNode;
 use super::read::{Kind, Node};
-use super::{Connection, Endpoint, Limits, Pipeline, delivery};
+use super::{Connection, Endpoint, Limits, Listing, Pipeline, SourceSpec, delivery};
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
 
 /// Reads one pipeline and everything it refers to. Warnings come beside it.
@@ -280,6 +281,7 @@ impl<'a> Loader<'a> {
         let node = self.files.yaml(path, &mut self.problems)?;
         let raw = RawPipeline::read(&node, "a pipeline", &mut self.problems)?;
         let made = raw.connection.0.as_ref().and_then(|node| self.connection(node));
+        let listed = raw.source.0.as_ref().and_then(|source| self.listing(source, made.as_ref()));
         let (connection, connector) =
             made.map_or((None, None), |(connection, connector)| (Some(connection), connector));
         let mut endpoint = raw
@@ -307,7 +309,10 @@ impl<'a> Loader<'a> {
             problems,
         );
         let input = self.inputs.input.map(|input| (input, self.inputs.cwd));
-        let source = pipeline::source(raw.source.0.as_ref(), input, &self.files, problems);
+        let (source, listing) = match listed {
+            Some((source, listing)) if input.is_none() => (Some(source), Some(Box::new(listing))),
+            _ => (pipeline::source(raw.source.0.as_ref(), input, &self.files, problems), None),
+        };
         let vars = pipeline::vars(&raw.vars.0, self.inputs.vars, self.inputs.environment, missing, problems);
         let lookups = lookups::resolve(&raw.lookups.0, &self.files, problems);
         let select = pipeline::select(raw.select.as_ref());
@@ -318,6 +323,7 @@ impl<'a> Loader<'a> {
             connection: &connection,
             endpoint: &endpoint,
             source: &source,
+            listing: listing.as_deref(),
             schema: raw.schema.as_ref(),
             key: key.as_ref(),
             vars: &vars,
@@ -333,6 +339,7 @@ impl<'a> Loader<'a> {
             connection,
             endpoint,
             source,
+            listing,
             schema: raw.schema,
             key,
             vars,
@@ -350,6 +357,23 @@ impl<'a> Loader<'a> {
             files: Vec::new(),
             meaning,
         })
+    }
+
+    /// The list of an API that is a source, with the account that reads it; `own` is the pipeline's.
+    fn listing(
+        &mut self,
+        raw: &RawSource,
+        own: Option<&(Connection, Option<(String, RawConnector)>)>,
+    ) -> Option<(SourceSpec, Listing)> {
+        pipeline::check_source(raw, &mut self.problems);
+        let node = raw.endpoint.as_ref()?;
+        let (connection, connector) = match &raw.connection {
+            Some(node) => self.connection(node)?,
+            None => own.cloned()?,
+        };
+        let (mut endpoint, _) = self.endpoint(node, Some(&connection), connector.as_ref())?;
+        let source = listing::resolve(raw, &node.place, &mut endpoint, &mut self.problems);
+        Some((source, Listing { endpoint, connection }))
     }
 
     fn connection(&mut self, node: &Node) -> Option<(Connection, Option<(String, RawConnector)>)> {

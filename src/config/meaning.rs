@@ -6,8 +6,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Batch, Connection, Endpoint, HeaderTemplate, Idempotency, Key, Lookup, Matching, OutcomeRule, Select,
-    SourceSpec, Template, Tree,
+    Batch, Connection, Endpoint, HeaderTemplate, Idempotency, Key, Listing, Lookup, Matching, OutcomeRule,
+    Select, SourceSpec, Template, Tree,
 };
 use crate::model::{Map, Placed};
 
@@ -16,6 +16,7 @@ pub(super) struct Meaning<'a> {
     pub(super) connection: &'a Connection,
     pub(super) endpoint: &'a Endpoint,
     pub(super) source: &'a SourceSpec,
+    pub(super) listing: Option<&'a Listing>,
     pub(super) schema: Option<&'a Placed<String>>,
     pub(super) key: Option<&'a Key>,
     pub(super) vars: &'a Map,
@@ -81,7 +82,30 @@ pub(super) fn text(of: &Meaning<'_>) -> String {
     if !of.lookups.is_empty() {
         whole["lookups"] = of.lookups.iter().map(lookup).collect();
     }
+    if let Some(listing) = of.listing {
+        whole["listing"] = self::listing(listing);
+    }
     whole.to_string()
+}
+
+/// What decides which records a list has. How its pages are read is no meaning.
+fn listing(of: &Listing) -> Json {
+    let Listing { endpoint, connection } = of;
+    json!({
+        "connector": connection.connector,
+        "connection": connection.name,
+        "method": endpoint.method.value.as_str(),
+        "path": endpoint.path.value,
+        "params": endpoint.params.iter().map(|param| json!([
+            param.name.value,
+            param.default.as_ref().map(crate::model::Value::to_json),
+            param.binding.as_ref().map(tree),
+        ])).collect::<Vec<_>>(),
+        "query": trees(&endpoint.query),
+        "headers": templates(&endpoint.headers),
+        "body": endpoint.body.as_ref().map(tree),
+        "items": endpoint.pagination.as_ref().map(|pagination| &pagination.items.value),
+    })
 }
 
 /// The table itself is known by the digest of its file.

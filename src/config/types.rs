@@ -43,6 +43,8 @@ pub struct Pipeline {
     pub endpoint: Endpoint,
     /// Where records come from.
     pub source: SourceSpec,
+    /// The list that they come from, where it is one of an API.
+    pub listing: Option<Box<super::Listing>>,
     /// Schema of each record: path relative to the root, and where it was named.
     pub schema: Option<Placed<String>>,
     /// What identifies a record.
@@ -434,6 +436,8 @@ pub struct Endpoint {
     pub sandbox: SandboxSpec,
     /// Several records in one call, where endpoint or pipeline say so.
     pub batch: Option<Batch>,
+    /// How its pages are read, where it is a list.
+    pub pagination: Option<super::Pagination>,
 }
 
 /// `batch:` several records in one call.
@@ -721,8 +725,10 @@ pub struct SandboxSpec {
     pub reply: Option<SandboxReply>,
     /// Fields of which no two objects may hold the same value.
     pub unique: Vec<String>,
-    /// One result in the reply to a call with several records.
+    /// One result in the reply to a call with several records, or one item of a list.
     pub item: Option<Tree>,
+    /// How many items a list has.
+    pub list: Option<usize>,
     /// The reply to an object whose unique field is taken.
     pub unique_reply: Option<SandboxReply>,
 }

@@ -174,9 +174,10 @@ fn went_in(plan: &Plan, run: &RunRow, after: After) -> WentIn {
     let named = source::files(&plan.pipeline.source, root, plan.spool.as_deref())
         .unwrap_or_else(|_| vec![(run.input.clone(), root.join(&run.input))]);
     for (name, path) in named {
-        let name = if name == "-" { name } else { shown(root, &path) };
+        let is_spooled = plan.pipeline.source.is_spooled();
+        let name = if is_spooled { name } else { shown(root, &path) };
         let digest = FileDigest::of_file(&name, &path);
-        if name != "-" {
+        if !is_spooled {
             used.push(git::Used { name, path, is_data: true, sha256: digest.sha256.clone() });
         }
         input.push(digest);

@@ -13,6 +13,7 @@ mod finish;
 mod gather;
 pub mod grouping;
 mod identity;
+pub mod listing;
 mod look;
 mod lookups;
 mod manifest;
@@ -158,7 +159,15 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
     let usage = if pipeline.require_state { Use::MustExist } else { Use::Create };
     // Mistakes of the files are told before anything is made on disk; standard input can only be
     // looked at once it lies in a file.
-    let (plan, lock) = if pipeline.source.file == "-" {
+    let (plan, lock) = if pipeline.source.is_api() {
+        // Its own mistakes are told before anything is asked for.
+        open::open(pipeline.clone(), &Wanted { input_may_be_missing: true, ..start.wanted(None) })?;
+        folder.prepare(usage)?;
+        let lock = folder.lock()?;
+        folder.sweep();
+        let spool = listing::spool(&pipeline, &folder, start, observer)?;
+        (open::open(pipeline, &start.wanted(Some(spool)))?, lock)
+    } else if pipeline.source.is_stdin() {
         folder.prepare(usage)?;
         let lock = folder.lock()?;
         let spool = folder.stdin();

@@ -59,8 +59,8 @@ pub struct Wanted {
 pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
-    let columns = if wanted.input_may_be_missing && wanted.spool.is_none() && pipeline.source.file == "-" {
-        // Nobody asked for standard input to be read.
+    let columns = if wanted.input_may_be_missing && wanted.spool.is_none() && pipeline.source.is_spooled() {
+        // Nobody asked for it to be read.
         None
     } else {
         match source::open(&pipeline.source, &pipeline.root, wanted.spool.as_deref()) {
@@ -170,6 +170,8 @@ fn compile(
     };
     let base = base_context(pipeline, lookups);
 
+    // Only its mistakes are wanted here.
+    super::listing::compile(pipeline, problems);
     let typing = schema.as_ref().filter(|_| is_text).map(Schema::typing);
     let selection =
         Selection::compile(&pipeline.select, columns, typing, pipeline.source.limits, &scope, problems);

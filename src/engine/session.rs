@@ -56,8 +56,8 @@ fn own_plan(plan: &Plan, folder: &Folder, run: &RunRow, is_apart: bool) -> Optio
         return None;
     }
     let mut pipeline = config::Pipeline::clone(&plan.pipeline);
-    pipeline.source.file.clone_from(&run.input);
-    let spool = (run.input == "-").then(|| folder.stdin());
+    pipeline.source.set_input(&run.input);
+    let spool = folder.spool_of(&pipeline.source);
     let opened = open::open(pipeline, &Wanted { spool, ..Wanted::default() });
     Some(opened.and_then(|own| status::same_input(&own, run).map(|()| own)))
 }

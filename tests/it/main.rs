@@ -12,6 +12,7 @@ mod explain;
 mod formats;
 mod hints;
 mod kill;
+mod lists;
 mod look;
 mod lookups;
 mod manifest;

@@ -152,8 +152,8 @@ fn write_files(
 /// Opens a pipeline over the input of a run.
 pub fn plan_of(mut pipeline: Pipeline, folder: &Folder, run: &RunRow) -> Result<Plan, Failure> {
     // It may have been given with `--input`.
-    pipeline.source.file.clone_from(&run.input);
-    let spool = (run.input == "-").then(|| folder.stdin());
+    pipeline.source.set_input(&run.input);
+    let spool = folder.spool_of(&pipeline.source);
     open::open(pipeline, &Wanted { spool, ..Wanted::default() })
 }
 

@@ -61,8 +61,9 @@ pub fn check(plan: &Plan, reporter: &mut Reporter) -> Looked {
         findings: Vec::new(),
         groups: Value::Null,
     };
-    if pipeline.source.file == "-" {
-        reporter.say(&format!("{}: reads standard input, which is not checked", pipeline.name));
+    if pipeline.source.is_spooled() {
+        let what = if pipeline.source.is_stdin() { "standard input" } else { &pipeline.source.file };
+        reporter.say(&format!("{}: reads {what}, which is not checked", pipeline.name));
         return looked;
     }
     let mut groups = Groups::default();
