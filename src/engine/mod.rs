@@ -8,6 +8,7 @@ pub mod block;
 mod copies;
 mod dispatch;
 mod explain;
+mod extract;
 mod feed;
 mod finish;
 mod gather;
@@ -48,6 +49,7 @@ use crate::source::{self};
 
 pub use dispatch::{Asked, Stopped};
 pub use explain::{Explained, InRun, Named, consequence, explain};
+pub use extract::{Extracted, Form, extract};
 pub use finish::{Files, write_files};
 pub use identity::{destination, meaning_digests};
 pub use narrow::Narrow;

@@ -95,6 +95,12 @@ impl Reporter {
         }
     }
 
+    /// A part of an answer that is data, as it is; false once nobody reads it any more.
+    pub fn data(&mut self, bytes: &[u8]) -> bool {
+        self.programs.raw(bytes);
+        self.programs.is_open()
+    }
+
     /// Something happened.
     pub fn event(&mut self, event: &Event) {
         if let Event::Settled { outcome, .. } = event {

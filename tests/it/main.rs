@@ -9,6 +9,7 @@ mod copies;
 mod docs;
 mod examples;
 mod explain;
+mod extract;
 mod formats;
 mod hints;
 mod kill;
