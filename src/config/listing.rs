@@ -1,8 +1,9 @@
 //! `source: { endpoint: … }`: records that come from a list of an API.
 
 use super::pipeline::{RawSource, bind_params, limits};
-use super::{Connection, Endpoint, Format, SourceSpec};
-use crate::model::{Diagnostic, Place, Problems};
+use super::read::Node;
+use super::{Connection, Endpoint, Format, RecordLimits, SourceSpec, Tree};
+use crate::model::{Diagnostic, Placed, Problems};
 
 /// A list of an API: the call that reads its pages, and the account.
 #[derive(Debug, Clone)]
@@ -48,14 +49,37 @@ impl SourceSpec {
     }
 }
 
+/// What is written of a list, wherever it stands.
+pub(super) struct Written<'a> {
+    pub(super) endpoint: &'a Node,
+    pub(super) connection: Option<&'a Node>,
+    pub(super) params: &'a [(Placed<String>, Tree)],
+    pub(super) limits: RecordLimits,
+    /// Keys that speak of files, and whether they are there.
+    pub(super) of_files: [(&'static str, bool); 3],
+}
+
+impl<'a> Written<'a> {
+    /// The list of a source, where it is one.
+    pub(super) fn of_source(raw: &'a RawSource) -> Option<Self> {
+        Some(Self {
+            endpoint: raw.endpoint.as_ref()?,
+            connection: raw.connection.as_ref(),
+            params: &raw.params.0,
+            limits: raw.limits.as_ref().map(limits).unwrap_or_default(),
+            of_files: [
+                ("format", raw.format.is_some()),
+                ("pointer", raw.pointer.is_some()),
+                ("csv", raw.csv.is_some()),
+            ],
+        })
+    }
+}
+
 /// Checks that an endpoint is a list and binds its parameters; gives the source that its records are.
-pub(super) fn resolve(
-    raw: &RawSource,
-    place: &Place,
-    endpoint: &mut Endpoint,
-    problems: &mut Problems,
-) -> SourceSpec {
-    bind_params(endpoint, &raw.params.0, problems);
+pub(super) fn resolve(written: &Written<'_>, endpoint: &mut Endpoint, problems: &mut Problems) -> SourceSpec {
+    let place = &written.endpoint.place;
+    bind_params(endpoint, written.params, problems);
     if endpoint.pagination.is_none() {
         problems.push(
             Diagnostic::error("not-a-list", format!("{} is no list", endpoint.name))
@@ -64,9 +88,7 @@ pub(super) fn resolve(
                 .help("say how its pages are read: `pagination: { kind: page, param: page, items: \"{{ response.body.users }}\" }`"),
         );
     }
-    let of_files =
-        [("format", raw.format.is_some()), ("pointer", raw.pointer.is_some()), ("csv", raw.csv.is_some())];
-    for (key, _) in of_files.into_iter().filter(|(_, is_there)| *is_there) {
+    for (key, _) in written.of_files.into_iter().filter(|(_, is_there)| *is_there) {
         problems.at("source", place, format!("`{key}` belongs to a file, not to an endpoint"));
     }
     let name = if endpoint.name.contains('/') {
@@ -80,6 +102,6 @@ pub(super) fn resolve(
         format: Some(Format::Ndjson),
         pointer: String::new(),
         csv: super::CsvOptions::default(),
-        limits: raw.limits.as_ref().map(limits).unwrap_or_default(),
+        limits: written.limits,
     }
 }

@@ -11,14 +11,14 @@ use super::connector::RawConnector;
 use super::endpoint::{self, Around, RawEndpoint};
 use super::env::Environment;
 use super::files::{Files, is_yaml, start_of, yaml_below};
-use super::listing;
-use super::lookups;
+use super::listing::{self, Written};
+use super::lookups::{self, RawLookup};
 use super::meaning::{self, Meaning};
-use super::pipeline::{self, Missing, RawPipeline, RawSource};
+use super::pipeline::{self, Missing, RawPipeline};
 use super::project::{self, Inputs, Project, find_root};
 use super::raw::FromNode;
 use super::read::{Kind, Node};
-use super::{Connection, Endpoint, Limits, Listing, Pipeline, SourceSpec, delivery};
+use super::{Connection, Endpoint, Limits, Listing, Lookup, Pipeline, SourceSpec, delivery};
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
 
 /// Reads one pipeline and everything it refers to. Warnings come beside it.
@@ -257,6 +257,9 @@ pub fn find_pipeline(path_or_name: &str, cwd: &Path) -> Result<(PathBuf, PathBuf
     Err(Failure::new(Class::Config, finding.help(help)))
 }
 
+/// A connection with its connector, if it has one.
+type Made = (Connection, Option<(String, RawConnector)>);
+
 struct Loader<'a> {
     inputs: &'a Inputs<'a>,
     files: Files,
@@ -281,7 +284,11 @@ impl<'a> Loader<'a> {
         let node = self.files.yaml(path, &mut self.problems)?;
         let raw = RawPipeline::read(&node, "a pipeline", &mut self.problems)?;
         let made = raw.connection.0.as_ref().and_then(|node| self.connection(node));
-        let listed = raw.source.0.as_ref().and_then(|source| self.listing(source, made.as_ref()));
+        let listed = raw.source.0.as_ref().and_then(|source| {
+            pipeline::check_source(source, &mut self.problems);
+            self.listing(&Written::of_source(source)?, made.as_ref())
+        });
+        let lookups = self.lookups(&raw.lookups.0, made.as_ref());
         let (connection, connector) =
             made.map_or((None, None), |(connection, connector)| (Some(connection), connector));
         let mut endpoint = raw
@@ -314,7 +321,6 @@ impl<'a> Loader<'a> {
             _ => (pipeline::source(raw.source.0.as_ref(), input, &self.files, problems), None),
         };
         let vars = pipeline::vars(&raw.vars.0, self.inputs.vars, self.inputs.environment, missing, problems);
-        let lookups = lookups::resolve(&raw.lookups.0, &self.files, problems);
         let select = pipeline::select(raw.select.as_ref());
         let key = raw.key.map(|key| key.0);
         let name = pipeline_name(raw.name.as_ref(), path, problems)?;
@@ -359,21 +365,33 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// The list of an API that is a source, with the account that reads it; `own` is the pipeline's.
-    fn listing(
-        &mut self,
-        raw: &RawSource,
-        own: Option<&(Connection, Option<(String, RawConnector)>)>,
-    ) -> Option<(SourceSpec, Listing)> {
-        pipeline::check_source(raw, &mut self.problems);
-        let node = raw.endpoint.as_ref()?;
-        let (connection, connector) = match &raw.connection {
+    /// A list of an API with the account that reads it; `own` is the pipeline's.
+    fn listing(&mut self, written: &Written<'_>, own: Option<&Made>) -> Option<(SourceSpec, Listing)> {
+        let (connection, connector) = match written.connection {
             Some(node) => self.connection(node)?,
             None => own.cloned()?,
         };
-        let (mut endpoint, _) = self.endpoint(node, Some(&connection), connector.as_ref())?;
-        let source = listing::resolve(raw, &node.place, &mut endpoint, &mut self.problems);
+        let (mut endpoint, _) = self.endpoint(written.endpoint, Some(&connection), connector.as_ref())?;
+        let source = listing::resolve(written, &mut endpoint, &mut self.problems);
         Some((source, Listing { endpoint, connection }))
+    }
+
+    /// The lookup tables; those that are lists are read with an account of their own, or `own`.
+    fn lookups(&mut self, all: &[(Placed<String>, RawLookup)], own: Option<&Made>) -> Vec<Lookup> {
+        let mut found = Vec::new();
+        for (name, raw) in all {
+            lookups::check(name, raw, &mut self.problems);
+            let of = match raw.written() {
+                Some(written) => {
+                    self.listing(&written, own).map(|(source, listing)| (source, Some(Box::new(listing))))
+                }
+                None => lookups::file(raw, &self.files, &mut self.problems).map(|source| (source, None)),
+            };
+            if let (Some((source, listing)), Some(key)) = (of, raw.key.0.clone()) {
+                found.push(Lookup { name: name.clone(), source, listing, key, columns: raw.columns.clone() });
+            }
+        }
+        found
     }
 
     fn connection(&mut self, node: &Node) -> Option<(Connection, Option<(String, RawConnector)>)> {

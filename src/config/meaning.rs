@@ -117,6 +117,7 @@ fn lookup(of: &Lookup) -> Json {
         "format": of.source.format.map(|format| format!("{format:?}")),
         "pointer": of.source.pointer,
         "csv": format!("{:?}", of.source.csv),
+        "listing": of.listing.as_deref().map(listing),
     })
 }
 

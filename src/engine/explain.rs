@@ -85,6 +85,7 @@ pub fn explain(
         target: target.to_owned(),
         show_keys: true,
         input_may_be_missing: true,
+        folder: Some(folder.clone()),
         // What is not there was never read.
         spool: Some(folder.listing()).filter(|spool| pipeline.source.is_api() && spool.is_file()),
     };

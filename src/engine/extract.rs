@@ -68,7 +68,9 @@ pub fn extract(
         let spool = scratch.path().join("list");
         // With a condition nobody knows how many items it takes.
         let most = limit.filter(|_| pipeline.select.filter.is_none());
-        listing::read(&pipeline, &spool, most, None, observer)?;
+        if let Some(list) = &pipeline.listing {
+            listing::read(&pipeline, (list, &pipeline.source.file), &spool, most, None, observer)?;
+        }
         Some(spool)
     } else if pipeline.source.is_stdin() {
         let spool = scratch.path().join("stdin");

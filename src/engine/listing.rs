@@ -38,9 +38,13 @@ pub struct Listed {
     pub items: u64,
 }
 
-/// Compiles the list of a pipeline's source; `None` where it has none, or mistakes.
-pub fn compile<'a>(pipeline: &'a Pipeline, problems: &mut Problems) -> Option<Lister<'a>> {
-    let listing = pipeline.listing.as_deref()?;
+/// Compiles a list of a pipeline; `name` is what it is called in messages.
+pub fn compile<'a>(
+    pipeline: &Pipeline,
+    listing: &'a Listing,
+    name: &'a str,
+    problems: &mut Problems,
+) -> Option<Lister<'a>> {
     let settings = &listing.connection.settings;
     let fields = |map: &Map| Known::Fields(map.names().map(str::to_owned).collect());
     let scope = Scope::new()
@@ -67,7 +71,7 @@ pub fn compile<'a>(pipeline: &'a Pipeline, problems: &mut Problems) -> Option<Li
         reader: reader?,
         rate: if is_own { delivery.rate } else { listing.connection.limits.rate },
         delivery,
-        name: &pipeline.source.file,
+        name,
     })
 }
 
@@ -79,41 +83,74 @@ pub(super) fn spool(
     observer: &mut dyn Observer,
 ) -> Result<PathBuf, Failure> {
     let spool = folder.listing();
-    if spool.is_file() && is_of_run(pipeline, folder, start)? {
-        return Ok(spool);
+    if let Some(listing) = &pipeline.listing {
+        let is_known = is_of_run(Some(&pipeline.source.file), folder, start)?;
+        bring(pipeline, (listing, &pipeline.source.file), &spool, is_known, (folder, start), observer)?;
     }
-    let part = folder.new_listing();
-    let deadline = start.max_duration.map(|limit| Instant::now() + limit);
-    read(pipeline, &part, None, deadline, observer)?;
-    folder.keep_listing(&part)?;
     Ok(spool)
 }
 
-/// Whether what lies in the spool is the input of a run that this start is about. What a finished
-/// run was about is read anew: there may be more now.
-fn is_of_run(pipeline: &Pipeline, folder: &Folder, start: &Start) -> Result<bool, Failure> {
+/// Reads the lookup tables of a pipeline that are lists, unless a run goes on with what it has.
+pub(super) fn lookups(
+    pipeline: &Pipeline,
+    folder: &Folder,
+    start: &Start,
+    observer: &mut dyn Observer,
+) -> Result<(), Failure> {
+    for lookup in &pipeline.lookups {
+        let Some(listing) = &lookup.listing else { continue };
+        let is_known = is_of_run(None, folder, start)?;
+        let spool = folder.lookup(&lookup.name.value);
+        bring(pipeline, (listing, &lookup.source.file), &spool, is_known, (folder, start), observer)?;
+    }
+    Ok(())
+}
+
+fn bring(
+    pipeline: &Pipeline,
+    list: (&Listing, &str),
+    spool: &Path,
+    is_known: bool,
+    (folder, start): (&Folder, &Start),
+    observer: &mut dyn Observer,
+) -> Result<(), Failure> {
+    if is_known && spool.is_file() {
+        return Ok(());
+    }
+    let part = folder.new_listing();
+    let deadline = start.max_duration.map(|limit| Instant::now() + limit);
+    read(pipeline, list, &part, None, deadline, observer)?;
+    folder.keep_listing(&part, spool)
+}
+
+/// Whether what lies in a spool is of a run that this start is about. What a finished run was about
+/// is read anew: there may be more now.
+fn is_of_run(input: Option<&str>, folder: &Folder, start: &Start) -> Result<bool, Failure> {
     if start.fresh || start.close {
         return Ok(false);
     }
     let Some(checkpoint) = Checkpoint::open_to_read(folder)? else { return Ok(false) };
     let Some(run) = checkpoint.latest_run()? else { return Ok(false) };
-    if run.input != pipeline.source.file {
+    if input.is_some_and(|input| run.input != input) {
         return Ok(false);
     }
     let of_old_records = start.retry.is_some() || start.reconcile.is_some() || start.one.is_some();
     Ok(of_old_records || run.closed_at.is_none() && checkpoint.counts(&run)?.unsent > 0)
 }
 
-/// Reads the list of a pipeline's source into a new file, at most `limit` items of it.
+/// Reads a list of a pipeline, by what it is called, into a new file, at most `limit` items of it.
 pub fn read(
     pipeline: &Pipeline,
+    (listing, name): (&Listing, &str),
     to: &Path,
     limit: Option<u64>,
     deadline: Option<Instant>,
     observer: &mut dyn Observer,
 ) -> Result<Listed, Failure> {
     let mut problems = Problems::new();
-    let Some(lister) = compile(pipeline, &mut problems) else { return Err(Failure::config(problems)) };
+    let Some(lister) = compile(pipeline, listing, name, &mut problems) else {
+        return Err(Failure::config(problems));
+    };
     if let Some(failure) = lister.listing.connection.unset_failure() {
         return Err(failure);
     }

@@ -3,7 +3,7 @@
 //! Invariant: a table that changed is another meaning, so a run never uses two versions of one
 //! without being told to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Lookup, Pipeline};
@@ -11,6 +11,8 @@ use crate::model::{Class, Diagnostic, Failure, Severity, Tables};
 use crate::outcome::manifest::FileDigest;
 use crate::render::KnownTable;
 use crate::source;
+
+use super::open::Wanted;
 
 /// A file that a table was read from.
 #[derive(Debug, Clone)]
@@ -30,17 +32,28 @@ pub(super) struct Lookups {
     pub files: Vec<TableFile>,
 }
 
-/// Reads all tables; with `may_be_missing` one that is not there is a warning.
+/// Reads all tables; where the input may be missing, so may they.
 pub(super) fn read(
     pipeline: &Pipeline,
-    may_be_missing: bool,
+    wanted: &Wanted,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Lookups, Failure> {
     let mut lookups = Lookups::default();
     for lookup in &pipeline.lookups {
-        match one(pipeline, lookup, &mut lookups, warnings) {
+        let spool = wanted.folder.as_ref().map(|folder| folder.lookup(&lookup.name.value));
+        let spool = spool.filter(|spool| lookup.source.is_api() && spool.is_file());
+        if lookup.source.is_api() && spool.is_none() {
+            if !wanted.input_may_be_missing {
+                return Err(not_read(lookup));
+            }
+            lookups.known.push(KnownTable { name: lookup.name.value.clone(), columns: None });
+            continue;
+        }
+        match one(pipeline, lookup, spool.as_deref(), &mut lookups, warnings) {
             Ok(()) => {}
-            Err(failure) if may_be_missing && failure.class == Class::Input && is_missing(&failure) => {
+            Err(failure)
+                if wanted.input_may_be_missing && failure.class == Class::Input && is_missing(&failure) =>
+            {
                 lookups.known.push(KnownTable { name: lookup.name.value.clone(), columns: None });
                 warnings.extend(
                     failure
@@ -55,6 +68,15 @@ pub(super) fn read(
     Ok(lookups)
 }
 
+fn not_read(lookup: &Lookup) -> Failure {
+    let (table, name) = (&lookup.name.value, &lookup.source.file);
+    let finding = Diagnostic::error("list-not-read", format!("the table `lookups.{table}` was not read yet"))
+        .place(&lookup.name.place)
+        .note(format!("`apply` reads {name} when it starts; this command asks nobody"))
+        .help("try it with `apply --sandbox`, or with a file in place of the endpoint");
+    Failure::new(Class::Input, finding)
+}
+
 fn is_missing(failure: &Failure) -> bool {
     failure.diagnostics.iter().all(|finding| finding.rule == "input-missing")
 }
@@ -62,16 +84,18 @@ fn is_missing(failure: &Failure) -> bool {
 fn one(
     pipeline: &Pipeline,
     lookup: &Lookup,
+    spool: Option<&Path>,
     lookups: &mut Lookups,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Failure> {
     let root = &pipeline.root;
-    let before = source::stamp(&lookup.source, root, None);
-    let read = source::read_table(lookup, root, None)?;
-    for (name, path) in source::files(&lookup.source, root, None)? {
+    let before = source::stamp(&lookup.source, root, spool);
+    let read = source::read_table(lookup, root, spool)?;
+    for (name, path) in source::files(&lookup.source, root, spool)? {
+        let name = if spool.is_some() { format!("{name} lookups.{}", lookup.name.value) } else { name };
         lookups.files.push(TableFile { digest: FileDigest::of_file(&name, &path), path });
     }
-    let after = source::stamp(&lookup.source, root, None);
+    let after = source::stamp(&lookup.source, root, spool);
     if before.ok() != after.ok() {
         let message = format!("the table of `lookups.{}` changed while it was read", lookup.name.value);
         let finding = Diagnostic::error("lookup-changed", message).place(&lookup.name.place);

@@ -151,6 +151,7 @@ fn went_in(plan: &Plan, run: &RunRow, after: After) -> WentIn {
     tables.dedup_by(|a, b| a.digest.path == b.digest.path);
     let data: Vec<git::Used> = tables
         .iter()
+        .filter(|table| !table.digest.path.starts_with("api:"))
         .map(|table| git::Used {
             name: table.digest.path.clone(),
             path: table.path.clone(),

@@ -161,23 +161,26 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
     let usage = if pipeline.require_state { Use::MustExist } else { Use::Create };
     // Mistakes of the files are told before anything is made on disk; standard input can only be
     // looked at once it lies in a file.
-    let (plan, lock) = if pipeline.source.is_api() {
-        // Its own mistakes are told before anything is asked for.
-        open::open(pipeline.clone(), &Wanted { input_may_be_missing: true, ..start.wanted(None) })?;
+    let asks = pipeline.source.is_api() || pipeline.lookups.iter().any(|lookup| lookup.listing.is_some());
+    let (plan, lock) = if asks || pipeline.source.is_stdin() {
+        if asks {
+            // Its own mistakes are told before anything is asked for.
+            let wanted = Wanted { input_may_be_missing: true, ..start.wanted(None, &folder) };
+            open::open(pipeline.clone(), &wanted)?;
+        }
         folder.prepare(usage)?;
         let lock = folder.lock()?;
         folder.sweep();
-        let spool = listing::spool(&pipeline, &folder, start, observer)?;
-        (open::open(pipeline, &start.wanted(Some(spool)))?, lock)
-    } else if pipeline.source.is_stdin() {
-        folder.prepare(usage)?;
-        let lock = folder.lock()?;
-        let spool = folder.stdin();
-        folder.sweep();
-        source::spool(&mut std::io::stdin().lock(), &spool)?;
-        (open::open(pipeline, &start.wanted(Some(spool)))?, lock)
+        let spool = folder.spool_of(&pipeline.source);
+        if pipeline.source.is_api() {
+            listing::spool(&pipeline, &folder, start, observer)?;
+        } else if let Some(spool) = &spool {
+            source::spool(&mut std::io::stdin().lock(), spool)?;
+        }
+        listing::lookups(&pipeline, &folder, start, observer)?;
+        (open::open(pipeline, &start.wanted(spool, &folder))?, lock)
     } else {
-        let plan = open::open(pipeline, &start.wanted(None))?;
+        let plan = open::open(pipeline, &start.wanted(None, &folder))?;
         folder.prepare(usage)?;
         let lock = folder.lock()?;
         folder.sweep();
@@ -193,7 +196,13 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
 }
 
 impl Start {
-    fn wanted(&self, spool: Option<std::path::PathBuf>) -> Wanted {
-        Wanted { target: self.target.clone(), show_keys: self.show_keys, spool, input_may_be_missing: false }
+    fn wanted(&self, spool: Option<std::path::PathBuf>, folder: &Folder) -> Wanted {
+        Wanted {
+            target: self.target.clone(),
+            show_keys: self.show_keys,
+            spool,
+            folder: Some(folder.clone()),
+            input_may_be_missing: false,
+        }
     }
 }

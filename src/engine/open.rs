@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::config::{self, Format, Pipeline};
 use crate::deliver::{Expected, ItemReader, Prober, Reader};
 use crate::model::{Class, Diagnostic, Failure, Mask, Place, Placed, Problems, Str, Value};
+use crate::outcome::Folder;
 use crate::outcome::files::{Marks, Shape};
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
 use crate::schema::Schema;
@@ -15,6 +16,7 @@ use crate::select::Selection;
 use crate::source::{self, Source};
 
 use super::grouping::Rules;
+use super::listing;
 use super::lookups::{self, Lookups, TableFile};
 use super::prepare::{BatchRules, Idempotency, Preparer};
 
@@ -51,6 +53,8 @@ pub struct Wanted {
     pub show_keys: bool,
     /// Where standard input lies.
     pub spool: Option<PathBuf>,
+    /// Where lookup tables that are lists of an API lie.
+    pub folder: Option<Folder>,
     /// Go on when the input is not there: the columns are then not known.
     pub input_may_be_missing: bool,
 }
@@ -78,7 +82,7 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
             Err(failure) => return Err(failure),
         }
     };
-    let lookups = lookups::read(&pipeline, wanted.input_may_be_missing, &mut warnings)?;
+    let lookups = lookups::read(&pipeline, wanted, &mut warnings)?;
     let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &lookups, &mut problems);
     match plan {
         Some((preparer, reader, prober, items)) if !problems.has_errors() => {
@@ -107,7 +111,7 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
 pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
-    let lookups = lookups::read(&pipeline, wanted.input_may_be_missing, &mut warnings)?;
+    let lookups = lookups::read(&pipeline, wanted, &mut warnings)?;
     let (compiled, schema_files) = compile(&pipeline, None, wanted, &lookups, &mut problems);
     warnings.extend(problems.all().iter().cloned());
     match compiled {
@@ -171,7 +175,13 @@ fn compile(
     let base = base_context(pipeline, lookups);
 
     // Only its mistakes are wanted here.
-    super::listing::compile(pipeline, problems);
+    let tables = pipeline.lookups.iter().map(|lookup| (lookup.listing.as_deref(), &lookup.source.file));
+    let source = (pipeline.listing.as_deref(), &pipeline.source.file);
+    for (listing, name) in std::iter::once(source).chain(tables) {
+        if let Some(listing) = listing {
+            listing::compile(pipeline, listing, name, problems);
+        }
+    }
     let typing = schema.as_ref().filter(|_| is_text).map(Schema::typing);
     let selection =
         Selection::compile(&pipeline.select, columns, typing, pipeline.source.limits, &scope, problems);

@@ -235,7 +235,7 @@ impl Prospect {
         } else {
             None
         };
-        let mut plan = open::open(pipeline, &start.wanted(spool))?;
+        let mut plan = open::open(pipeline, &start.wanted(spool, &folder))?;
         plan.warnings.extend(not_read);
         let checkpoint = Checkpoint::open_to_read(&folder)?;
         Ok(Self { plan, start, checkpoint, scratch })

@@ -58,7 +58,7 @@ fn own_plan(plan: &Plan, folder: &Folder, run: &RunRow, is_apart: bool) -> Optio
     let mut pipeline = config::Pipeline::clone(&plan.pipeline);
     pipeline.source.set_input(&run.input);
     let spool = folder.spool_of(&pipeline.source);
-    let opened = open::open(pipeline, &Wanted { spool, ..Wanted::default() });
+    let opened = open::open(pipeline, &Wanted { spool, folder: Some(folder.clone()), ..Wanted::default() });
     Some(opened.and_then(|own| status::same_input(&own, run).map(|()| own)))
 }
 

@@ -66,6 +66,12 @@ impl Folder {
         self.target.join("state").join(format!("{}.list", self.pipeline))
     }
 
+    /// Where the rows of a lookup that is a list of an API are spooled.
+    #[must_use]
+    pub fn lookup(&self, name: &str) -> PathBuf {
+        self.target.join("state").join(format!("{}.lookup-{name}", self.pipeline))
+    }
+
     /// Where a list is written until it is whole.
     #[must_use]
     pub fn new_listing(&self) -> PathBuf {
@@ -73,9 +79,9 @@ impl Folder {
     }
 
     /// Puts a list that is whole in the place of an older one.
-    pub fn keep_listing(&self, part: &Path) -> Result<(), Failure> {
-        let listing = self.listing();
-        std::fs::rename(part, &listing).map_err(|error| Failure::io("keep", &listing, &error))?;
+    pub fn keep_listing(&self, part: &Path, listing: &Path) -> Result<(), Failure> {
+        refuse_links(listing)?;
+        std::fs::rename(part, listing).map_err(|error| Failure::io("keep", listing, &error))?;
         sync_folder(&self.target.join("state"))
     }
 

@@ -23,7 +23,7 @@ pub struct ReadTable {
 
 /// Reads the table of a lookup. `root` is the project's root, `spool` where rows of an API lie.
 pub fn read_table(lookup: &Lookup, root: &Path, spool: Option<&Path>) -> Result<ReadTable, Failure> {
-    let Lookup { name, source: spec, key, columns } = lookup;
+    let Lookup { name, source: spec, key, columns, .. } = lookup;
     let of = format!("lookups.{}", name.value);
     let mut source = open(spec, root, spool).map_err(|failure| about(failure, spec, &of))?;
     if let Some(known) = source.columns() {
@@ -34,6 +34,8 @@ pub fn read_table(lookup: &Lookup, root: &Path, spool: Option<&Path>) -> Result<
     let mut lines: Vec<(u32, u64)> = Vec::new();
     let mut files: Vec<std::sync::Arc<str>> = Vec::new();
     let mut without: Option<(RecordPlace, u64)> = None;
+    // Of the first row without a key.
+    let mut names: Vec<String> = Vec::new();
     while let Some(record) = source.next() {
         let Record { place, fields, .. } = record.map_err(|failure| about(failure, spec, &of))?;
         let refused = |rule, message: String| {
@@ -50,6 +52,9 @@ pub fn read_table(lookup: &Lookup, root: &Path, spool: Option<&Path>) -> Result<
         match table.push(&row, keeps) {
             Ok(()) => {}
             Err(NotTaken::NoKey) => {
+                if without.is_none() {
+                    names = row.names().map(str::to_owned).collect();
+                }
                 without.get_or_insert_with(|| (place.clone(), 0)).1 += 1;
                 continue;
             }
@@ -84,6 +89,10 @@ pub fn read_table(lookup: &Lookup, root: &Path, spool: Option<&Path>) -> Result<
     if source.columns().is_none() && !table.is_empty() {
         let known: Vec<String> = table.columns().iter().map(ToString::to_string).collect();
         check_columns(lookup, &known)?;
+    }
+    if table.is_empty() && without.is_some() {
+        // Where no row has it, the name is wrong.
+        check_columns(lookup, &names)?;
     }
     let mut warnings = source.warnings().to_vec();
     warnings.extend(without.map(|(place, rows)| {
@@ -145,6 +154,7 @@ mod tests {
         let lookup = Lookup {
             name: template("agents"),
             source: spec(name),
+            listing: None,
             key: template("email"),
             columns: columns.iter().map(|name| template(name)).collect(),
         };
@@ -193,6 +203,7 @@ mod tests {
             ("a.csv", "mail,id\nx,1\n", &[], "unknown-column"),
             ("a.csv", "email,id\nx,1\n", &["ids"], "unknown-column"),
             ("a.ndjson", "{\"email\":[1]}\n", &[], "lookup-key"),
+            ("a.ndjson", "{\"mail\":\"x\"}\n", &[], "unknown-column"),
             ("a.ndjson", "{\"email\":\"x\"}\n", &["id"], "unknown-column"),
         ] {
             let said = read(name, text, columns).unwrap_err();

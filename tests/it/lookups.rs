@@ -154,3 +154,73 @@ fn a_large_table_takes_about_the_room_of_its_data() {
     running.kill(&world);
     assert!(all < 100 * 1024, "{all} KiB");
 }
+
+const OF_A_LIST: &str = "\
+connection: local
+endpoint:
+  method: PUT
+  path: /things/{{ params.id }}
+  params: { id: { required: true } }
+  idempotency: natural
+source: { file: data/things.csv }
+key: '{{ record.id }}'
+lookups:
+  known:
+    endpoint:
+      method: GET
+      path: /lists/page
+      query: { count: 4 }
+      sandbox: { list: 4, item: { id: 'i{{ new.number }}' } }
+      pagination: { kind: page, param: page, size_param: size, size: 3, items: '{{ response.body.items }}' }
+    key: id
+body: { known: \"{{ lookups.known[record.name | replace('thing ', 'i')].id }}\" }
+delivery: { concurrency: 1, retry: { first_wait: 1ms, max_wait: 5ms } }
+";
+
+#[test]
+fn a_table_may_be_a_list_of_an_api() {
+    let world = World::new().pipeline(OF_A_LIST, things(5)).script("PUT /things/t3 -> 401");
+    let lists = |world: &World| world.asked().iter().filter(|asked| asked.starts_with("GET")).count();
+    world.run("validate --data").exits(0).says("reads api:GET /lists/page, which is not checked");
+    world.run("plan p").exits(4).says("the table `lookups.known` was not read yet");
+    assert!(world.seen().is_empty());
+    world.run("apply p").exits(9).says("api:GET /lists/page: 4 items on 2 pages");
+    world.answers("");
+    let read = lists(&world);
+    // The run goes on with the table that it began with.
+    world.run("apply p").exits(1).says("4 delivered, 0 failed, 1 invalid");
+    assert_eq!(lists(&world), read);
+    assert!(world.outcomes("invalid.csv").contains(",lookup-known,"), "{}", world.outcomes("invalid.csv"));
+    assert!(world.seen().iter().any(|seen| seen.body == r#"{"known":"i4"}"#));
+    world.run("plan p").exits(1);
+    world.run("explain p t4").exits(0);
+    world.run("status p --files").exits(0);
+    world.run("status p --verify").exits(0);
+    assert_eq!(lists(&world), read, "looks ask nobody");
+    let folder =
+        std::fs::read_dir(world.path(".runner/default/runs/p")).unwrap().next().unwrap().unwrap().path();
+    let manifest = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
+    assert!(manifest.contains("\"api:GET /lists/page lookups.known\""), "{manifest}");
+    // A run that is settled is followed by a new look.
+    world.run("apply p").exits(1).says("nothing to do");
+    assert!(lists(&world) > read);
+    world.run("apply p --sandbox").exits(1).says("4 delivered, 0 failed, 1 invalid");
+}
+
+#[test]
+fn a_table_that_cannot_be_read_ends_the_start() {
+    let world = World::new().pipeline(OF_A_LIST, things(2)).script("GET /lists/* #2 -> 403");
+    world.run("apply p").exits(9).says("refused page 2").says("nothing was sent");
+    assert!(world.asked().iter().all(|asked| asked.starts_with("GET")));
+    for (from, to, said) in [
+        ("    key: id", "    key: nr", "has no column `nr`"),
+        ("    endpoint:", "    file: a.csv\n    endpoint:", "either `file` or `endpoint`"),
+        ("    key: id", "    format: csv\n    key: id", "`format` belongs to a file"),
+    ] {
+        let world = World::new().pipeline(&OF_A_LIST.replacen(from, to, 1), things(2));
+        let run = world.run("apply p");
+        assert_ne!(run.code, 0);
+        run.says(said);
+        assert!(world.asked().iter().all(|asked| asked.starts_with("GET")), "{to}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::invocation::Invocation;
-use crate::config::{Connection, Endpoint, Pipeline};
+use crate::config::{Connection, Endpoint, Listing, Pipeline};
 use crate::engine::stand_in;
 use crate::model::{Class, Failure};
 use crate::sandbox::{Handle, Options, Sandbox};
@@ -15,26 +15,32 @@ pub const TARGET: &str = stand_in::SANDBOX;
 /// handle is dropped; its objects are kept, so that an interrupted run goes on.
 pub fn stand_in(invocation: &Invocation<'_>, pipeline: &mut Pipeline) -> Result<Vec<Handle>, Failure> {
     let mut listing = pipeline.listing.take();
-    let is_one = listing.as_ref().is_none_or(|listing| listing.connection.name == pipeline.connection.name);
+    let mut lookups = std::mem::take(&mut pipeline.lookups);
+    let tables = lookups.iter_mut().filter_map(|lookup| lookup.listing.as_mut());
+    let mut lists: Vec<&mut Box<Listing>> = listing.iter_mut().chain(tables).collect();
     // The pipeline's own calls first: they may override the template's method or path.
-    let mut own = vec![pipeline.endpoint.clone()];
-    own.extend(listing.iter().filter(|_| is_one).map(|listing| listing.endpoint.clone()));
-    let mut handles = vec![start(invocation, pipeline, &pipeline.connection, own)?];
-    if let Some(listing) = &mut listing {
-        if !is_one {
-            let own = vec![listing.endpoint.clone()];
-            handles.push(start(invocation, pipeline, &listing.connection, own)?);
+    let mut wanted = vec![(pipeline.connection.clone(), vec![pipeline.endpoint.clone()])];
+    for list in &lists {
+        match wanted.iter_mut().find(|(connection, _)| connection.name == list.connection.name) {
+            Some((_, endpoints)) => endpoints.push(list.endpoint.clone()),
+            None => wanted.push((list.connection.clone(), vec![list.endpoint.clone()])),
         }
-        if let Some(handle) = handles.last() {
-            stand_in::redirect(&mut listing.connection, &handle.url());
-        }
-        // Nobody has to be spared there.
-        listing.connection.limits.rate = None;
     }
-    if let Some(handle) = handles.first() {
-        stand_in::redirect(&mut pipeline.connection, &handle.url());
+    let mut handles = Vec::with_capacity(wanted.len());
+    for (connection, own) in wanted {
+        let handle = start(invocation, pipeline, &connection, own)?;
+        for list in lists.iter_mut().filter(|list| list.connection.name == connection.name) {
+            stand_in::redirect(&mut list.connection, &handle.url());
+            // Nobody has to be spared there.
+            list.connection.limits.rate = None;
+        }
+        if pipeline.connection.name == connection.name {
+            stand_in::redirect(&mut pipeline.connection, &handle.url());
+        }
+        handles.push(handle);
     }
     pipeline.listing = listing;
+    pipeline.lookups = lookups;
     if let Some(reconcile) = &mut pipeline.endpoint.reconcile {
         // What is stored here can be seen at once.
         reconcile.after = std::time::Duration::ZERO;

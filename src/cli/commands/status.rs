@@ -154,7 +154,7 @@ pub fn plan_of(mut pipeline: Pipeline, folder: &Folder, run: &RunRow) -> Result<
     // It may have been given with `--input`.
     pipeline.source.set_input(&run.input);
     let spool = folder.spool_of(&pipeline.source);
-    open::open(pipeline, &Wanted { spool, ..Wanted::default() })
+    open::open(pipeline, &Wanted { spool, folder: Some(folder.clone()), ..Wanted::default() })
 }
 
 /// `600 delivered, 4 failed, 646 unsent of 1,250`

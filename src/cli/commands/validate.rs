@@ -199,7 +199,7 @@ fn nothing(named: &[PathBuf]) -> Failure {
 fn compiled(pipeline: Pipeline, with_data: bool, findings: &mut Findings) -> Option<Plan> {
     let wanted = Wanted {
         target: pipeline.environment.clone(),
-        input_may_be_missing: !with_data || pipeline.source.is_spooled(),
+        input_may_be_missing: !with_data || data::reads(&pipeline).is_some(),
         ..Wanted::default()
     };
     match engine::open::open(pipeline, &wanted) {
