@@ -285,3 +285,160 @@ impl Pager {
 fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::config::fixtures::{connection, endpoint, template};
+    use crate::render::RunValues;
+
+    fn pager(kind: Paging, change: impl FnOnce(&mut Pagination)) -> Pager {
+        let mut pagination = Pagination {
+            place: template("pagination").place,
+            kind,
+            items: template("{{ response.body.items }}"),
+            param: Some("at".into()),
+            size_param: Some("n".into()),
+            size: std::num::NonZeroUsize::new(2),
+            start: 1,
+            total_pages: None,
+            next: None,
+            max_pages: 100,
+        };
+        change(&mut pagination);
+        let mut endpoint = endpoint("/things");
+        endpoint.method.value = http::Method::GET;
+        endpoint.content = crate::config::Content::None;
+        endpoint.pagination = Some(pagination);
+        let listing = Listing { endpoint, connection: connection("https://a.example/v2") };
+        let (context, mut problems) = (Context::new(RunValues::of_nobody()), Problems::new());
+        let pager = Pager::compile(&listing, context, &Scope::new(), 1 << 20, &mut problems);
+        pager.unwrap_or_else(|| panic!("{:?}", problems.into_sorted()))
+    }
+
+    /// What is asked for next, and what a reply to it says: how many items and whether more follow, or
+    /// the rule that it breaks.
+    fn turn(pager: &mut Pager, link: &str, body: &str) -> (String, Result<(usize, bool), &'static str>) {
+        let request = pager.request().expect("a request");
+        let mut headers = HeaderMap::new();
+        if !link.is_empty() {
+            headers.insert(http::header::LINK, link.parse().expect("a header"));
+        }
+        let body = bytes::Bytes::copy_from_slice(body.as_bytes());
+        let arrived = Arrived { status: StatusCode::OK, headers, body, complete: true };
+        let turned = pager.turn(&arrived, &request);
+        let asked = request.url.as_str().trim_start_matches("https://a.example").to_owned();
+        (asked, turned.map(|turned| (turned.items.len(), turned.more)).map_err(|found| found.rule))
+    }
+
+    /// Turns all pages: what was asked for, and the last answer.
+    fn all(mut pager: Pager, bodies: &[&str]) -> (Vec<String>, Result<(usize, bool), &'static str>) {
+        let mut asked = Vec::new();
+        for body in bodies {
+            let (url, turned) = turn(&mut pager, "", body);
+            asked.push(url);
+            if !matches!(turned, Ok((_, true))) {
+                assert_eq!(asked.len(), bodies.len(), "it ended early: {turned:?}");
+                return (asked, turned);
+            }
+        }
+        (asked, Ok((0, true)))
+    }
+
+    const TWO: &str = r#"{"items":[1,2]}"#;
+    const OTHER: &str = r#"{"items":[3,4]}"#;
+    const ONE: &str = r#"{"items":[5]}"#;
+    const NONE: &str = r#"{"items":[]}"#;
+
+    #[test]
+    fn numbers_and_offsets_end_at_a_page_that_is_shorter_than_one_before() {
+        let page = |change: fn(&mut Pagination)| pager(Paging::Page, change);
+        let (asked, last) = all(page(|_| {}), &[TWO, OTHER, ONE]);
+        assert_eq!(asked, ["/v2/things?at=1&n=2", "/v2/things?at=2&n=2", "/v2/things?at=3&n=2"]);
+        assert_eq!(last, Ok((1, false)));
+        assert_eq!(all(page(|_| {}), &[TWO, NONE]).1, Ok((0, false)));
+        assert_eq!(all(page(|_| {}), &[r#"{"items":null}"#]).1, Ok((0, false)));
+        // One item where two were asked for: the far side may give one at a time.
+        let (asked, last) = all(pager(Paging::Offset, |_| {}), &[ONE, r#"{"items":[6]}"#, NONE]);
+        assert_eq!(asked, ["/v2/things?at=0&n=2", "/v2/things?at=1&n=2", "/v2/things?at=2&n=2"]);
+        assert_eq!(last, Ok((0, false)));
+        let counted = page(|pagination| {
+            pagination.start = 0;
+            pagination.total_pages = Some(template("{{ response.body.pages }}"));
+        });
+        let (asked, last) = all(counted, &[r#"{"items":[1],"pages":2}"#, r#"{"items":[2,3],"pages":"2"}"#]);
+        assert_eq!(asked, ["/v2/things?at=0&n=2", "/v2/things?at=1&n=2"]);
+        assert_eq!(last, Ok((2, false)));
+    }
+
+    #[test]
+    fn cursors_are_encoded_and_never_used_twice() {
+        let cursor = || pager(Paging::Cursor, |p| p.next = Some(template("{{ response.body.next }}")));
+        let (asked, last) = all(
+            cursor(),
+            &[r#"{"items":[1],"next":"a b&c"}"#, r#"{"items":[],"next":7}"#, r#"{"items":[2],"next":""}"#],
+        );
+        assert_eq!(asked, ["/v2/things?n=2", "/v2/things?at=a%20b%26c&n=2", "/v2/things?at=7&n=2"]);
+        assert_eq!(last, Ok((1, false)));
+        for end in ["null", "false", "\" \""] {
+            assert_eq!(
+                all(cursor(), &[&format!(r#"{{"items":[1],"next":{end}}}"#)]).1,
+                Ok((1, false)),
+                "{end}"
+            );
+        }
+        assert_eq!(all(cursor(), &[ONE]).1, Ok((1, false)), "none is no next one");
+        let looped = r#"{"items":[1],"next":"a"}"#;
+        assert_eq!(all(cursor(), &[looped, looped]).1, Err("list-endless"));
+    }
+
+    #[test]
+    fn next_urls_stay_on_the_origin() {
+        let url = || pager(Paging::NextUrl, |p| p.next = Some(template("{{ response.body.next }}")));
+        let to = |target: &str| format!(r#"{{"items":[1],"next":"{target}"}}"#);
+        for (target, asked) in [
+            ("/v2/things?page=2", "/v2/things?page=2"),
+            ("?page=2#x", "/v2/things?page=2"),
+            ("https://a.example/other?x=%20", "/other?x=%20"),
+            ("https://A.example:443/v2/x", "/v2/x"),
+        ] {
+            let mut pager = url();
+            assert_eq!(turn(&mut pager, "", &to(target)).1, Ok((1, true)), "{target}");
+            assert_eq!(turn(&mut pager, "", ONE).0, asked, "{target}");
+        }
+        for target in [
+            "https://b.example/v2/things",
+            "http://a.example/v2/things",
+            "https://a.example:8443/v2/things",
+            "https://a.example.evil/v2",
+            "//b.example/x",
+            "https://me@a.example/x",
+            "https://a.example:x/",
+            "file:///etc/passwd",
+        ] {
+            assert_eq!(turn(&mut url(), "", &to(target)).1, Err("page-elsewhere"), "{target}");
+        }
+        let mut pager = pager(Paging::Link, |_| {});
+        assert_eq!(turn(&mut pager, "</v2/things?p=2>; rel=\"next\"", ONE).1, Ok((1, true)));
+        assert_eq!(
+            turn(&mut pager, "</v2/things?n=2>; rel=next", ONE).1,
+            Err("list-endless"),
+            "the first again"
+        );
+    }
+
+    #[test]
+    fn what_is_no_page_is_said() {
+        let one = |body: &str| turn(&mut pager(Paging::None, |_| {}), "", body).1;
+        assert_eq!(one(TWO), Ok((2, false)));
+        for body in ["{", "{}", "[]", r#"{"items":{}}"#, r#"{"items":"x"}"#] {
+            assert_eq!(one(body), Err("page-unreadable"), "{body}");
+        }
+        assert_eq!(all(pager(Paging::Page, |_| {}), &[TWO, TWO]).1, Err("page-repeated"));
+        let short = || pager(Paging::Page, |pagination| pagination.max_pages = 2);
+        assert_eq!(all(short(), &[TWO, OTHER]).1, Err("list-endless"));
+        assert_eq!(all(short(), &[TWO, ONE]).1, Ok((1, false)));
+    }
+}

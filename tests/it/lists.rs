@@ -310,3 +310,34 @@ fn another_input_may_stand_in_for_a_list() {
     world.run("apply p --input few.csv").exits(0).says("2 delivered");
     assert!(asked(&world).is_empty());
 }
+
+#[test]
+fn a_list_may_have_a_connection_of_its_own() {
+    let world = world("page", 4, PAGES);
+    let other = crate::world::far_side(None);
+    world.write(
+        "runner.yaml",
+        format!(
+            "connections:\n  local: {{ base_url: '{}' }}\n  other: {{ base_url: '{}', tls: {{ verify: false }}, auth: {{ bearer: token }}, token: {{ env: OTHER }} }}\n",
+            world.url(),
+            other.url()
+        ),
+    );
+    let pipeline = world.read("pipelines/p.yaml").replace("source:\n", "source:\n  connection: other\n");
+    world.write("pipelines/p.yaml", pipeline);
+    // Looks need no variable; what is asked for does.
+    world.run("preview p").exits(4);
+    world.run("validate").exits(0);
+    world.run("apply p").exits(3).says("OTHER");
+    let mut command = world.command("apply p");
+    let run =
+        crate::world::Run::of(command.env("OTHER", "sesame-1234567").output().expect("it runs"), &world);
+    run.exits(0).says("4 delivered").says("warning[tls-unverified]");
+    assert!(asked(&world).is_empty());
+    assert_eq!(put(&world), ids(4));
+    let seen = other.journal();
+    assert!(seen.iter().all(|seen| seen.method == "GET"));
+    assert_eq!(seen[0].headers["authorization"], "Bearer sesame-1234567");
+    // The token goes with the list alone.
+    assert!(world.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
+}

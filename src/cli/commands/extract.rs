@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::request::json_safe;
-use super::{Ended, Refused, far_side};
+use super::{Ended, Refused, apply, far_side};
 use crate::cli::args::{Extract as Args, ExtractForm};
 use crate::cli::invocation::{Ask, Invocation};
 use crate::engine::{Extracted, Form, Observer, extract as write_source};
@@ -52,6 +52,11 @@ fn written(
         reporter.diagnostic(warning);
     }
     let sandbox = if args.sandbox { far_side::stand_in(invocation, &mut pipeline)? } else { Vec::new() };
+    if args.sandbox {
+        // Nobody has to be spared there.
+        pipeline.delivery.rate = None;
+    }
+    apply::warn_unverified(&pipeline, reporter);
     let target = if args.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
     let limit = args.limit.map(std::num::NonZeroU64::get);
     let shared = std::cell::RefCell::new(reporter);
