@@ -12,6 +12,8 @@ What is in them, as shipped ("line" is the first line of the row in the file; th
     messages.ndjson      600    598   -                            2
     resolve.csv          420    410   7 to keep open, 3 repeated   0
     agents.csv           200    192   8 inactive                   0
+    hand-over.csv         60     60   -                            0
+    roster.csv           40 agents, in which hand-over looks
 
 Invalid on purpose, always the same rows (counted from 0; again every 240 and 600 rows):
 
@@ -236,6 +238,19 @@ def agents(rows):
         }
 
 
+def roster(rows):
+    make = Maker("roster")
+    for n in range(rows):
+        yield {"email": f"agent{n + 1}@example.com", "id": make.uuid(), "name": f"{make.pick(FIRST)} {make.pick(LAST)}"}
+
+
+def hand_over(rows, agents):
+    make = Maker("hand-over")
+    for _ in range(rows):
+        mail = f"agent{make.rng.randint(1, agents)}@example.com"
+        yield {"conversation_id": make.uuid(), "agent": make.pick([mail, mail.upper(), mail.title(), f" {mail}"])}
+
+
 def write_csv(path, records):
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = None
@@ -267,6 +282,8 @@ def main():
     write_lines(args.out / "messages.ndjson", messages(args.rows or 600))
     write_csv(args.out / "resolve.csv", resolve(args.rows or 420))
     write_csv(args.out / "agents.csv", agents(args.rows or 200))
+    write_csv(args.out / "roster.csv", roster(40))
+    write_csv(args.out / "hand-over.csv", hand_over(args.rows or 60, 40))
 
 
 if __name__ == "__main__":

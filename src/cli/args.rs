@@ -22,7 +22,7 @@ pub use project::{
     CheckConnection, Completions, Help, Init, List, Listing, Sandbox, Schema, SchemaKind, Validate,
 };
 pub use runs::{Explain, Held, Reconcile, Resolve, Retry, SettlementFlags, Status};
-pub use sending::{Apply, Pace, Plan, Preview, PreviewForm, Selection, Try, WhichRun};
+pub use sending::{Apply, Extract, ExtractForm, Pace, Plan, Preview, PreviewForm, Selection, Try, WhichRun};
 
 /// The version, and what it was made of as far as the build could tell.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("RUNNER_MADE_OF"));
@@ -126,6 +126,12 @@ pub enum Command {
     Plan(Plan),
     /// Show the requests themselves, of the first 3 records
     Preview(Preview),
+    /// Write the records of a pipeline's source to a file or stdout
+    ///
+    /// Reads the source, a list of an API or a file, and writes what `select` makes of it: renamed,
+    /// typed by the schema, without excluded fields and without records for which `where` is false.
+    /// Records are not checked against the schema, and repeated keys stay.
+    Extract(Extract),
     /// Send one real request and show the reply in full
     Try(Try),
     /// Ask the far side whether the connection works
@@ -204,6 +210,7 @@ impl Command {
             Self::Validate(_) => "validate",
             Self::Plan(_) => "plan",
             Self::Preview(_) => "preview",
+            Self::Extract(_) => "extract",
             Self::Try(_) => "try",
             Self::CheckConnection(_) => "check-connection",
             Self::Apply(_) => "apply",

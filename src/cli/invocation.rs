@@ -115,6 +115,10 @@ impl<'a> Invocation<'a> {
         let (pipeline, problems) =
             self.with_inputs(ask, |inputs| config::load_pipeline(&named.to_string_lossy(), inputs))?;
         self.remember(&pipeline.connection);
+        let tables = pipeline.lookups.iter().filter_map(|lookup| lookup.listing.as_ref());
+        for listing in pipeline.listing.iter().chain(tables) {
+            self.remember(&listing.connection);
+        }
         Ok((pipeline, problems.into_sorted()))
     }
 

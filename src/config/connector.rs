@@ -27,6 +27,8 @@ raw! {
         errors: Option<RawErrors>,
         /// Exceptions from the usual reading of a reply; the first match decides.
         outcomes: Vec<RawOutcome>,
+        /// What all its lists have in common.
+        pagination: Option<super::pagination::RawPagination>,
         /// What `runner check-connection` calls.
         check: Option<RawCheck>,
         /// How the embedded stand-in answers.
@@ -35,7 +37,6 @@ raw! {
     wrong {
         "url" => "the base of all URLs is written `base_url: https://host/path`",
         "header" => "it is written `headers: { Name: value }`",
-        "pagination" => "reading from an API is not available yet",
         "rate_headers" => "x-ratelimit, ratelimit and retry-after are read without being named; `limits: { rate: 50/s }` sets a ceiling",
     }
 }

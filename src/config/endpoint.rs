@@ -60,6 +60,8 @@ raw! {
         captures: Entries<Placed<String>>,
         /// JSON Schema of replies; one that breaks it is delivered and noted.
         response_schema: Option<Placed<String>>,
+        /// How the pages of a list are read; what is not said here is the connector's.
+        pagination: Option<super::pagination::RawPagination>,
         /// Several records in one call: what the API takes.
         batch: Option<super::batch::RawBatch>,
         /// A record for preview, `try` and the sandbox.
@@ -125,8 +127,11 @@ raw! {
     RawSandbox, "`sandbox`" {
         /// A fixed reply instead of the stored object.
         reply: Option<RawReply>,
-        /// With `batch`: one result in the reply, made of `new`, `item`, `status`, `class`, `message`.
+        /// With `batch`: one result in the reply, made of `new`, `item`, `status`, `class`, `message`. With
+        /// `list`: one item of it, made of `new.number` and `new.id`.
         item: Option<Tree>,
+        /// Of a list: how many items it has.
+        list: Option<super::values::Window>,
         /// Fields of which no two objects may hold the same value.
         unique: Option<RawUnique>,
     }
@@ -323,11 +328,16 @@ pub(super) fn resolve(
         sandbox: SandboxSpec {
             reply: sandbox.and_then(|sandbox| sandbox.reply.as_ref()).map(reply),
             item: sandbox.and_then(|sandbox| sandbox.item.clone()),
+            list: sandbox.and_then(|sandbox| sandbox.list).map(|list| list.0),
             unique: unique.map(|unique| unique.fields.clone()).unwrap_or_default(),
             unique_reply: unique.and_then(|unique| unique.reply.as_ref()).map(reply),
         },
         batch: None,
+        pagination: None,
     };
+    let of_all = around.connector.and_then(|connector| connector.pagination.as_ref());
+    endpoint.pagination =
+        raw.pagination.as_ref().and_then(|own| super::pagination::resolve(own, of_all, &endpoint, problems));
     endpoint.batch = raw.batch.as_ref().and_then(|raw| super::batch::resolve(raw, &endpoint, problems));
     Some(endpoint)
 }

@@ -41,6 +41,7 @@ pub fn endpoint(path: &str) -> Endpoint {
         sample: None,
         sandbox: SandboxSpec::default(),
         batch: None,
+        pagination: None,
     }
 }
 

@@ -11,13 +11,17 @@ use super::connector::RawConnector;
 use super::endpoint::{self, Around, RawEndpoint};
 use super::env::Environment;
 use super::files::{Files, is_yaml, start_of, yaml_below};
+use super::listing;
+use super::lookups::{self, RawLookup};
 use super::meaning::{self, Meaning};
 use super::pipeline::{self, Missing, RawPipeline};
 use super::project::{self, Inputs, Project, find_root};
 use super::raw::FromNode;
 use super::read::{Kind, Node};
 use super::steps::{self, Written};
-use super::{Connection, Endpoint, InDoubt, Limits, Pipeline, Step, delivery, needs};
+use super::{
+    Connection, Endpoint, InDoubt, Limits, Listing, Lookup, Pipeline, SourceSpec, Step, delivery, needs,
+};
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
 
 /// Reads one pipeline and everything it refers to. Warnings come beside it.
@@ -256,6 +260,9 @@ pub fn find_pipeline(path_or_name: &str, cwd: &Path) -> Result<(PathBuf, PathBuf
     Err(Failure::new(Class::Config, finding.help(help)))
 }
 
+/// A connection with its connector, if it has one.
+type Made = (Connection, Option<(String, RawConnector)>);
+
 struct Loader<'a> {
     inputs: &'a Inputs<'a>,
     files: Files,
@@ -280,6 +287,11 @@ impl<'a> Loader<'a> {
         let node = self.files.yaml(path, &mut self.problems)?;
         let raw = RawPipeline::read(&node, "a pipeline", &mut self.problems)?;
         let made = raw.connection.0.as_ref().and_then(|node| self.connection(node));
+        let listed = raw.source.0.as_ref().and_then(|source| {
+            pipeline::check_source(source, &mut self.problems);
+            self.listing(&listing::Written::of_source(source)?, made.as_ref())
+        });
+        let lookups = self.lookups(&raw.lookups.0, made.as_ref());
         let (connection, connector) =
             made.map_or((None, None), |(connection, connector)| (Some(connection), connector));
         let calls = steps::written(&raw, &mut self.problems);
@@ -305,7 +317,10 @@ impl<'a> Loader<'a> {
             calls.iter().zip(endpoints).zip(doubts).map(step).collect::<Vec<_>>()
         });
         let input = self.inputs.input.map(|input| (input, self.inputs.cwd));
-        let source = pipeline::source(raw.source.0.as_ref(), input, &self.files, problems);
+        let (source, listing) = match listed {
+            Some((source, listing)) if input.is_none() => (Some(source), Some(Box::new(listing))),
+            _ => (pipeline::source(raw.source.0.as_ref(), input, &self.files, problems), None),
+        };
         let vars = pipeline::vars(&raw.vars.0, self.inputs.vars, self.inputs.environment, missing, problems);
         let select = pipeline::select(raw.select.as_ref());
         let key = raw.key.clone().map(|key| key.0);
@@ -322,9 +337,11 @@ impl<'a> Loader<'a> {
             first: &first,
             later: &later,
             source: &source,
+            listing: listing.as_deref(),
             schema: raw.schema.as_ref(),
             key: key.as_ref(),
             vars: &vars,
+            lookups: &lookups,
             select: &select,
             order_by: delivery.order_by.as_ref(),
         });
@@ -337,9 +354,11 @@ impl<'a> Loader<'a> {
             first,
             later,
             source,
+            listing,
             schema: raw.schema.clone(),
             key,
             vars,
+            lookups,
             select,
             delivery,
             responses_file: raw.responses.as_ref().is_some_and(|responses| responses.file == Some(true)),
@@ -372,6 +391,39 @@ impl<'a> Loader<'a> {
             found.push(endpoint);
         }
         (found.len() == calls.len()).then_some(found)
+    }
+
+    /// A list of an API with the account that reads it; `own` is the pipeline's.
+    fn listing(
+        &mut self,
+        written: &listing::Written<'_>,
+        own: Option<&Made>,
+    ) -> Option<(SourceSpec, Listing)> {
+        let (connection, connector) = match written.connection {
+            Some(node) => self.connection(node)?,
+            None => own.cloned()?,
+        };
+        let (mut endpoint, _) = self.endpoint(written.endpoint, Some(&connection), connector.as_ref())?;
+        let source = listing::resolve(written, &mut endpoint, &mut self.problems);
+        Some((source, Listing { endpoint, connection }))
+    }
+
+    /// The lookup tables; those that are lists are read with an account of their own, or `own`.
+    fn lookups(&mut self, all: &[(Placed<String>, RawLookup)], own: Option<&Made>) -> Vec<Lookup> {
+        let mut found = Vec::new();
+        for (name, raw) in all {
+            lookups::check(name, raw, &mut self.problems);
+            let of = match raw.written() {
+                Some(written) => {
+                    self.listing(&written, own).map(|(source, listing)| (source, Some(Box::new(listing))))
+                }
+                None => lookups::file(raw, &self.files, &mut self.problems).map(|source| (source, None)),
+            };
+            if let (Some((source, listing)), Some(key)) = (of, raw.key.0.clone()) {
+                found.push(Lookup { name: name.clone(), source, listing, key, columns: raw.columns.clone() });
+            }
+        }
+        found
     }
 
     fn connection(&mut self, node: &Node) -> Option<(Connection, Option<(String, RawConnector)>)> {

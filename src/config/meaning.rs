@@ -6,8 +6,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Batch, Connection, Endpoint, HeaderTemplate, Idempotency, Key, Matching, OutcomeRule, Select, SourceSpec,
-    Step, Template, Tree,
+    Batch, Connection, Endpoint, HeaderTemplate, Idempotency, Key, Listing, Lookup, Matching, OutcomeRule,
+    Select, SourceSpec, Step, Template, Tree,
 };
 use crate::model::{Map, Placed};
 
@@ -17,9 +17,11 @@ pub(super) struct Meaning<'a> {
     pub(super) first: &'a Step,
     pub(super) later: &'a [Step],
     pub(super) source: &'a SourceSpec,
+    pub(super) listing: Option<&'a Listing>,
     pub(super) schema: Option<&'a Placed<String>>,
     pub(super) key: Option<&'a Key>,
     pub(super) vars: &'a Map,
+    pub(super) lookups: &'a [Lookup],
     pub(super) select: &'a Select,
     pub(super) order_by: Option<&'a Template>,
 }
@@ -54,6 +56,14 @@ pub(super) fn text(of: &Meaning<'_>) -> String {
         },
         "order_by": of.order_by.map(|text| &text.value),
     });
+    // Parts that came later stand there only where they say something: what was a run's meaning
+    // before stays it.
+    if !of.lookups.is_empty() {
+        meaning["lookups"] = of.lookups.iter().map(lookup).collect();
+    }
+    if let Some(listing) = of.listing {
+        meaning["listing"] = self::listing(listing);
+    }
     if !of.first.id.is_empty() {
         let step = |step: &Step| {
             json!([
@@ -89,6 +99,39 @@ fn endpoint(endpoint: &Endpoint) -> Json {
         "outcomes": endpoint.outcomes.iter().map(outcome).collect::<Vec<_>>(),
         "captures": templates(&endpoint.captures),
         "batch": endpoint.batch.as_ref().map(batch),
+    })
+}
+
+/// What decides which records a list has. How its pages are read is no meaning.
+fn listing(of: &Listing) -> Json {
+    let Listing { endpoint, connection } = of;
+    json!({
+        "connector": connection.connector,
+        "connection": connection.name,
+        "method": endpoint.method.value.as_str(),
+        "path": endpoint.path.value,
+        "params": endpoint.params.iter().map(|param| json!([
+            param.name.value,
+            param.default.as_ref().map(crate::model::Value::to_json),
+            param.binding.as_ref().map(tree),
+        ])).collect::<Vec<_>>(),
+        "query": trees(&endpoint.query),
+        "headers": templates(&endpoint.headers),
+        "body": endpoint.body.as_ref().map(tree),
+        "items": endpoint.pagination.as_ref().map(|pagination| &pagination.items.value),
+    })
+}
+
+/// The table itself is known by the digest of its file.
+fn lookup(of: &Lookup) -> Json {
+    json!({
+        "name": of.name.value,
+        "key": of.key.value,
+        "columns": of.columns.iter().map(|column| &column.value).collect::<Vec<_>>(),
+        "format": of.source.format.map(|format| format!("{format:?}")),
+        "pointer": of.source.pointer,
+        "csv": format!("{:?}", of.source.csv),
+        "listing": of.listing.as_deref().map(listing),
     })
 }
 

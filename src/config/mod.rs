@@ -19,9 +19,12 @@ mod env;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fixtures;
+mod listing;
 mod load;
+mod lookups;
 mod meaning;
 pub mod needs;
+mod pagination;
 mod pipeline;
 mod project;
 mod published;
@@ -45,10 +48,13 @@ pub use connector::is_framing;
 pub use credential::{Carrier, Credential, CredentialPart};
 pub use delivery::DeliveryOverrides;
 pub use env::EnvFile;
+pub use listing::Listing;
 pub use load::{
     Checked, CheckedEndpoint, FileCounts, check_all, delivery_places, find_pipeline, load_connection,
     load_endpoint, load_pipeline, load_project,
 };
+pub use lookups::Lookup;
+pub use pagination::{Pagination, Paging};
 pub use project::{EndpointInfo, Inputs, Project};
 pub use published::{KINDS, published_schema};
 pub use types::*;

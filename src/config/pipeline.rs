@@ -6,6 +6,7 @@ use super::batch::RawBatch;
 use super::delivery::RawDelivery;
 use super::endpoint::Nulls;
 use super::files::Files;
+use super::lookups::RawLookup;
 use super::raw::{Entries, FromNode, Needed, OneOrMany, raw, words};
 use super::read::{Kind, Node};
 use super::steps::{RawFind, RawStep, Written};
@@ -45,6 +46,8 @@ raw! {
         key: Option<RawKey>,
         /// Variables, set by `--var NAME=VALUE`.
         vars: Entries<RawVar>,
+        /// Tables in which expressions look: `lookups.NAME[KEY].COLUMN`.
+        lookups: Entries<RawLookup>,
         /// Which records, and in which shape.
         select: Option<RawSelect>,
         /// Binds the endpoint's parameters; by default a field of the same name.
@@ -74,7 +77,6 @@ raw! {
         needs: OneOrMany<Placed<String>>,
     }
     wrong {
-        "lookups" => "lookup tables are not available yet",
         "retry" => "it is written `delivery: { retry: { attempts: 4 } }`",
         "where" => "it is written `select: { where: EXPRESSION }`",
         "rate" => "it is written `delivery: { rate: 20/s }`",
@@ -91,7 +93,15 @@ raw! {
     /// Where records come from.
     RawSource, "`source`" {
         /// The file, relative to the root; `-` is standard input.
-        file: Needed<Placed<String>>,
+        file: Option<Placed<String>>,
+        /// Instead of a file: a list of an API, by the name of its endpoint, or one in place.
+        #[schemars(with = "Option<crate::config::published::NameOr<crate::config::endpoint::RawEndpoint>>")]
+        endpoint: Option<Node>,
+        /// The connection of that list; the pipeline's unless said.
+        #[schemars(with = "Option<crate::config::published::NameOr<crate::config::connection::RawConnection>>")]
+        connection: Option<Node>,
+        /// Binds the parameters of that list.
+        params: Entries<Tree>,
         /// What it is written in; told by the ending unless said.
         format: Option<Format>,
         /// JSON pointer to the list, such as `/data/items`.
@@ -103,7 +113,6 @@ raw! {
     }
     wrong {
         "path" => "it is written `file: data/users.csv`",
-        "endpoint" => "reading from an API is not available yet",
         "delimiter" => "it is written `csv: { delimiter: \";\" }`",
         "encoding" => "it is written `csv: { encoding: latin-1 }`",
     }
@@ -323,6 +332,27 @@ words!(OnNewInput {
     "close" => Self::Close,
 });
 
+/// Whether it is said where records come from, once.
+pub(super) fn check_source(raw: &RawSource, problems: &mut Problems) {
+    match (&raw.file, &raw.endpoint) {
+        (None, None) => problems.at("missing-key", &raw.place, "`source` needs `file` or `endpoint`"),
+        (Some(_), Some(endpoint)) => {
+            problems.at("source", &endpoint.place, "a source has either `file` or `endpoint`");
+        }
+        (Some(file), None) => {
+            for is_there in [raw.connection.is_some(), !raw.params.0.is_empty()] {
+                if is_there {
+                    let message =
+                        "`connection` and `params` of a source belong to an `endpoint`, not to a file";
+                    problems.at("source", &file.place, message);
+                    break;
+                }
+            }
+        }
+        (None, Some(_)) => {}
+    }
+}
+
 /// The source, with `--input` instead of the file when it is given.
 pub(super) fn source(
     raw: Option<&RawSource>,
@@ -330,7 +360,7 @@ pub(super) fn source(
     files: &Files,
     problems: &mut Problems,
 ) -> Option<SourceSpec> {
-    let written = raw.and_then(|raw| raw.file.0.as_ref());
+    let written = raw.and_then(|raw| raw.file.as_ref());
     let (file, place) = match (input, written) {
         (Some(("-", _)), _) => ("-".to_owned(), None),
         (Some((path, cwd)), _) => (cwd.join(path).to_string_lossy().into_owned(), None),
@@ -346,16 +376,7 @@ pub(super) fn source(
         (None, None) => return None,
     };
     let pointer = raw.and_then(|raw| raw.pointer.as_ref());
-    if let Some(pointer) = pointer
-        && !pointer.value.is_empty()
-        && !pointer.value.starts_with('/')
-    {
-        problems.push(
-            Diagnostic::error("pointer", "a JSON pointer begins with `/`")
-                .place(&pointer.place)
-                .help(format!("write `/{}`", pointer.value.replace('.', "/"))),
-        );
-    }
+    check_pointer(pointer, problems);
     // What comes over standard input is what the pipeline's own file would be.
     let told = || written.filter(|_| file == "-").and_then(|written| Format::of_name(&written.value));
     Some(SourceSpec {
@@ -368,7 +389,21 @@ pub(super) fn source(
     })
 }
 
-fn csv(raw: &RawCsv, problems: &mut Problems) -> CsvOptions {
+pub(super) fn check_pointer(pointer: Option<&Placed<String>>, problems: &mut Problems) {
+    if let Some(pointer) = pointer
+        && !pointer.value.is_empty()
+        && !pointer.value.starts_with('/')
+    {
+        problems.push(
+            Diagnostic::error("pointer", "a JSON pointer begins with `/`")
+                .place(&pointer.place)
+                .help(format!("write `/{}`", pointer.value.replace('.', "/"))),
+        );
+    }
+}
+
+/// How a CSV file is written.
+pub(super) fn csv(raw: &RawCsv, problems: &mut Problems) -> CsvOptions {
     let header = raw.header.as_ref();
     for (at, name) in header.into_iter().flatten().enumerate() {
         if header.is_some_and(|all| all.iter().take(at).any(|other| other.value == name.value)) {
@@ -394,7 +429,7 @@ fn csv(raw: &RawCsv, problems: &mut Problems) -> CsvOptions {
     }
 }
 
-fn limits(raw: &RawRecordLimits) -> RecordLimits {
+pub(super) fn limits(raw: &RawRecordLimits) -> RecordLimits {
     let default = RecordLimits::default();
     RecordLimits {
         field: raw.field.map_or(default.field, |size| size.0),
@@ -538,20 +573,7 @@ pub(super) fn bind(
     call: &Written<'_>,
     problems: &mut Problems,
 ) {
-    for (name, binding) in &call.params.0 {
-        if let Some(param) = endpoint.params.iter_mut().find(|param| param.name.value == name.value) {
-            param.binding = Some(binding.clone());
-        } else {
-            let names: Vec<&str> = endpoint.params.iter().map(|param| param.name.value.as_str()).collect();
-            let message = format!("the endpoint {} has no parameter `{}`", endpoint.name, name.value);
-            let finding = Diagnostic::error("unknown-param", message).place(&name.place);
-            problems.push(match did_you_mean(&name.value, names.iter().copied()) {
-                Some(help) => finding.help(help),
-                None if names.is_empty() => finding.help("it declares none"),
-                None => finding.help(format!("it has: {}", names.join(", "))),
-            });
-        }
-    }
+    bind_params(endpoint, &call.params.0, problems);
     for (name, value) in &call.headers.0 {
         super::connector::check_header(name, problems);
         endpoint.headers.retain(|(known, _)| !known.value.eq_ignore_ascii_case(&name.value));
@@ -606,5 +628,27 @@ pub(super) fn bind(
     if call.batch.is_some() || call.method.is_some() || call.content.is_some() || call.body.is_some() {
         let merged = super::batch::merged(batch, call.batch);
         endpoint.batch = merged.and_then(|raw| super::batch::resolve(&raw, endpoint, problems));
+    }
+}
+
+/// Binds parameters of an endpoint.
+pub(super) fn bind_params(
+    endpoint: &mut Endpoint,
+    params: &[(Placed<String>, Tree)],
+    problems: &mut Problems,
+) {
+    for (name, binding) in params {
+        if let Some(param) = endpoint.params.iter_mut().find(|param| param.name.value == name.value) {
+            param.binding = Some(binding.clone());
+        } else {
+            let names: Vec<&str> = endpoint.params.iter().map(|param| param.name.value.as_str()).collect();
+            let message = format!("the endpoint {} has no parameter `{}`", endpoint.name, name.value);
+            let finding = Diagnostic::error("unknown-param", message).place(&name.place);
+            problems.push(match did_you_mean(&name.value, names.iter().copied()) {
+                Some(help) => finding.help(help),
+                None if names.is_empty() => finding.help("it declares none"),
+                None => finding.help(format!("it has: {}", names.join(", "))),
+            });
+        }
     }
 }

@@ -274,7 +274,7 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
     "select: { excludes: [a] }"
     unknown-key pipelines/p.yaml:4:11 `excludes` is not a key of `select` | did you mean `exclude`?
     "banana: 1"
-    unknown-key pipelines/p.yaml:4:1 `banana` is not a key of a pipeline | a pipeline has: name, description, connection, endpoint, steps, find, create, update, source, schema, key, vars, select, params, headers, method, content, body, nulls, batch, delivery, responses, sync, on_new_input, needs
+    unknown-key pipelines/p.yaml:4:1 `banana` is not a key of a pipeline | a pipeline has: name, description, connection, endpoint, steps, find, create, update, source, schema, key, vars, lookups, select, params, headers, method, content, body, nulls, batch, delivery, responses, sync, on_new_input, needs
     "key: a\nkey: b"
     duplicate-key pipelines/p.yaml:5:1 `key` stands twice, on lines 4 and 5 | keep one of the two
     "delivery: { concurrency: 0 }"
@@ -367,7 +367,7 @@ fn every_mistake_of_a_reference_says_where_it_was_looked_for() {
     unknown-word pipelines/p.yaml:2:21 `method` is `FETCH`, but has to be one of GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS
     path pipelines/p.yaml:2:34 a path begins with `/` | write `/users?a=1`
     path pipelines/p.yaml:2:34 the path holds a query (`?`) | write queries under `query: { name: value }`
-    missing-key pipelines/p.yaml:3:9 `source` needs `file`
+    missing-key pipelines/p.yaml:3:9 `source` needs `file` or `endpoint`
     "connection: { base_url: \"https://u:secretpw@x.example.com\" }\nendpoint: { method: POST, path: /x }\nsource: { file: a.csv }\n"
     base-url-userinfo pipelines/p.yaml:1:25 the base URL of x.example.com holds a user name or password | use `auth: { basic: … }` with settings from the environment
     ""

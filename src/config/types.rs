@@ -61,12 +61,16 @@ pub struct Pipeline {
     pub later: Vec<Step>,
     /// Where records come from.
     pub source: SourceSpec,
+    /// The list that they come from, where it is one of an API.
+    pub listing: Option<Box<super::Listing>>,
     /// Schema of each record: path relative to the root, and where it was named.
     pub schema: Option<Placed<String>>,
     /// What identifies a record.
     pub key: Option<Key>,
     /// Variables with their values, after `--var`.
     pub vars: Map,
+    /// Tables in which expressions look.
+    pub lookups: Vec<super::Lookup>,
     /// Which records, and in which shape.
     pub select: Select,
     /// How requests are delivered.
@@ -479,6 +483,8 @@ pub struct Endpoint {
     pub sandbox: SandboxSpec,
     /// Several records in one call, where endpoint or pipeline say so.
     pub batch: Option<Batch>,
+    /// How its pages are read, where it is a list.
+    pub pagination: Option<super::Pagination>,
 }
 
 /// `batch:` several records in one call.
@@ -768,8 +774,10 @@ pub struct SandboxSpec {
     pub reply: Option<SandboxReply>,
     /// Fields of which no two objects may hold the same value.
     pub unique: Vec<String>,
-    /// One result in the reply to a call with several records.
+    /// One result in the reply to a call with several records, or one item of a list.
     pub item: Option<Tree>,
+    /// How many items a list has.
+    pub list: Option<usize>,
     /// The reply to an object whose unique field is taken.
     pub unique_reply: Option<SandboxReply>,
 }

@@ -87,7 +87,9 @@ pub fn explain(
         target: target.to_owned(),
         show_keys: true,
         input_may_be_missing: true,
-        ..Wanted::default()
+        folder: Some(folder.clone()),
+        // What is not there was never read.
+        spool: Some(folder.listing()).filter(|spool| pipeline.source.is_api() && spool.is_file()),
     };
     let plan = open::open(pipeline, &wanted)?;
     let checkpoint = Checkpoint::open_to_read(&folder)?;

@@ -9,6 +9,7 @@ use crate::model::{SourceText, hex};
 use crate::outcome::RunRow;
 use crate::render::RunValues;
 
+use super::lookups::TableFile;
 use super::open::Plan;
 use super::stand_in::SANDBOX;
 
@@ -61,13 +62,23 @@ pub fn meaning_digests(plan: &Plan) -> Digests {
         meaning.update([0]);
         meaning.update(file.text.as_bytes());
     }
-    let files: BTreeMap<&str, String> = plan
+    for TableFile { digest, .. } in &plan.lookup_files {
+        meaning.update([1]);
+        meaning.update(digest.path.as_bytes());
+        meaning.update([0]);
+        meaning.update(digest.sha256.as_deref().unwrap_or_default().as_bytes());
+    }
+    let mut files: BTreeMap<&str, String> = plan
         .pipeline
         .files
         .iter()
         .chain(&plan.schema_files)
         .map(|file| (file.path.as_str(), short_digest(file)))
         .collect();
+    files.extend(plan.lookup_files.iter().map(|file| {
+        let digest = file.digest.sha256.as_deref().unwrap_or_default();
+        (file.digest.path.as_str(), digest.get(..16).unwrap_or(digest).to_owned())
+    }));
     Digests {
         meaning: hex(&meaning.finalize()[..16]),
         files: serde_json::to_string(&files).unwrap_or_default(),

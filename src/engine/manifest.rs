@@ -147,6 +147,18 @@ fn went_in(plan: &Plan, run: &RunRow, after: After) -> WentIn {
         }
     }));
 
+    let mut tables: Vec<_> = plan.lookup_files.iter().collect();
+    tables.dedup_by(|a, b| a.digest.path == b.digest.path);
+    let data: Vec<git::Used> = tables
+        .iter()
+        .filter(|table| !table.digest.path.starts_with("api:"))
+        .map(|table| git::Used {
+            name: table.digest.path.clone(),
+            path: table.path.clone(),
+            is_data: true,
+            sha256: table.digest.sha256.clone(),
+        })
+        .collect();
     let mut used: Vec<git::Used> = config
         .iter()
         .map(|file| git::Used {
@@ -155,14 +167,18 @@ fn went_in(plan: &Plan, run: &RunRow, after: After) -> WentIn {
             is_data: false,
             sha256: file.sha256.clone(),
         })
+        .chain(data)
         .collect();
+    // A table is data to git, and decides what is sent all the same.
+    config.extend(tables.into_iter().map(|table| table.digest.clone()));
     let mut input = Vec::new();
     let named = source::files(&plan.pipeline.source, root, plan.spool.as_deref())
         .unwrap_or_else(|_| vec![(run.input.clone(), root.join(&run.input))]);
     for (name, path) in named {
-        let name = if name == "-" { name } else { shown(root, &path) };
+        let is_spooled = plan.pipeline.source.is_spooled();
+        let name = if is_spooled { name } else { shown(root, &path) };
         let digest = FileDigest::of_file(&name, &path);
-        if name != "-" {
+        if !is_spooled {
             used.push(git::Used { name, path, is_data: true, sha256: digest.sha256.clone() });
         }
         input.push(digest);

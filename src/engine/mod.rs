@@ -8,12 +8,15 @@ pub mod block;
 mod copies;
 mod dispatch;
 mod explain;
+mod extract;
 mod feed;
 mod finish;
 mod gather;
 pub mod grouping;
 mod identity;
+pub mod listing;
 mod look;
+mod lookups;
 mod manifest;
 mod narrow;
 pub mod open;
@@ -47,6 +50,7 @@ use crate::source::{self};
 
 pub use dispatch::{Asked, Stopped};
 pub use explain::{Explained, InRun, Named, consequence, explain};
+pub use extract::{Extracted, Form, extract};
 pub use finish::{Files, write_files};
 pub use identity::{destination, meaning_digests};
 pub use narrow::Narrow;
@@ -159,15 +163,26 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
     let usage = if pipeline.require_state { Use::MustExist } else { Use::Create };
     // Mistakes of the files are told before anything is made on disk; standard input can only be
     // looked at once it lies in a file.
-    let (plan, lock) = if pipeline.source.file == "-" {
+    let asks = pipeline.source.is_api() || pipeline.lookups.iter().any(|lookup| lookup.listing.is_some());
+    let (plan, lock) = if asks || pipeline.source.is_stdin() {
+        if asks {
+            // Its own mistakes are told before anything is asked for.
+            let wanted = Wanted { input_may_be_missing: true, ..start.wanted(None, &folder) };
+            open::open(pipeline.clone(), &wanted)?;
+        }
         folder.prepare(usage)?;
         let lock = folder.lock()?;
-        let spool = folder.stdin();
         folder.sweep();
-        source::spool(&mut std::io::stdin().lock(), &spool)?;
-        (open::open(pipeline, &start.wanted(Some(spool)))?, lock)
+        let spool = folder.spool_of(&pipeline.source);
+        if pipeline.source.is_api() {
+            listing::spool(&pipeline, &folder, start, observer)?;
+        } else if let Some(spool) = &spool {
+            source::spool(&mut std::io::stdin().lock(), spool)?;
+        }
+        listing::lookups(&pipeline, &folder, start, observer)?;
+        (open::open(pipeline, &start.wanted(spool, &folder))?, lock)
     } else {
-        let plan = open::open(pipeline, &start.wanted(None))?;
+        let plan = open::open(pipeline, &start.wanted(None, &folder))?;
         folder.prepare(usage)?;
         let lock = folder.lock()?;
         folder.sweep();
@@ -183,7 +198,13 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
 }
 
 impl Start {
-    fn wanted(&self, spool: Option<std::path::PathBuf>) -> Wanted {
-        Wanted { target: self.target.clone(), show_keys: self.show_keys, spool, input_may_be_missing: false }
+    fn wanted(&self, spool: Option<std::path::PathBuf>, folder: &Folder) -> Wanted {
+        Wanted {
+            target: self.target.clone(),
+            show_keys: self.show_keys,
+            spool,
+            folder: Some(folder.clone()),
+            input_may_be_missing: false,
+        }
     }
 }

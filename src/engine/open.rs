@@ -9,14 +9,16 @@ use std::time::Duration;
 use crate::config::{self, Format, InDoubt, Pipeline};
 use crate::deliver::{Expected, ItemReader, Prober, Reader};
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, Str, Value};
-use crate::outcome::RecordRow;
 use crate::outcome::files::{Marks, Ours, Shape};
+use crate::outcome::{Folder, RecordRow};
 use crate::render::{Context, Known, Leaf, RequestTemplate, Root, RunValues, Scope};
 use crate::schema::Schema;
 use crate::select::Selection;
 use crate::source::{self, Source};
 
 use super::grouping::Rules;
+use super::listing;
+use super::lookups::{self, Lookups, TableFile};
 use super::prepare::{BatchRules, Idempotency, Preparer};
 use super::steps::{PerStep, StepTemplate};
 
@@ -36,6 +38,8 @@ pub struct Plan {
     pub warnings: Vec<Diagnostic>,
     /// Texts of the schemas, for digests.
     pub schema_files: Vec<Arc<crate::model::SourceText>>,
+    /// Files of lookup tables, for digests.
+    pub lookup_files: Vec<TableFile>,
     /// Standard input, once it lies in a file.
     pub spool: Option<PathBuf>,
 }
@@ -75,6 +79,8 @@ pub struct Wanted {
     pub show_keys: bool,
     /// Where standard input lies.
     pub spool: Option<PathBuf>,
+    /// Where lookup tables that are lists of an API lie.
+    pub folder: Option<Folder>,
     /// Go on when the input is not there: the columns are then not known.
     pub input_may_be_missing: bool,
 }
@@ -83,8 +89,8 @@ pub struct Wanted {
 pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
-    let columns = if wanted.input_may_be_missing && wanted.spool.is_none() && pipeline.source.file == "-" {
-        // Nobody asked for standard input to be read.
+    let columns = if wanted.input_may_be_missing && wanted.spool.is_none() && pipeline.source.is_spooled() {
+        // Nobody asked for it to be read.
         None
     } else {
         match source::open(&pipeline.source, &pipeline.root, wanted.spool.as_deref()) {
@@ -102,7 +108,8 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
             Err(failure) => return Err(failure),
         }
     };
-    let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &mut problems);
+    let lookups = lookups::read(&pipeline, wanted, &mut warnings)?;
+    let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &lookups, &mut problems);
     match plan {
         Some((preparer, rules, items)) if !problems.has_errors() => {
             warnings.extend(problems.into_sorted());
@@ -114,6 +121,7 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
                 columns,
                 warnings,
                 schema_files: files,
+                lookup_files: lookups.files,
                 spool: wanted.spool.clone(),
             })
         }
@@ -127,7 +135,10 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
 /// Compiles a pipeline whose records come from elsewhere: nothing is known of their fields.
 pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
-    let (compiled, schema_files) = compile(&pipeline, None, wanted, &mut problems);
+    let mut warnings = Vec::new();
+    let lookups = lookups::read(&pipeline, wanted, &mut warnings)?;
+    let (compiled, schema_files) = compile(&pipeline, None, wanted, &lookups, &mut problems);
+    warnings.extend(problems.all().iter().cloned());
     match compiled {
         Some((preparer, rules, items)) if !problems.has_errors() => Ok(Plan {
             pipeline: Arc::new(pipeline),
@@ -135,8 +146,9 @@ pub fn open_without_input(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, F
             rules,
             items,
             columns: None,
-            warnings: problems.into_sorted(),
+            warnings,
             schema_files,
+            lookup_files: lookups.files,
             spool: None,
         }),
         _ => Err(Failure::config(problems)),
@@ -149,6 +161,7 @@ fn compile(
     pipeline: &Pipeline,
     columns: Option<&[String]>,
     wanted: &Wanted,
+    lookups: &Lookups,
     problems: &mut Problems,
 ) -> (Option<Compiled>, Vec<Arc<crate::model::SourceText>>) {
     let root = &pipeline.root;
@@ -180,8 +193,21 @@ fn compile(
         .allow(Root::Vars, fields(&pipeline.vars))
         .allow(Root::Connection, fields(&pipeline.connection.settings))
         .allow(Root::Run, Known::Any);
-    let base = base_context(pipeline);
+    let scope = if pipeline.lookups.is_empty() {
+        scope
+    } else {
+        scope.allow(Root::Lookups, Known::Tables(lookups.known.clone().into()))
+    };
+    let base = base_context(pipeline, lookups);
 
+    // Only its mistakes are wanted here.
+    let tables = pipeline.lookups.iter().map(|lookup| (lookup.listing.as_deref(), &lookup.source.file));
+    let source = (pipeline.listing.as_deref(), &pipeline.source.file);
+    for (listing, name) in std::iter::once(source).chain(tables) {
+        if let Some(listing) = listing {
+            listing::compile(pipeline, listing, name, problems);
+        }
+    }
     let typing = schema.as_ref().filter(|_| is_text).map(Schema::typing);
     let selection =
         Selection::compile(&pipeline.select, columns, typing, pipeline.source.limits, &scope, problems);
@@ -346,11 +372,12 @@ fn compile_batch(
 }
 
 /// The context that all records of a pipeline share.
-fn base_context(pipeline: &Pipeline) -> Context {
+fn base_context(pipeline: &Pipeline, lookups: &Lookups) -> Context {
     let nobody = RunValues { pipeline: pipeline.name.as_str().into(), ..RunValues::of_nobody() };
     Context::new(nobody)
         .with(Root::Vars, Arc::new(Value::Object(pipeline.vars.clone())))
         .with(Root::Connection, Arc::new(Value::Object(pipeline.connection.settings.clone())))
+        .with_tables(Arc::new(lookups.tables.clone()))
 }
 
 impl Plan {

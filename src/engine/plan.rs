@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Pipeline, Sync};
-use crate::model::{Counts, Diagnostic, Failure, Outcome, RecordPlace, Request, State, Str};
+use crate::model::{
+    Class, Counts, Diagnostic, Failure, Outcome, RecordPlace, Request, Severity, State, Str, Value,
+};
 use crate::outcome::{BatchRow, Checkpoint, Folder, InputMark, RunRow};
 use crate::render::RunValues;
 use crate::source::{self, Mark, Source};
@@ -24,7 +26,7 @@ use super::resume::Decision;
 use super::sieve::{Known, Sieve, Sieved};
 use super::steps::{Ahead, Next, Passed};
 use super::survey::{LeavesOut, RunIds, drop_of};
-use super::{Observer, Start, identity, recover};
+use super::{Observer, Start, identity, recover, stand_in};
 
 /// Reasons that are told apart; the rest is counted under its class alone.
 const MOST_REASONS: usize = 200;
@@ -33,10 +35,14 @@ const PLACES: usize = 3;
 
 /// A folder of the system for temporary files, removed when dropped.
 #[derive(Debug)]
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self, Failure> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn new() -> Result<Self, Failure> {
         use std::os::unix::fs::DirBuilderExt as _;
         let name = format!("runner-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let path = std::env::temp_dir().join(name);
@@ -190,6 +196,34 @@ struct Outlook {
     calls: Vec<BatchRow>,
 }
 
+/// What a look takes for the records of a list: what the last start read of it, or else one made-up item.
+/// A look asks nobody (ruling 29), and says so.
+fn listed(pipeline: &Pipeline, folder: &Folder, scratch: &Scratch) -> Result<(PathBuf, Diagnostic), Failure> {
+    let name = &pipeline.source.file;
+    let note = format!("`apply` reads {name} when it starts; this command asks nobody");
+    let spool = folder.listing();
+    if spool.is_file() {
+        return Ok((spool, noted("list-as-read", format!("{name} is shown as it was last read")).note(note)));
+    }
+    let spool = scratch.0.join("list");
+    let example = pipeline.listing.as_deref().and_then(|listing| stand_in::example(listing, 1));
+    let Some(Value::Object(example)) = example else {
+        let finding = Diagnostic::error("list-not-read", format!("{name} was not read yet"))
+            .note(note)
+            .help("`runner extract PIPELINE` reads it and shows its records; `sandbox: { item: … }` in its endpoint is an example for looks");
+        return Err(Failure::new(Class::Input, finding));
+    };
+    let mut line = Vec::new();
+    Value::Object(example).write_json(&mut line);
+    source::spool(&mut line.as_slice(), &spool)?;
+    let finding = noted("list-not-read", format!("{name} was not read yet: shown is one made-up item"));
+    Ok((spool, finding.note(note)))
+}
+
+fn noted(rule: &'static str, message: String) -> Diagnostic {
+    Diagnostic { severity: Severity::Note, ..Diagnostic::warning(rule, message) }
+}
+
 impl Prospect {
     /// Opens a pipeline and its checkpoint, if there is one, to look.
     pub fn open(mut pipeline: Pipeline, start: Start) -> Result<Self, Failure> {
@@ -197,11 +231,20 @@ impl Prospect {
         let scratch = Scratch::new()?;
         // What a look says must not depend on what a start may send.
         pipeline.require_state = false;
-        let spool = (pipeline.source.file == "-").then(|| scratch.0.join("stdin"));
-        if let Some(spool) = &spool {
-            source::spool(&mut std::io::stdin().lock(), spool)?;
-        }
-        let plan = open::open(pipeline, &start.wanted(spool))?;
+        let mut not_read = None;
+        let spool = if pipeline.source.is_stdin() {
+            let spool = scratch.0.join("stdin");
+            source::spool(&mut std::io::stdin().lock(), &spool)?;
+            Some(spool)
+        } else if pipeline.source.is_api() {
+            let (spool, finding) = listed(&pipeline, &folder, &scratch)?;
+            not_read = Some(finding);
+            Some(spool)
+        } else {
+            None
+        };
+        let mut plan = open::open(pipeline, &start.wanted(spool, &folder))?;
+        plan.warnings.extend(not_read);
         let checkpoint = Checkpoint::open_to_read(&folder)?;
         Ok(Self { plan, start, checkpoint, scratch })
     }

@@ -339,8 +339,9 @@ impl Refused {
     pub fn words(self) -> (String, String) {
         match self {
             Self::Render(error) => {
+                let class = error.class().into_owned();
                 let message = error.notes.iter().fold(error.message, |text, note| format!("{text}; {note}"));
-                (error.rule.to_owned(), format!("{message} ({})", error.place))
+                (class, format!("{message} ({})", error.place))
             }
             Self::Body(violations) => ("body-schema".into(), violations),
             Self::NoStep => ("when".into(), NO_STEP.into()),
@@ -385,12 +386,13 @@ pub fn settled(identity: Identity, state: State, class: &str, message: String) -
 }
 
 fn at_fault(identity: Identity, error: RenderError) -> Box<Settled> {
+    let class = error.class().into_owned();
     let mut message = error.message;
     for note in &error.notes {
         message.push_str("; ");
         message.push_str(note);
     }
-    settled(identity, State::Invalid, error.rule, format!("{message} ({})", error.place))
+    settled(identity, State::Invalid, &class, format!("{message} ({})", error.place))
 }
 
 /// All violations in one line: `/email is not an e-mail address; /phone is longer than …`.

@@ -56,9 +56,9 @@ fn own_plan(plan: &Plan, folder: &Folder, run: &RunRow, is_apart: bool) -> Optio
         return None;
     }
     let mut pipeline = config::Pipeline::clone(&plan.pipeline);
-    pipeline.source.file.clone_from(&run.input);
-    let spool = (run.input == "-").then(|| folder.stdin());
-    let opened = open::open(pipeline, &Wanted { spool, ..Wanted::default() });
+    pipeline.source.set_input(&run.input);
+    let spool = folder.spool_of(&pipeline.source);
+    let opened = open::open(pipeline, &Wanted { spool, folder: Some(folder.clone()), ..Wanted::default() });
     Some(opened.and_then(|own| status::same_input(&own, run).map(|()| own)))
 }
 
@@ -158,7 +158,7 @@ impl Session<'_> {
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
         let lanes = pipeline.delivery.concurrency.get();
-        let Plan { preparer, rules, items, columns, warnings, schema_files, spool, .. } = plan;
+        let Plan { preparer, rules, items, columns, warnings, schema_files, lookup_files, spool, .. } = plan;
         let preparer = Arc::new(preparer);
         let assembler =
             batch.map(|_| Arc::new(Assembler::new(Arc::clone(&preparer), values.clone(), next_call)));
@@ -262,7 +262,8 @@ impl Session<'_> {
                 Diagnostic::error("bug", "the reading thread did not let go"),
             ));
         };
-        let plan = Plan { pipeline, preparer, rules, items, columns, warnings, schema_files, spool };
+        let plan =
+            Plan { pipeline, preparer, rules, items, columns, warnings, schema_files, lookup_files, spool };
         let nothing_found = wants_keys && ended.attempts == 0 && ended.stopped.is_none();
         let own = own_plan(&plan, &folder, run, is_apart);
         let mut report = finish::report(finish::Ending {

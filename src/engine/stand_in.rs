@@ -4,6 +4,7 @@
 //! connector become its rules, so that the same YAML that sends also answers.
 
 mod auth;
+mod lists;
 
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use crate::sandbox::{
     ScriptedReply,
 };
 use crate::schema::Schema;
+
+pub use lists::example;
 
 /// The name of the sandbox's target: its state lies apart from the real one.
 pub const SANDBOX: &str = "sandbox";
@@ -146,7 +149,7 @@ fn route(
         // What stands around several results is made elsewhere.
         Some(_) if route.batch.is_some() => None,
         Some(reply) => Some(reply_maker(reply, connection, problems)?),
-        None => None,
+        None => lists::reply_maker(endpoint, connection, problems),
     };
     route.unique_reply = match &spec.unique_reply {
         Some(reply) => Some(reply_maker(reply, connection, problems)?),

@@ -142,7 +142,11 @@ fn difference(then: &FileDigest, path: &Path, grows: bool) -> Option<String> {
 /// Files that the run was made from and that are not now what they were. Nothing is wrong with the
 /// run; it could not be made again from them.
 fn changed_since(root: &Path, manifest: &Manifest) -> Option<Diagnostic> {
-    let made_from = manifest.config.iter().chain(&manifest.input).filter(|file| file.path != "-");
+    let made_from = manifest
+        .config
+        .iter()
+        .chain(&manifest.input)
+        .filter(|file| file.path != "-" && !file.path.starts_with("api:"));
     let rows: Vec<String> = made_from
         .filter_map(|file| {
             Some(format!("{}: {}", file.path, difference(file, &root.join(&file.path), false)?))

@@ -59,6 +59,17 @@ pub enum Event {
         /// From the first byte to the end of the reply.
         took: Duration,
     },
+    /// A page of a list was read.
+    Listing {
+        /// What is read, such as `api:freshchat/list-agents`.
+        source: String,
+        /// Pages so far.
+        pages: u64,
+        /// Items so far.
+        items: u64,
+        /// Whether it was the last.
+        done: bool,
+    },
     /// All sending waits, or goes on again.
     Paused(Option<Pause>),
     /// Something worth saying that stops nothing.

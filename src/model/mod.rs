@@ -12,6 +12,7 @@ mod record;
 mod reply;
 mod request;
 mod secret;
+mod table;
 mod text;
 mod value;
 
@@ -24,5 +25,6 @@ pub use record::{BadRecord, CopyOf, Record, RecordPlace};
 pub use reply::{Arrived, Lost, Reply};
 pub use request::Request;
 pub use secret::{Learned, Mask, Secret};
+pub use table::{NotTaken, Table, Tables};
 pub use text::{hex, number};
 pub use value::{Map, Number, Str, Value};

@@ -9,6 +9,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::config::SourceSpec;
 use crate::model::{Class, Diagnostic, Failure};
 
 /// Where the state of one pipeline and target lies.
@@ -59,6 +60,37 @@ impl Folder {
         self.target.join("state").join(format!("{}.stdin", self.pipeline))
     }
 
+    /// Where a list of an API is spooled.
+    #[must_use]
+    pub fn listing(&self) -> PathBuf {
+        self.target.join("state").join(format!("{}.list", self.pipeline))
+    }
+
+    /// Where the rows of a lookup that is a list of an API are spooled.
+    #[must_use]
+    pub fn lookup(&self, name: &str) -> PathBuf {
+        self.target.join("state").join(format!("{}.lookup-{name}", self.pipeline))
+    }
+
+    /// Where a list is written until it is whole.
+    #[must_use]
+    pub fn new_listing(&self) -> PathBuf {
+        self.temporary().join("list.part")
+    }
+
+    /// Puts a list that is whole in the place of an older one.
+    pub fn keep_listing(&self, part: &Path, listing: &Path) -> Result<(), Failure> {
+        refuse_links(listing)?;
+        std::fs::rename(part, listing).map_err(|error| Failure::io("keep", listing, &error))?;
+        sync_folder(&self.target.join("state"))
+    }
+
+    /// Where an input lies that is no file of its own: standard input, or a list of an API.
+    #[must_use]
+    pub fn spool_of(&self, source: &SourceSpec) -> Option<PathBuf> {
+        if source.is_stdin() { Some(self.stdin()) } else { source.is_api().then(|| self.listing()) }
+    }
+
     /// Where temporary files of the first pass lie.
     #[must_use]
     pub fn temporary(&self) -> PathBuf {
@@ -72,7 +104,7 @@ impl Folder {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with("sort-") && name.ends_with(".tmp") {
+            if name.starts_with("sort-") && name.ends_with(".tmp") || name == "list.part" {
                 // It is only in the way; the next start tries again.
                 let _ = std::fs::remove_file(entry.path());
             }
@@ -124,7 +156,7 @@ impl Folder {
 
     fn refuse_foreign_files(&self) -> Result<(), Failure> {
         let state = self.target.join("state");
-        for ending in ["db", "db-wal", "db-shm", "db-journal", "db.new", "lock", "stdin"] {
+        for ending in ["db", "db-wal", "db-shm", "db-journal", "db.new", "lock", "stdin", "list"] {
             refuse_links(&state.join(format!("{}.{ending}", self.pipeline)))?;
         }
         Ok(())

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::model::Value;
+use crate::model::{Table, Tables, Value};
 
 macro_rules! roots {
     ($($(#[doc = $doc:literal])* $root:ident = $name:literal),* $(,)?) => {
@@ -91,6 +91,17 @@ pub enum Known {
     Text(Arc<[String]>),
     /// Earlier steps of the record, each with the names of its captures.
     Steps(Arc<[(String, Arc<[String]>)]>),
+    /// It has exactly these lookup tables.
+    Tables(Arc<[KnownTable]>),
+}
+
+/// What is known at compile time about a lookup table.
+#[derive(Debug, Clone)]
+pub struct KnownTable {
+    /// Its name.
+    pub name: String,
+    /// Its columns, where it was read.
+    pub columns: Option<Vec<String>>,
 }
 
 /// The roots that the expressions of one place may use. `run` is always among them.
@@ -183,6 +194,7 @@ impl RunState {
 #[derive(Debug, Clone)]
 pub struct Context {
     roots: [Option<Arc<Value>>; Root::ALL.len()],
+    tables: Option<Arc<Tables>>,
     run: Arc<RunState>,
 }
 
@@ -191,7 +203,7 @@ impl Context {
     #[must_use]
     pub fn new(run: RunValues) -> Self {
         let run = Arc::new(RunState { values: run, calls: AtomicU32::new(0) });
-        Self { roots: [const { None }; Root::ALL.len()], run }
+        Self { roots: [const { None }; Root::ALL.len()], tables: None, run }
     }
 
     /// Adds the value of a root.
@@ -206,6 +218,19 @@ impl Context {
         if let Some(slot) = self.roots.get_mut(root as usize) {
             *slot = Some(value);
         }
+    }
+
+    /// Adds the lookup tables: they are no values, and looked into one row at a time.
+    #[must_use]
+    pub fn with_tables(mut self, tables: Arc<Tables>) -> Self {
+        self.tables = Some(tables);
+        self
+    }
+
+    /// A lookup table.
+    pub(super) fn table(&self, name: &str) -> Option<&Arc<Table>> {
+        let mut tables = self.tables.iter().flat_map(|tables| tables.iter());
+        tables.find(|(known, _)| **known == *name).map(|(_, table)| table)
     }
 
     /// Another run or record: `run`, `now()` and `uuid()` are its from here on.
@@ -276,6 +301,15 @@ pub(super) mod tests {
 
     pub fn context(record: &str) -> Context {
         Context::new(run()).with(Root::Record, Arc::new(value(record)))
+    }
+
+    /// The table `agents` with the key `email`.
+    pub fn tables(rows: &[&str]) -> Arc<Tables> {
+        let mut table = Table::new("email");
+        for row in rows {
+            table.push(value(row).as_object().unwrap(), |_| true).unwrap();
+        }
+        Arc::new(vec![("agents".into(), Arc::new(table))])
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::convert::{MAX_TEXT, Node, Said, from_engine, not_text, omit, to_engin
 use super::error::RenderError;
 use super::expr::{Checked, Slot, slot_index};
 use super::filters;
+use super::tables::Rows;
 use crate::config::{Escape, Template};
 use crate::model::{Diagnostic, Place, Problems, Value};
 
@@ -135,6 +136,9 @@ fn names(slots: &[Slot], context: &Context) -> EngineValue {
 }
 
 fn slot_value(slot: &Slot, context: &Context) -> Option<EngineValue> {
+    if let Some(name) = slot.path.whole_table() {
+        return Some(EngineValue::from_object(Rows(Arc::clone(context.table(name)?))));
+    }
     let value = slot.path.find(context).ok()?;
     if let Some(value) = to_engine(&value, slot.mode) {
         return Some(value);
@@ -195,6 +199,7 @@ impl Compiled {
         let found = self.expression.eval(names(&self.slots, context)).map_err(|e| error(&e))?;
         if found.is_undefined()
             && let Some(missing) = first_missing(&self.slots, None, context, template)
+                .or_else(|| no_row(&self.slots, None, template))
         {
             return Err(missing);
         }
@@ -297,14 +302,19 @@ fn first_missing(
     context: &Context,
     template: &Template,
 ) -> Option<RenderError> {
-    slots
-        .iter()
-        .filter(|slot| within.is_none_or(|w| w.start <= slot.span.start && slot.span.end <= w.end))
-        .find_map(|slot| {
-            let miss = slot.path.find(context).err()?;
-            let place = template.place.within(&template.value, slot.span.clone());
-            Some(RenderError::missing(&slot.path, miss, context, &place))
-        })
+    slots.iter().filter(|slot| slot.is_within(within) && slot.path.whole_table().is_none()).find_map(|slot| {
+        let miss = slot.path.find(context).err()?;
+        let place = template.place.within(&template.value, slot.span.clone());
+        Some(RenderError::missing(&slot.path, miss, context, &place))
+    })
+}
+
+/// The lookup table that was asked for a row that it does not have, where the key was calculated.
+fn no_row(slots: &[Slot], within: Option<&Range<usize>>, template: &Template) -> Option<RenderError> {
+    let mut tables = slots.iter().filter(|slot| slot.is_within(within));
+    let (slot, table) = tables.find_map(|slot| Some((slot, slot.path.whole_table()?)))?;
+    let place = template.place.within(&template.value, slot.span.clone());
+    Some(RenderError::no_row(table, "the key that is calculated here", &place))
 }
 
 /// An error of the engine in our words: without values of the record.
@@ -341,6 +351,8 @@ fn explain(
         ErrorKind::OutOfFuel | ErrorKind::WriteFailure => limit(&place),
         ErrorKind::UndefinedError => first_missing(slots, range.as_ref(), context, template)
             .or_else(|| first_missing(slots, None, context, template))
+            .or_else(|| no_row(slots, range.as_ref(), template))
+            .or_else(|| no_row(slots, None, template))
             .unwrap_or_else(|| RenderError::new("missing-field", &place, format!("{written} is not there"))),
         _ => {
             let detail = error.detail().unwrap_or_default();

@@ -35,8 +35,10 @@ impl Envelope {
         let mut around = Scope::new()
             .allow(Root::Connection, RequestTemplate::settings(connection))
             .allow(Root::Batch, Known::Fields(fields.into()));
-        if let Some(vars) = scope.get(Root::Vars) {
-            around = around.allow(Root::Vars, vars.clone());
+        for root in [Root::Vars, Root::Lookups] {
+            if let Some(known) = scope.get(root) {
+                around = around.allow(root, known.clone());
+            }
         }
         let nulls = if endpoint.keep_nulls { Nulls::Keep } else { Nulls::Drop };
         let (tree, place) = match &batch.body {

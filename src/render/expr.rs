@@ -4,13 +4,15 @@
 //! blanks: paths are then resolved by our own code, digits and all, and places in the engine's
 //! errors still count bytes of what the user wrote.
 
+mod lookup;
+mod steps;
+
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::context::{Known, Root, Scope};
 use super::filters;
-use super::path::{Path, Step, field_step};
+use super::path::{Path, field_step};
 use super::scan::{Fault, Token, Word};
 use crate::config::Template;
 use crate::model::{Diagnostic, Place, Problems, nearest};
@@ -36,6 +38,13 @@ pub(super) struct Slot {
     pub path: Path,
     pub mode: Mode,
     pub span: Range<usize>,
+}
+
+impl Slot {
+    /// Whether it stands within these bytes of its leaf.
+    pub fn is_within(&self, within: Option<&Range<usize>>) -> bool {
+        within.is_none_or(|within| within.start <= self.span.start && self.span.end <= within.end)
+    }
 }
 
 /// An expression or template, checked and rewritten.
@@ -271,7 +280,7 @@ impl<'a> Check<'a> {
         let mut found =
             Diagnostic::error("unknown-name", format!("there is no name `{}`", token.text)).place(&place);
         let field = self.scope.get(Root::Record).and_then(|known| match known {
-            Known::Any | Known::Steps(_) => None,
+            Known::Any | Known::Steps(_) | Known::Tables(_) => None,
             Known::Fields(fields) | Known::Text(fields) => {
                 nearest(token.text, fields.iter().map(String::as_str))
             }
@@ -346,6 +355,9 @@ impl<'a> Check<'a> {
                 )),
             );
         }
+        if path.root == Root::Lookups && !self.known_lookup(&path, tokens, at, taken) {
+            return;
+        }
         let mut outer = true;
         path.each(&mut |path| {
             self.known_path(path, &span, optional && outer);
@@ -390,9 +402,10 @@ impl<'a> Check<'a> {
             return;
         };
         let fields = match known {
-            Known::Any => return,
-            Known::Steps(steps) => {
-                if let Some(found) = unknown_step(path, steps) {
+            // Of tables more is known (`lookup`).
+            Known::Any | Known::Tables(_) => return,
+            Known::Steps(known_steps) => {
+                if let Some(found) = steps::unknown(path, known_steps) {
                     let place = self.place(span.clone());
                     self.report(found.place(&place));
                 }
@@ -407,57 +420,6 @@ impl<'a> Check<'a> {
         };
         let place = self.place(span.clone());
         self.report(unknown_field(path.root, name, fields).place(&place));
-    }
-}
-
-/// What is wrong with a path into the steps before this one: only captures outlive a crash, so only they
-/// can be read.
-fn unknown_step(path: &Path, steps: &[(String, Arc<[String]>)]) -> Option<Diagnostic> {
-    let mut names = path.steps.iter().map(|step| match step {
-        Step::Name(name, _) => Some(&**name),
-        Step::Index(_) | Step::Of(_) => None,
-    });
-    let error = |message: String| Some(Diagnostic::error("unknown-step", message));
-    let listed = |names: Vec<&str>| match names.as_slice() {
-        [] => "there are none".to_owned(),
-        names => names.join(", "),
-    };
-    let earlier = || listed(steps.iter().map(|(name, _)| name.as_str()).collect());
-    let Some(Some(id)) = names.next() else {
-        return error("`steps` is followed by the name of an earlier step".into())
-            .map(|found| found.note(format!("earlier steps: {}", earlier())));
-    };
-    let Some((_, captures)) = steps.iter().find(|(name, _)| name == id) else {
-        let found = error(format!("there is no earlier step `{id}`"))?;
-        return Some(match nearest(id, steps.iter().map(|(name, _)| name.as_str())) {
-            Some(near) => found.help(format!("did you mean `steps.{near}`?")),
-            None => found.note(format!("earlier steps: {}", earlier())),
-        });
-    };
-    match names.next() {
-        Some(Some(last @ ("status" | "skipped"))) => match names.next() {
-            None => None,
-            Some(_) => error(format!("`steps.{id}.{last}` has nothing in it")),
-        },
-        Some(Some("captures")) => {
-            let Some(Some(name)) = names.next() else { return None };
-            if captures.iter().any(|known| known == name) {
-                return None;
-            }
-            let found = error(format!("the step `{id}` captures no `{name}`"))?
-                .note(format!("its captures: {}", listed(captures.iter().map(String::as_str).collect())));
-            Some(match nearest(name, captures.iter().map(String::as_str)) {
-                Some(near) => found.help(format!("did you mean `steps.{id}.captures.{near}`?")),
-                None => found.help(format!(
-                    "say it in that step: `captures: {{ {name}: \"{{{{ response.body.… }}}}\" }}`"
-                )),
-            })
-        }
-        _ => error(format!("of the step `{id}` only its captures are kept, and its `status`")).map(|found| {
-            found.help(format!(
-                "name what is needed in that step, `captures: {{ id: \"{{{{ response.body.id }}}}\" }}`, and read `steps.{id}.captures.id`"
-            ))
-        }),
     }
 }
 

@@ -6,7 +6,7 @@
 //! is written follows its position, never the author.
 //!
 //! `scan` reads words, `path` finds values, `expr` checks names, `engine` calculates the rest,
-//! `part`, `leaf` and `tree` put these together; `params`, `url`, `headers` and `body` are the positions,
+//! `part`, `leaf` and `tree` put these together; `tables` are lookup tables for the engine, `params`, `url`, `headers` and `body` are the positions,
 //! `documents` writes
 //! bodies as XML and CSV, `envelope` is the body around several records, `request` the whole; `origin` says which line makes which part.
 
@@ -27,6 +27,7 @@ mod part;
 mod path;
 mod request;
 mod scan;
+mod tables;
 mod tree;
 mod url;
 
@@ -35,7 +36,7 @@ mod tests;
 #[cfg(test)]
 mod tests_property;
 
-pub use context::{Context, Known, Root, RunValues, Scope};
+pub use context::{Context, Known, KnownTable, Root, RunValues, Scope};
 pub use error::RenderError;
 pub use leaf::Leaf;
 pub use origin::{Origin, origins};

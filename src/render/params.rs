@@ -110,9 +110,9 @@ impl OneParam {
 /// Whether records have, or may have, a field of this name.
 fn has_field(scope: &Scope, name: &str) -> bool {
     match scope.get(Root::Record) {
-        Some(Known::Any | Known::Steps(_)) => true,
+        Some(Known::Any) => true,
         Some(Known::Fields(fields) | Known::Text(fields)) => fields.iter().any(|field| field == name),
-        None => false,
+        Some(Known::Tables(_) | Known::Steps(_)) | None => false,
     }
 }
 

@@ -105,35 +105,17 @@ impl Path {
         &self,
         context: &'c Context,
         steps: usize,
-        mut took: impl FnMut(u32),
+        took: impl FnMut(u32),
     ) -> Result<Cow<'c, Value>, Miss> {
         if self.root == Root::Run {
             return self.of_run(context);
         }
-        let mut value = &**context.get(self.root).ok_or(Miss { found: 0 })?;
-        for (found, step) in self.steps.iter().take(steps).enumerate() {
-            let next = match (step, value) {
-                (Step::Name(name, hint), Value::Object(map)) => hinted(map, name, hint),
-                (Step::Index(index), Value::Array(items)) => element(items, *index),
-                (Step::Of(path), _) => {
-                    let key = path.find(context).map_err(|_| Miss { found })?;
-                    match (&*key, value) {
-                        (Value::String(name), Value::Object(map)) => position(map, name),
-                        // Tables are often keyed by numbers that were written as text.
-                        (Value::Number(number), Value::Object(map)) => position(map, number.as_str()),
-                        (Value::Number(number), Value::Array(items)) => {
-                            number.as_i64().and_then(|index| element(items, index))
-                        }
-                        _ => None,
-                    }
-                }
-                _ => None,
-            };
-            let (at, next) = next.ok_or(Miss { found })?;
-            took(u32::try_from(at).unwrap_or(u32::MAX));
-            value = next;
+        let below = self.steps.get(..steps).unwrap_or(&self.steps);
+        if self.root == Root::Lookups {
+            return of_lookups(below, context, took);
         }
-        Ok(match value {
+        let value = &**context.get(self.root).ok_or(Miss { found: 0 })?;
+        Ok(match descend(value, below, 0, context, took)? {
             Value::Absent => Cow::Owned(Value::Null),
             value => Cow::Borrowed(value),
         })
@@ -171,6 +153,14 @@ impl Path {
         out
     }
 
+    /// The name of the lookup table that it is, without a row: the engine asks for one by itself.
+    pub fn whole_table(&self) -> Option<&str> {
+        match (self.root, self.steps.as_slice()) {
+            (Root::Lookups, [Step::Name(name, _)]) => Some(name),
+            _ => None,
+        }
+    }
+
     /// This path and those inside its brackets.
     pub fn each(&self, see: &mut impl FnMut(&Self)) {
         see(self);
@@ -205,6 +195,73 @@ pub(super) fn field_step(name: &str) -> String {
         return format!(".{name}");
     }
     format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The value that so many steps lead to; `before` are those that were taken already.
+fn descend<'v>(
+    mut value: &'v Value,
+    steps: &[Step],
+    before: usize,
+    context: &Context,
+    mut took: impl FnMut(u32),
+) -> Result<&'v Value, Miss> {
+    for (found, step) in steps.iter().enumerate() {
+        let miss = Miss { found: before + found };
+        let next = match (step, value) {
+            (Step::Name(name, hint), Value::Object(map)) => hinted(map, name, hint),
+            (Step::Index(index), Value::Array(items)) => element(items, *index),
+            (Step::Of(path), _) => {
+                let key = path.find(context).map_err(|_| miss)?;
+                match (&*key, value) {
+                    (Value::String(name), Value::Object(map)) => position(map, name),
+                    // Objects are often keyed by numbers that were written as text.
+                    (Value::Number(number), Value::Object(map)) => position(map, number.as_str()),
+                    (Value::Number(number), Value::Array(items)) => {
+                        number.as_i64().and_then(|index| element(items, index))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let (at, next) = next.ok_or(miss)?;
+        took(u32::try_from(at).unwrap_or(u32::MAX));
+        value = next;
+    }
+    Ok(value)
+}
+
+/// A row of a lookup table, or what lies below it: `NAME[KEY].COLUMN`. Only the cell that is asked for
+/// is made a value.
+fn of_lookups<'c>(
+    steps: &[Step],
+    context: &'c Context,
+    took: impl FnMut(u32),
+) -> Result<Cow<'c, Value>, Miss> {
+    let (Some(Step::Name(name, _)), rest) = (steps.first(), steps.get(1..).unwrap_or_default()) else {
+        return Err(Miss { found: 0 });
+    };
+    let table = context.table(name).ok_or(Miss { found: 0 })?;
+    let miss = Miss { found: 1 };
+    let row = match rest.first() {
+        Some(Step::Name(key, _)) => table.find(key),
+        Some(Step::Index(key)) => table.find(&key.to_string()),
+        Some(Step::Of(path)) => match &*path.find(context).map_err(|_| miss)? {
+            Value::String(key) => table.find(key),
+            Value::Number(key) => table.find(key.as_str()),
+            _ => None,
+        },
+        None => None,
+    };
+    let row = row.ok_or(miss)?;
+    let value = match rest.get(1) {
+        None => Value::Object(table.row(row)),
+        Some(Step::Name(column, _)) => table.cell(row, column).ok_or(Miss { found: 2 })?,
+        Some(_) => return Err(Miss { found: 2 }),
+    };
+    let below = rest.get(2..).unwrap_or_default();
+    let value = if below.is_empty() { value } else { descend(&value, below, 3, context, took)?.clone() };
+    Ok(Cow::Owned(if matches!(value, Value::Absent) { Value::Null } else { value }))
 }
 
 fn hinted<'m>(map: &'m Map, name: &str, hint: &AtomicUsize) -> Option<(usize, &'m Value)> {

@@ -40,6 +40,13 @@ pub(super) fn event(event: &Event, time: &str) -> Option<Value> {
             "class": outcome.class,
             "attempts": outcome.attempts,
         })),
+        Event::Listing { source, pages, items, done: true } => Some(json!({
+            "event": "listed",
+            "time": time,
+            "source": source,
+            "pages": pages,
+            "items": items,
+        })),
         Event::Warning(found) => Some(warning(found, time)),
         _ => None,
     }

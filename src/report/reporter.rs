@@ -3,7 +3,7 @@
 //! Invariants: a settled record costs a count when nobody listens; all text for people goes aside
 //! of the bar; stdout gets the answer only, once, and even when all else fails.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -32,6 +32,8 @@ pub struct Reporter {
     found: Vec<Value>,
     left_out: u64,
     summaries: Vec<Value>,
+    /// When it was last said how far a list is read.
+    listed: Option<Instant>,
     separator: Separator,
 }
 
@@ -58,6 +60,7 @@ impl Reporter {
             found: Vec::new(),
             left_out: 0,
             summaries: Vec::new(),
+            listed: None,
             separator: Separator::None,
         }
     }
@@ -92,6 +95,12 @@ impl Reporter {
         }
     }
 
+    /// A part of an answer that is data, as it is; false once nobody reads it any more.
+    pub fn data(&mut self, bytes: &[u8]) -> bool {
+        self.programs.raw(bytes);
+        self.programs.is_open()
+    }
+
     /// Something happened.
     pub fn event(&mut self, event: &Event) {
         if let Event::Settled { outcome, .. } = event {
@@ -103,6 +112,7 @@ impl Reporter {
         let now = Instant::now();
         match event {
             Event::RunStarted { .. } => self.start(event, now),
+            Event::Listing { .. } => self.listing(event, now),
             Event::Paused(pause) => self.tally.pause(pause.clone(), now),
             Event::Warning(found) => self.diagnostic(found),
             Event::Stopping { in_flight, why } => self.stopping(*in_flight, why),
@@ -114,6 +124,23 @@ impl Reporter {
             }
             // The summary says it with more words.
             Event::RunEnded { .. } => {}
+        }
+    }
+
+    /// How far a list is read: now and then, and at its end.
+    fn listing(&mut self, event: &Event, now: Instant) {
+        const OFTEN: Duration = Duration::from_secs(5);
+        let Event::Listing { source, pages, items, done } = event else { return };
+        let last = *self.listed.get_or_insert(now);
+        if *done || now.duration_since(last) >= OFTEN {
+            self.listed = (!done).then_some(now);
+            let items = text::counted(*items, "item", "items");
+            let pages = text::counted(*pages, "page", "pages");
+            let so_far = if *done { "" } else { " so far" };
+            self.say(&format!("{source}: {items} on {pages}{so_far}"));
+        }
+        if self.settings.format == Format::Jsonl {
+            self.for_program(event);
         }
     }
 

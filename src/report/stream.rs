@@ -94,6 +94,11 @@ impl Stream {
         }
     }
 
+    /// Whether what is written still arrives.
+    pub(super) fn is_open(&self) -> bool {
+        self.health == Health::Open
+    }
+
     /// Whether something was lost for another reason than a reader that went away.
     pub(super) fn is_broken(&self) -> bool {
         self.health == Health::Broken

@@ -14,9 +14,22 @@ use super::rules::{BatchRoute, ItemResult, Object, RequestView, Route, ScriptedR
 use super::server::Unknown;
 use super::store::{Address, Change, Store};
 
-/// Names of queries that turn pages or sort, and filter nothing.
-const NOT_FILTERS: [&str; 8] =
-    ["page", "items_per_page", "per_page", "limit", "offset", "sort_by", "sort_order", "sort"];
+/// Names of queries that turn pages, sort or speak of times, and filter nothing.
+const NOT_FILTERS: [&str; 13] = [
+    "page",
+    "items_per_page",
+    "per_page",
+    "limit",
+    "offset",
+    "sort_by",
+    "sort_order",
+    "sort",
+    "created_from",
+    "created_to",
+    "updated_from",
+    "updated_to",
+    "from_time",
+];
 
 /// What a request does and gets.
 pub(super) struct Plan {

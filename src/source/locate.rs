@@ -89,13 +89,13 @@ pub(super) fn locate(
 }
 
 fn find(spec: &SourceSpec, root: &Path, spool: Option<&Path>) -> Result<Vec<InputFile>, Failure> {
-    if spec.file == "-" {
+    if spec.is_spooled() {
         let Some(spool) = spool else {
-            let diagnostic =
-                Diagnostic::error("not-spooled", "standard input was not read before it was opened");
-            return Err(Failure::new(Class::Bug, diagnostic));
+            let what = if spec.is_stdin() { "standard input" } else { &spec.file };
+            let message = format!("{what} was not read before it was opened");
+            return Err(Failure::new(Class::Bug, Diagnostic::error("not-spooled", message)));
         };
-        return Ok(vec![input_file(spool.to_owned(), "-", spec)?]);
+        return Ok(vec![input_file(spool.to_owned(), &spec.file, spec)?]);
     }
     let written = Path::new(&spec.file);
     check_inside(spec, root, None)?;

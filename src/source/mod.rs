@@ -10,6 +10,7 @@ mod csv;
 mod json;
 mod list;
 mod locate;
+mod lookup;
 mod ndjson;
 mod rows;
 mod skim;
@@ -28,6 +29,7 @@ use crate::model::{BadRecord, CopyOf, Diagnostic, Failure, Map, Record};
 
 pub use json::{JsonFault, parse_json};
 pub use locate::{FileStamp, files, spool, stamp};
+pub use lookup::{ReadTable, read_table};
 
 /// An opened source: its records in order.
 pub trait Source: Send {

@@ -434,6 +434,7 @@ pub fn far_side(store: Option<&Path>) -> Handle {
         route("POST", "/things"),
         batch(route("POST", "/bulk"), true),
         batch(route("POST", "/load"), false),
+        list(route("GET", "/lists/{kind}")),
     ];
     let options = Options {
         store: store.map(Path::to_owned),
@@ -442,6 +443,67 @@ pub fn far_side(store: Option<&Path>) -> Handle {
         ..Options::default()
     };
     Sandbox::start(Rules::new(routes), options).expect("the far side starts")
+}
+
+/// A list of `count` items that is read in the way of its name, at most `size` at once.
+fn list(mut route: Route) -> Route {
+    route.reply = Some(Box::new(|request, _| {
+        let text = |wanted: &str| {
+            request.query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+        };
+        let number = |name: &str| text(name).and_then(|text| text.parse::<usize>().ok());
+        let kind = request.params.first().map_or("", |(_, kind)| kind.as_str());
+        let (count, mut size) = (number("count").unwrap_or(0), number("size").unwrap_or(3));
+        if kind.starts_with("capped") {
+            size = size.min(2);
+        }
+        let from = match kind {
+            "page" | "capped-page" => (number("page").unwrap_or(1) - 1) * size,
+            "zero" => number("page").unwrap_or(0) * size,
+            "cursor" => text("cursor").map_or(0, |cursor| cursor[1..].parse().expect("a cursor")),
+            "whole" | "deaf" | "loop" | "elsewhere" | "elsewhere-link" | "user" => 0,
+            _ => number("offset").unwrap_or(0),
+        };
+        let to = if kind == "whole" { count } else { (from + size).min(count) };
+        let items: Vec<String> = (from..to).map(|n| format!("{{\"id\":\"i{}\"}}", n + 1)).collect();
+        let url = format!("{}?count={count}&offset={to}", request.path);
+        let next = match kind {
+            "loop" => "\"c1\"".to_owned(),
+            "circle" => format!("\"{}?count={count}\"", request.path),
+            "elsewhere" => "\"http://127.0.0.1:1/x\"".to_owned(),
+            "user" => "\"//me:you@127.0.0.1:1/x\"".to_owned(),
+            _ if to >= count => "null".to_owned(),
+            "cursor" => format!("\"c{to}\""),
+            _ => format!("\"{url}\""),
+        };
+        let items = match kind {
+            "text" => "\"none\"".to_owned(),
+            "odd" => concat!(
+                r#"[{"id":"o1","big":9007199254740993001,"price":1.10,"__proto__":{"x":1},"#,
+                r#""text":"a\nb,\"c\"","none":null},{"id":"o2","extra":[1,[2]]},"o3"]"#
+            )
+            .to_owned(),
+            _ => format!("[{}]", items.join(",")),
+        };
+        let name = if kind == "nothing" { "things" } else { "items" };
+        let pages = count.div_ceil(size);
+        let mut reply = ScriptedReply::json_bytes(
+            200,
+            format!("{{\"{name}\":{items},\"pages\":{pages},\"next\":{next}}}"),
+        );
+        match kind {
+            "html" => reply.body = "<html>".into(),
+            "link" if to < count => {
+                reply.headers.push(("link".into(), format!("<{url}>; rel=\"next\"")));
+            }
+            "elsewhere-link" => {
+                reply.headers.push(("link".into(), "<http://127.0.0.1:1/x>; rel=\"next\"".into()));
+            }
+            _ => {}
+        }
+        reply
+    }));
+    route
 }
 
 /// A route that takes several things at once, and refuses those that are called `bad`.

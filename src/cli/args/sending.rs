@@ -81,6 +81,35 @@ pub struct Preview {
     pub selection: Selection,
 }
 
+/// What `extract` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExtractForm {
+    /// One JSON object a line
+    Ndjson,
+    /// A header line, then a row a record
+    Csv,
+}
+
+/// `runner extract`
+#[derive(Debug, Args)]
+pub struct Extract {
+    /// Pipeline, by file or name
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// Write here, whole or not at all, instead of to stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// What is written; told by the ending of FILE, else ndjson
+    #[arg(long = "as", value_name = "FORM")]
+    pub form: Option<ExtractForm>,
+    /// At most N records
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::positive)]
+    pub limit: Option<NonZeroU64>,
+    /// Against the stand-in instead of the far side
+    #[arg(long)]
+    pub sandbox: bool,
+}
+
 /// `runner try`
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]

@@ -227,15 +227,7 @@ fn one(
         }
         None
     };
-    if pipeline.connection.tls.insecure {
-        reporter.diagnostic(
-            &Diagnostic::warning(
-                "tls-unverified",
-                "certificates of this connection are not verified (`tls: { verify: false }`)",
-            )
-            .place(&pipeline.connection.place),
-        );
-    }
+    warn_unverified(&pipeline, reporter);
     let target = if job.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
     let settings = invocation.cli().settings();
     let start =
@@ -438,6 +430,26 @@ fn ask(invocation: &Invocation<'_>, question: &str, why: String) -> Result<(), F
     let mut answer = String::new();
     let _ = std::io::stdin().read_line(&mut answer);
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("the answer was no")) }
+}
+
+/// Says at every start that nobody looks at certificates, of any connection that is used.
+pub fn warn_unverified(pipeline: &Pipeline, reporter: &mut Reporter) {
+    let tables = pipeline.lookups.iter().filter_map(|lookup| lookup.listing.as_ref());
+    let lists = pipeline.listing.iter().chain(tables).map(|listing| &listing.connection);
+    let mut said: Vec<&str> = Vec::new();
+    for connection in std::iter::once(&pipeline.connection).chain(lists).filter(|it| it.tls.insecure) {
+        if said.contains(&connection.name.as_str()) {
+            continue;
+        }
+        said.push(&connection.name);
+        reporter.diagnostic(
+            &Diagnostic::warning(
+                "tls-unverified",
+                "certificates of this connection are not verified (`tls: { verify: false }`)",
+            )
+            .place(&connection.place),
+        );
+    }
 }
 
 /// Passes on what the engine tells.

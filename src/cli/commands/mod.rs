@@ -4,6 +4,7 @@ mod apply;
 mod check_connection;
 mod completions;
 mod explain;
+mod extract;
 mod far_side;
 mod help;
 mod init;
@@ -50,6 +51,7 @@ pub fn run(invocation: &Invocation<'_>, reporter: Reporter) -> Result<Ended, Ref
         Command::Try(args) => try_one::try_one(invocation, args, reporter),
         Command::Status(args) => status::status(invocation, args, reporter),
         Command::Reconcile(args) => apply::reconcile(invocation, args, reporter),
+        Command::Extract(args) => extract::extract(invocation, args, reporter),
         Command::Explain(args) => explain::explain(invocation, args, reporter),
         Command::Resolve(args) => resolve::resolve(invocation, args, reporter),
         Command::Sandbox(args) => sandbox::sandbox(invocation, args, reporter),

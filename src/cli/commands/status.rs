@@ -152,9 +152,9 @@ fn write_files(
 /// Opens a pipeline over the input of a run.
 pub fn plan_of(mut pipeline: Pipeline, folder: &Folder, run: &RunRow) -> Result<Plan, Failure> {
     // It may have been given with `--input`.
-    pipeline.source.file.clone_from(&run.input);
-    let spool = (run.input == "-").then(|| folder.stdin());
-    open::open(pipeline, &Wanted { spool, ..Wanted::default() })
+    pipeline.source.set_input(&run.input);
+    let spool = folder.spool_of(&pipeline.source);
+    open::open(pipeline, &Wanted { spool, folder: Some(folder.clone()), ..Wanted::default() })
 }
 
 /// `600 delivered, 4 failed, 646 unsent of 1,250`

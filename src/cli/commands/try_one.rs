@@ -75,15 +75,14 @@ fn far_side(
     invocation: &Invocation<'_>,
     args: &Args,
     pipeline: &mut Pipeline,
-) -> Result<(Option<crate::sandbox::Handle>, String), Failure> {
+) -> Result<(Vec<crate::sandbox::Handle>, String), Failure> {
     if args.sandbox {
-        let handle = far_side::stand_in(invocation, pipeline)?;
-        return Ok((Some(handle), far_side::TARGET.to_owned()));
+        return Ok((far_side::stand_in(invocation, pipeline)?, far_side::TARGET.to_owned()));
     }
     if pipeline.confirm && !args.yes {
         apply::confirm(invocation, pipeline)?;
     }
-    Ok((None, pipeline.environment.clone()))
+    Ok((Vec::new(), pipeline.environment.clone()))
 }
 
 /// A record of the input, as part of its run.
@@ -177,7 +176,11 @@ fn look_first(
         Start { records: vec![key.to_owned()], again: args.again, show_keys: true, ..Start::default() };
     let prospect =
         plan::prospect(invocation, &args.pipeline, &start, Ask::default(), (args.sandbox, "try"), reporter)?;
-    if prospect.pipeline().source.file == "-" {
+    if prospect.warnings().iter().any(|finding| finding.rule == "list-not-read") {
+        // Whether it is there is told once the list is read.
+        return Ok(());
+    }
+    if prospect.pipeline().source.is_stdin() {
         return Err(Failure::new(
             Class::Usage,
             Diagnostic::error("usage", "`--record` needs an input that can be read twice")

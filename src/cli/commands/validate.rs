@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::{Ended, Refused};
 use crate::cli::args::Validate;
 use crate::cli::invocation::{Ask, Invocation};
-use crate::config::{self, CheckedEndpoint, FileCounts, Pipeline};
-use crate::deliver::{Prober, Reader};
+use crate::config::{self, CheckedEndpoint, FileCounts, Listing, Pipeline};
+use crate::deliver::{Pager, Prober, Reader};
 use crate::engine::{self, Plan, Wanted, stand_in};
 use crate::model::{Class, Diagnostic, Failure, Problems, Severity};
 use crate::render::{CallTemplate, Context, Known, RequestTemplate, Root, RunValues, Scope};
@@ -202,7 +202,7 @@ fn nothing(named: &[PathBuf]) -> Failure {
 fn compiled(pipeline: Pipeline, with_data: bool, findings: &mut Findings) -> Option<Plan> {
     let wanted = Wanted {
         target: pipeline.environment.clone(),
-        input_may_be_missing: !with_data || pipeline.source.file == "-",
+        input_may_be_missing: !with_data || data::reads(&pipeline).is_some(),
         ..Wanted::default()
     };
     match engine::open::open(pipeline, &wanted) {
@@ -224,8 +224,14 @@ fn look_at(checked: &CheckedEndpoint) -> Vec<Diagnostic> {
     let scope = Scope::new()
         .allow(Root::Record, Known::Any)
         .allow(Root::Vars, Known::Any)
+        .allow(Root::Lookups, Known::Any)
         .allow(Root::Run, Known::Any);
-    RequestTemplate::compile(endpoint, connection, &[], &scope, &mut problems);
+    if endpoint.pagination.is_some() {
+        let listing = Listing { endpoint: endpoint.clone(), connection: connection.clone() };
+        Pager::compile(&listing, Context::new(RunValues::of_nobody()), &scope, usize::MAX, &mut problems);
+    } else {
+        RequestTemplate::compile(endpoint, connection, &[], &scope, &mut problems);
+    }
     let context = Context::new(RunValues::of_nobody())
         .with(Root::Connection, Arc::new(crate::model::Value::Object(connection.settings.clone())));
     Reader::compile(endpoint, context, crate::model::Mask::default(), &mut problems);

@@ -8,7 +8,7 @@ mod files;
 mod injection;
 mod output;
 mod privacy;
-mod resources;
+pub mod resources;
 mod secrets;
 mod sources;
 mod table;

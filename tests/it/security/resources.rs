@@ -13,7 +13,7 @@ use crate::world::{POST_THINGS, PUT_THINGS, Run, Running, World, things};
 const MEMORY: u64 = 300 * 1024;
 
 /// The most memory that a process had so far, in KiB.
-fn peak(id: u32) -> u64 {
+pub fn peak(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a living process");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::config::Pipeline;
 use crate::engine::prepare::Preparer;
 use crate::engine::survey::{self, LeavesOut, drop_of};
 use crate::engine::{Observer, Plan};
@@ -48,6 +49,15 @@ impl Looked {
     }
 }
 
+/// What a pipeline reads that no look can read, if anything.
+pub fn reads(pipeline: &Pipeline) -> Option<&str> {
+    if pipeline.source.is_stdin() {
+        return Some("standard input");
+    }
+    let tables = pipeline.lookups.iter().map(|lookup| &lookup.source);
+    std::iter::once(&pipeline.source).chain(tables).find(|source| source.is_api()).map(|source| &*source.file)
+}
+
 /// Looks at every record.
 pub fn check(plan: &Plan, reporter: &mut Reporter) -> Looked {
     let pipeline = &plan.pipeline;
@@ -61,8 +71,8 @@ pub fn check(plan: &Plan, reporter: &mut Reporter) -> Looked {
         findings: Vec::new(),
         groups: Value::Null,
     };
-    if pipeline.source.file == "-" {
-        reporter.say(&format!("{}: reads standard input, which is not checked", pipeline.name));
+    if let Some(what) = reads(pipeline) {
+        reporter.say(&format!("{}: reads {what}, which is not checked", pipeline.name));
         return looked;
     }
     let mut groups = Groups::default();

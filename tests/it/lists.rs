@@ -1,0 +1,343 @@
+//! Sources that are lists of an API: every kind of pages, their ends, and what goes wrong on the way.
+
+use std::fs;
+
+use crate::security::resources::peak;
+use crate::world::{World, things};
+
+/// A pipeline that PUTs every item of `/lists/KIND`, read by this pagination.
+fn over(kind: &str, query: &str, pagination: &str) -> String {
+    format!(
+        "connection: local\n\
+         endpoint:\n  method: PUT\n  path: '/things/{{{{ params.id }}}}'\n  params: {{ id: {{ required: true }} }}\n  idempotency: natural\n\
+         source:\n  endpoint:\n    method: GET\n    path: /lists/{kind}\n    query: {{ {query} }}\n\
+         \x20   pagination: {{ items: '{{{{ response.body.items }}}}', {pagination} }}\n\
+         key: '{{{{ record.id }}}}'\n\
+         delivery: {{ concurrency: 1, retry: {{ first_wait: 1ms, max_wait: 5ms }} }}\n"
+    )
+}
+
+const PAGES: &str = "kind: page, param: page, size_param: size, size: 3";
+const CURSOR: &str =
+    "kind: cursor, param: cursor, size_param: size, size: 3, next: '{{ response.body.next }}'";
+
+fn world(kind: &str, count: usize, pagination: &str) -> World {
+    World::new().file("pipelines/p.yaml", over(kind, &format!("count: {count}"), pagination))
+}
+
+/// The lists that were asked for, as path and query.
+fn asked(world: &World) -> Vec<String> {
+    world.seen().iter().filter(|seen| seen.method == "GET").map(|seen| seen.path.clone()).collect()
+}
+
+/// The things that were put.
+fn put(world: &World) -> Vec<String> {
+    let puts = world.seen().into_iter().filter(|seen| seen.method == "PUT");
+    puts.map(|seen| seen.path.trim_start_matches("/things/").to_owned()).collect()
+}
+
+fn ids(count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("i{n}")).collect()
+}
+
+#[test]
+fn every_kind_of_pages_is_read_to_its_end() {
+    let next = "next: '{{ response.body.next }}'";
+    for (kind, pagination, pages) in [
+        ("page", PAGES.to_owned(), 3),
+        ("page", format!("{PAGES}, total_pages: '{{{{ response.body.pages }}}}'"), 3),
+        ("zero", format!("{PAGES}, start: 0"), 3),
+        ("offset", "kind: offset, param: offset, size_param: size, size: 3".to_owned(), 3),
+        ("cursor", CURSOR.to_owned(), 3),
+        ("url", format!("kind: next_url, {next}"), 3),
+        ("link", "kind: link".to_owned(), 3),
+        ("whole", "kind: none".to_owned(), 1),
+    ] {
+        let world = world(kind, 7, &pagination);
+        world.run("apply p").exits(0).says("7 delivered, 0 failed").says(&format!("7 items on {pages} page"));
+        assert_eq!(put(&world), ids(7), "{kind}");
+        assert_eq!(asked(&world).len(), pages, "{kind}: {:?}", asked(&world));
+        // The same list again is the same run.
+        world.run("apply p").exits(0).says("nothing to do");
+        assert_eq!(put(&world).len(), 7, "{kind}");
+    }
+}
+
+#[test]
+fn a_full_last_page_is_followed_by_an_empty_one() {
+    for (kind, pagination) in
+        [("page", PAGES), ("offset", "kind: offset, param: offset, size_param: size, size: 3")]
+    {
+        let world = world(kind, 6, pagination);
+        world.run("apply p").exits(0).says("6 delivered");
+        assert_eq!(asked(&world).len(), 3, "{kind}");
+    }
+    // Where it is said how many pages there are, nobody asks beyond.
+    let world = world("page", 6, &format!("{PAGES}, total_pages: '{{{{ response.body.pages }}}}'"));
+    world.run("apply p").exits(0).says("6 delivered");
+    assert_eq!(asked(&world).len(), 2);
+}
+
+#[test]
+fn a_server_with_a_smaller_limit_loses_no_items() {
+    // 3 are asked for and 2 come: that is no last page.
+    for (kind, pagination) in
+        [("capped-page", PAGES), ("capped-offset", "kind: offset, param: offset, size_param: size, size: 3")]
+    {
+        let world = world(kind, 7, pagination);
+        world.run("apply p").exits(0).says("7 delivered");
+        assert_eq!(put(&world), ids(7), "{kind}");
+    }
+}
+
+#[test]
+fn an_empty_list_is_no_mistake() {
+    let world = world("page", 0, PAGES);
+    world.run("apply p").exits(0).says("0 items on 1 page");
+    assert!(put(&world).is_empty());
+}
+
+#[test]
+fn a_list_that_never_ends_or_leads_away_is_refused() {
+    let url = "kind: next_url, next: '{{ response.body.next }}'";
+    for (kind, pagination, said) in [
+        ("loop", CURSOR, "names a cursor of the next page that was used before"),
+        ("circle", url, "names a URL of the next page that was used before"),
+        ("deaf", PAGES, "holds the same items as the page before"),
+        ("elsewhere", url, "names a next page that lies elsewhere"),
+        ("elsewhere-link", "kind: link", "names a next page that lies elsewhere"),
+        ("user", url, "names a next page that lies elsewhere"),
+        (
+            "page",
+            "kind: page, param: page, size_param: size, size: 1, max_pages: 3",
+            "does not end within 3 pages",
+        ),
+        ("text", PAGES, "has text where `items` should be a list"),
+        ("nothing", PAGES, "has no list at `items`"),
+        ("html", PAGES, "is not what its content type says"),
+    ] {
+        let world = world(kind, 7, pagination);
+        let run = world.run("apply p").exits(9).says(said).says("nothing was sent");
+        assert!(!run.stderr.contains("127.0.0.1:1/"), "{}", run.stderr);
+        assert!(put(&world).is_empty(), "{kind}");
+        assert!(!world.path(".runner/default/state/p.list").exists(), "{kind}");
+    }
+}
+
+#[test]
+fn pages_wait_and_are_repeated_like_any_request() {
+    for script in [
+        "GET /lists/* #2 -> 429 retry-after=0",
+        "GET /lists/* #2 -> 500",
+        "GET /lists/* #2 -> 503\nGET /lists/* #3 -> 408",
+        "GET /lists/* #3 -> reset",
+        "GET /lists/* #3 -> cut_before",
+        "GET /lists/* #3 -> cut_in_headers",
+        "GET /lists/* #3 -> cut_in_body",
+    ] {
+        let world = world("page", 7, PAGES).script(script);
+        world.run("apply p").exits(0).says("7 delivered");
+        assert_eq!(put(&world), ids(7), "{script}");
+        assert!(asked(&world).len() > 3, "{script}");
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_had_ends_the_start_with_nothing_sent() {
+    for (reply, code, said) in [
+        ("401", 9, "refused page 2"),
+        ("404", 9, "refused page 2"),
+        ("500", 7, "gave no page 2"),
+        ("429 retry-after=9999", 7, "asks to wait"),
+    ] {
+        let world = world("page", 7, PAGES).script(&format!("GET /lists/* after=1 -> {reply}"));
+        world
+            .run("apply p")
+            .exits(code)
+            .says(said)
+            .says("while reading api:GET /lists/page; nothing was sent");
+        assert!(put(&world).is_empty());
+        // What was read of it is not taken for the list.
+        world.answers("");
+        world.run("apply p").exits(0).says("7 delivered");
+    }
+}
+
+#[test]
+fn a_start_that_was_killed_while_it_read_reads_anew() {
+    let world = world("page", 7, PAGES).script("GET /lists/* #3 -> hang");
+    let running = world.start("apply p");
+    assert!(world.until(&running, 3));
+    running.kill(&world);
+    assert!(!world.path(".runner/default/state/p.list").exists());
+    world.answers("");
+    world.run("apply p").exits(0).says("7 delivered");
+    assert_eq!(put(&world), ids(7));
+    let left = fs::read_dir(world.path(".runner/default/state/p.tmp")).unwrap().count();
+    assert_eq!(left, 0, "what the killed start left is swept");
+}
+
+#[test]
+fn a_run_goes_on_with_the_list_that_it_began_with() {
+    let world = world("page", 7, PAGES).script("PUT /things/i4 -> 401");
+    world.run("apply p").exits(9);
+    let before = asked(&world).len();
+    // The list grows meanwhile; the run is about what it was.
+    world.write("pipelines/p.yaml", over("page", "count: 7", PAGES));
+    world.answers("");
+    world.run("apply p").exits(0).says("7 delivered");
+    assert_eq!(asked(&world).len(), before, "the list was not read again");
+    world.run("status p --verify").exits(0);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(world.path(".runner/default/state/p.list")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    // A finished run is followed by a new look.
+    world.run("apply p").exits(0).says("nothing to do");
+    assert!(asked(&world).len() > before);
+}
+
+#[test]
+fn failed_records_are_retried_from_what_was_read() {
+    let world = world("page", 7, PAGES).script("PUT /things/i4 -> 422");
+    world.run("apply p").exits(1).says("6 delivered, 1 failed");
+    let before = asked(&world).len();
+    world.answers("");
+    world.run("retry p").exits(0).says("7 delivered");
+    assert_eq!(asked(&world).len(), before);
+    let explained = world.run("explain p i4").exits(0);
+    assert!(explained.stdout.contains("api:GET /lists/page"), "{}", explained.stdout);
+}
+
+#[test]
+fn items_are_kept_as_they_came() {
+    let pipeline = over("odd", "count: 1", "kind: none")
+        .replace("idempotency: natural", "idempotency: natural\n  nulls: keep");
+    let world = World::new().file("pipelines/p.yaml", pipeline);
+    // The third is no object: a record at fault, and its neighbours go on.
+    world.run("apply p").exits(1).says("2 delivered, 0 failed, 1 invalid");
+    let bodies: Vec<String> = world
+        .seen()
+        .iter()
+        .filter(|seen| seen.method == "PUT")
+        .map(|seen| String::from_utf8_lossy(&seen.body).into_owned())
+        .collect();
+    assert_eq!(
+        bodies,
+        [
+            r#"{"big":9007199254740993001,"price":1.10,"__proto__":{"x":1},"text":"a\nb,\"c\"","none":null}"#,
+            r#"{"extra":[1,[2]]}"#,
+        ]
+    );
+    let invalid = world.outcomes("unreadable.ndjson");
+    assert!(invalid.contains("\"line\":3") || invalid.contains("line 3"), "{invalid}");
+}
+
+#[test]
+fn a_hundred_thousand_items_take_no_more_memory_than_a_few() {
+    let mut peaks = Vec::new();
+    for count in [1_000, 100_000] {
+        let world = world("page", count, "kind: page, param: page, size_param: size, size: 1000")
+            .script("PUT * -> hang");
+        let running = world.start("apply p");
+        assert!(world.until(&running, (count / 1000) as u64 + 2), "it ended");
+        peaks.push(peak(running.id()));
+        running.kill(&world);
+    }
+    assert!(peaks[1] < 64 * 1024, "{peaks:?} KiB");
+    assert!(peaks[1] < peaks[0] + 16 * 1024, "{peaks:?} KiB");
+}
+
+#[test]
+fn looks_ask_nobody_and_say_so() {
+    let pipeline = over("page", "count: 7", PAGES).replace(
+        "    pagination:",
+        "    sandbox: { list: 5, item: { id: 'made{{ new.number }}' } }\n    pagination:",
+    );
+    let world = World::new().file("pipelines/p.yaml", pipeline);
+    world.run("validate").exits(0);
+    let shown = world.run("preview p").exits(0).says("was not read yet: shown is one made-up item");
+    assert!(shown.stdout.contains("/things/made1"), "{}", shown.stdout);
+    world.run("plan p").exits(0).says("was not read yet");
+    assert!(world.seen().is_empty());
+    world.run("apply p --sandbox").exits(0).says("5 delivered");
+    assert!(world.seen().is_empty());
+    world.run("apply p").exits(0).says("7 delivered");
+    let before = world.seen().len();
+    let shown = world.run("preview p --all").exits(0).says("is shown as it was last read");
+    assert_eq!(shown.stdout.matches("PUT ").count(), 7, "{}", shown.stdout);
+    world.run("plan p").exits(0);
+    assert_eq!(world.seen().len(), before);
+}
+
+#[test]
+fn mistakes_of_a_list_are_found_before_it_is_asked_for() {
+    let good = over("page", "count: 7", PAGES);
+    for (from, to, said) in [
+        ("kind: page, ", "", "`pagination` needs `kind`"),
+        ("kind: page", "kind: pages", "did you mean `page`?"),
+        ("items: '{{ response.body.items }}', ", "", "`pagination` needs `items`"),
+        ("response.body.items", "respons.body.items", "did you mean `response`?"),
+        ("param: page, ", "", "nothing in the request says which page"),
+        ("size: 3", "max_pages: 3", "`size` and `size_param` belong together"),
+        ("kind: page", "kind: cursor", "`pagination` needs `next`"),
+        ("count: 7", "count: '{{ record.n }}'", "`record` cannot be used here"),
+        ("count: 7", "count: '{{ page.nummer }}'", "did you mean `page.number`?"),
+        ("method: GET", "method: DELETE", "reads no list"),
+        ("source:\n", "source:\n  file: a.csv\n", "either `file` or `endpoint`"),
+        ("source:\n", "source:\n  format: csv\n", "`format` belongs to a file"),
+        ("source:\n", "source:\n  params: { x: 1 }\n", "has no parameter `x`"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let world = World::new().file("pipelines/p.yaml", good.replacen(from, to, 1));
+        world.run("validate").exits(3).says(said);
+        world.run("apply p").exits(3).says(said);
+        assert!(world.seen().is_empty(), "{to}");
+    }
+    let no_list = good.lines().filter(|line| !line.contains("pagination")).collect::<Vec<_>>().join("\n");
+    World::new().file("pipelines/p.yaml", no_list).run("apply p").exits(3).says("is no list");
+    let neither = "connection: local\nendpoint: { method: PUT, path: /x }\nsource: {}\n";
+    World::new()
+        .file("pipelines/p.yaml", neither)
+        .run("validate")
+        .exits(3)
+        .says("needs `file` or `endpoint`");
+}
+
+#[test]
+fn another_input_may_stand_in_for_a_list() {
+    let world = world("page", 7, PAGES).file("few.csv", things(2));
+    world.run("apply p --input few.csv").exits(0).says("2 delivered");
+    assert!(asked(&world).is_empty());
+}
+
+#[test]
+fn a_list_may_have_a_connection_of_its_own() {
+    let world = world("page", 4, PAGES);
+    let other = crate::world::far_side(None);
+    world.write(
+        "runner.yaml",
+        format!(
+            "connections:\n  local: {{ base_url: '{}' }}\n  other: {{ base_url: '{}', tls: {{ verify: false }}, auth: {{ bearer: token }}, token: {{ env: OTHER }} }}\n",
+            world.url(),
+            other.url()
+        ),
+    );
+    let pipeline = world.read("pipelines/p.yaml").replace("source:\n", "source:\n  connection: other\n");
+    world.write("pipelines/p.yaml", pipeline);
+    // Looks need no variable; what is asked for does.
+    world.run("preview p").exits(4);
+    world.run("validate").exits(0);
+    world.run("apply p").exits(3).says("OTHER");
+    let mut command = world.command("apply p");
+    let run =
+        crate::world::Run::of(command.env("OTHER", "sesame-1234567").output().expect("it runs"), &world);
+    run.exits(0).says("4 delivered").says("warning[tls-unverified]");
+    assert!(asked(&world).is_empty());
+    assert_eq!(put(&world), ids(4));
+    let seen = other.journal();
+    assert!(seen.iter().all(|seen| seen.method == "GET"));
+    assert_eq!(seen[0].headers["authorization"], "Bearer sesame-1234567");
+    // The token goes with the list alone.
+    assert!(world.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
+}
