@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Pace, Selection};
 use crate::config::{self, DeliveryOverrides, EnvFile, Inputs, Pipeline, Project};
+use crate::engine::{self, stand_in};
 use crate::model::{Class, Diagnostic, Failure, Learned, Mask, Secret};
 
 /// The folder, environment and common flags of a command.
@@ -112,8 +113,10 @@ impl<'a> Invocation<'a> {
 
     /// Loads a pipeline by file or name, with its warnings.
     pub fn pipeline(&self, named: &Path, ask: Ask<'_>) -> Result<(Pipeline, Vec<Diagnostic>), Failure> {
-        let (pipeline, problems) =
+        let (mut pipeline, problems) =
             self.with_inputs(ask, |inputs| config::load_pipeline(&named.to_string_lossy(), inputs))?;
+        let target = if ask.sandbox { stand_in::SANDBOX.to_owned() } else { pipeline.environment.clone() };
+        engine::replies::find(&mut pipeline, &target)?;
         self.remember(&pipeline.connection);
         let tables = pipeline.lookups.iter().filter_map(|lookup| lookup.listing.as_ref());
         for listing in pipeline.listing.iter().chain(tables) {

@@ -16,6 +16,8 @@ pub struct Listing {
 
 /// What a source that is no file is called begins so.
 const OF_API: &str = "api:";
+/// The same of the replies of another pipeline.
+pub(super) const OF_REPLIES: &str = "responses:";
 
 impl SourceSpec {
     /// Whether the records come over standard input.
@@ -28,6 +30,12 @@ impl SourceSpec {
     #[must_use]
     pub fn is_api(&self) -> bool {
         self.file.starts_with(OF_API)
+    }
+
+    /// The pipeline whose replies the records are, while their file is not found.
+    #[must_use]
+    pub fn replies_of(&self) -> Option<&str> {
+        self.file.strip_prefix(OF_REPLIES)
     }
 
     /// Whether the records have to lie in a spool before they can be read.

@@ -328,7 +328,16 @@ impl<'a> Loader<'a> {
         let sync =
             pipeline::sync(raw.sync.as_ref(), key.as_ref(), steps.as_deref().unwrap_or_default(), problems);
         let shown = self.files.shown(path);
-        let needs = needs::check(&raw.needs, &shown, &self.project.root, problems);
+        let mut needs = raw.needs.0.clone();
+        // What it reads has to be there first.
+        needs.extend(raw.source.0.as_ref().and_then(|source| source.responses.clone()));
+        let needs = needs::check(needs, &shown, &self.project.root, problems);
+        let mut source = source;
+        if let Some(source) = &mut source
+            && let Some(other) = source.replies_of().map(str::to_owned)
+        {
+            self.name_replies(source, &other);
+        }
         let (connection, source) = (connection?, source?);
         let mut steps = steps?.into_iter();
         let (first, later) = (steps.next()?, steps.collect::<Vec<_>>());
@@ -373,6 +382,35 @@ impl<'a> Loader<'a> {
             files: Vec::new(),
             meaning,
         })
+    }
+
+    /// Names the pipeline whose replies are a source as its state is named, and finds one that keeps none.
+    fn name_replies(&mut self, source: &mut SourceSpec, other: &str) {
+        let path =
+            ["yaml", "yml"].map(|ending| self.project.root.join(format!("pipelines/{other}.{ending}")));
+        // One that is not there was said with `needs`, one that cannot be read where it is checked itself.
+        let Some(path) = path.into_iter().find(|path| path.is_file()) else { return };
+        let shown = self.files.shown(&path);
+        let Ok(text) = super::read::read_text(&path, &shown) else { return };
+        let Some(node) = super::read::parse(&text, &mut Problems::new()) else { return };
+        let text = |node: Option<&Node>| match node.map(|node| &node.kind) {
+            Some(Kind::Text(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let name = text(node.get("name")).or_else(|| Some(path.file_stem()?.to_string_lossy().into_owned()));
+        if let Some(name) = name {
+            source.file = format!("{}{name}", listing::OF_REPLIES);
+        }
+        let keeps = node.get("responses").and_then(|responses| responses.get("file"));
+        if !matches!(keeps.map(|node| &node.kind), Some(Kind::Bool(true)))
+            && let Some(place) = &source.place
+        {
+            self.problems.push(
+                Diagnostic::error("responses-not-kept", format!("the pipeline {other} keeps no replies"))
+                    .place(place)
+                    .help(format!("add `responses: {{ file: true }}` to pipelines/{other}.yaml")),
+            );
+        }
     }
 
     /// The endpoints of a pipeline's calls, each with what the pipeline lays over it; all or none.

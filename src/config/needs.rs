@@ -4,7 +4,6 @@
 
 use std::path::Path;
 
-use super::raw::OneOrMany;
 use super::{Pipeline, project};
 use crate::model::{Class, Diagnostic, Failure, Placed, Problems, did_you_mean};
 
@@ -17,19 +16,19 @@ pub fn file_name(path: &str) -> Option<&str> {
 
 /// Checks that what is needed is there.
 pub(super) fn check(
-    raw: &OneOrMany<Placed<String>>,
+    needs: Vec<Placed<String>>,
     own: &str,
     root: &Path,
     problems: &mut Problems,
 ) -> Vec<Placed<String>> {
-    if raw.0.is_empty() {
-        return Vec::new();
+    if needs.is_empty() {
+        return needs;
     }
     let all: Vec<String> = project::pipelines(root)
         .iter()
         .filter_map(|path| path.strip_prefix(root).ok()?.to_str().and_then(file_name).map(str::to_owned))
         .collect();
-    for need in &raw.0 {
+    for need in &needs {
         if file_name(own) == Some(&need.value) {
             problems.at("needs-itself", &need.place, "a pipeline cannot need itself");
         } else if !all.contains(&need.value) {
@@ -42,7 +41,7 @@ pub(super) fn check(
             });
         }
     }
-    raw.0.clone()
+    needs
 }
 
 /// Positions in an order in which every pipeline comes behind those that it needs, else as they were

@@ -94,6 +94,8 @@ raw! {
     RawSource, "`source`" {
         /// The file, relative to the root; `-` is standard input.
         file: Option<Placed<String>>,
+        /// Instead of a file: the replies that another pipeline kept (`responses: { file: true }`) in its newest run.
+        responses: Option<Placed<String>>,
         /// Instead of a file: a list of an API, by the name of its endpoint, or one in place.
         #[schemars(with = "Option<crate::config::published::NameOr<crate::config::endpoint::RawEndpoint>>")]
         endpoint: Option<Node>,
@@ -334,8 +336,21 @@ words!(OnNewInput {
 
 /// Whether it is said where records come from, once.
 pub(super) fn check_source(raw: &RawSource, problems: &mut Problems) {
+    if let Some(responses) = &raw.responses {
+        let of_file =
+            [raw.format.is_some(), raw.pointer.is_some(), raw.csv.is_some(), !raw.params.0.is_empty()];
+        if raw.file.is_some() || raw.endpoint.is_some() || raw.connection.is_some() || of_file.contains(&true)
+        {
+            let message =
+                "`responses` says all about where records come from; only `limits` may stand beside it";
+            problems.at("source", &responses.place, message);
+        }
+        return;
+    }
     match (&raw.file, &raw.endpoint) {
-        (None, None) => problems.at("missing-key", &raw.place, "`source` needs `file` or `endpoint`"),
+        (None, None) => {
+            problems.at("missing-key", &raw.place, "`source` needs `file`, `endpoint` or `responses`");
+        }
         (Some(_), Some(endpoint)) => {
             problems.at("source", &endpoint.place, "a source has either `file` or `endpoint`");
         }
@@ -373,14 +388,18 @@ pub(super) fn source(
             }
             (file.value.clone(), Some(file.place.clone()))
         }
-        (None, None) => return None,
+        (None, None) => {
+            let name = raw.and_then(|raw| raw.responses.as_ref())?;
+            (format!("{}{}", super::listing::OF_REPLIES, name.value), Some(name.place.clone()))
+        }
     };
     let pointer = raw.and_then(|raw| raw.pointer.as_ref());
     check_pointer(pointer, problems);
     // What comes over standard input is what the pipeline's own file would be.
+    let is_replies = file.starts_with(super::listing::OF_REPLIES);
     let told = || written.filter(|_| file == "-").and_then(|written| Format::of_name(&written.value));
     Some(SourceSpec {
-        format: raw.and_then(|raw| raw.format).or_else(told),
+        format: raw.and_then(|raw| raw.format).or_else(told).or(is_replies.then_some(Format::Ndjson)),
         file,
         place,
         pointer: pointer.map(|pointer| pointer.value.clone()).unwrap_or_default(),

@@ -24,6 +24,7 @@ mod plan;
 pub mod prepare;
 mod reconcile;
 mod recover;
+pub mod replies;
 mod resolve;
 mod resume;
 mod retry;

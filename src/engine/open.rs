@@ -89,7 +89,9 @@ pub struct Wanted {
 pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
-    let columns = if wanted.input_may_be_missing && wanted.spool.is_none() && pipeline.source.is_spooled() {
+    let source = &pipeline.source;
+    let is_elsewhere = source.is_spooled() || source.replies_of().is_some();
+    let columns = if wanted.input_may_be_missing && wanted.spool.is_none() && is_elsewhere {
         // Nobody asked for it to be read.
         None
     } else {

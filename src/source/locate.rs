@@ -97,6 +97,14 @@ fn find(spec: &SourceSpec, root: &Path, spool: Option<&Path>) -> Result<Vec<Inpu
         };
         return Ok(vec![input_file(spool.to_owned(), &spec.file, spec)?]);
     }
+    if let Some(other) = spec.replies_of() {
+        let message = format!("{other} has no run whose replies are kept");
+        return Err(Failure::new(
+            Class::Input,
+            Diagnostic::error("input-missing", message)
+                .help("apply that pipeline first; with `responses: { file: true }` it keeps its replies"),
+        ));
+    }
     let written = Path::new(&spec.file);
     check_inside(spec, root, None)?;
     let path = root.join(written);

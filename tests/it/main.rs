@@ -28,6 +28,7 @@ mod outcomes;
 mod project;
 mod real;
 mod reconcile;
+mod replies;
 mod resolve;
 mod resume;
 mod security;

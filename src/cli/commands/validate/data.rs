@@ -54,6 +54,9 @@ pub fn reads(pipeline: &Pipeline) -> Option<&str> {
     if pipeline.source.is_stdin() {
         return Some("standard input");
     }
+    if pipeline.source.replies_of().is_some() {
+        return Some("the replies of another pipeline");
+    }
     let tables = pipeline.lookups.iter().map(|lookup| &lookup.source);
     std::iter::once(&pipeline.source).chain(tables).find(|source| source.is_api()).map(|source| &*source.file)
 }
