@@ -367,7 +367,7 @@ fn every_mistake_of_a_reference_says_where_it_was_looked_for() {
     unknown-word pipelines/p.yaml:2:21 `method` is `FETCH`, but has to be one of GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS
     path pipelines/p.yaml:2:34 a path begins with `/` | write `/users?a=1`
     path pipelines/p.yaml:2:34 the path holds a query (`?`) | write queries under `query: { name: value }`
-    missing-key pipelines/p.yaml:3:9 `source` needs `file` or `endpoint`
+    missing-key pipelines/p.yaml:3:9 `source` needs `file`, `endpoint` or `responses`
     "connection: { base_url: \"https://u:secretpw@x.example.com\" }\nendpoint: { method: POST, path: /x }\nsource: { file: a.csv }\n"
     base-url-userinfo pipelines/p.yaml:1:25 the base URL of x.example.com holds a user name or password | use `auth: { basic: … }` with settings from the environment
     ""
