@@ -32,32 +32,41 @@ pub struct Setup {
     pub lanes: usize,
     /// Records in one call.
     pub size: usize,
+    /// Whether each record has a harmless call before this one.
+    pub looks: bool,
 }
 
 /// The six of T02.
 pub const SETUPS: [Setup; 6] = [
-    Setup { mode: Mode::Natural, lanes: 8, size: 1 },
-    Setup { mode: Mode::Hold, lanes: 8, size: 1 },
-    Setup { mode: Mode::Keyed, lanes: 64, size: 1 },
-    Setup { mode: Mode::AtMostOnce, lanes: 64, size: 1 },
-    Setup { mode: Mode::Natural, lanes: 1, size: 1 },
-    Setup { mode: Mode::Hold, lanes: 1, size: 1 },
+    Setup { mode: Mode::Natural, lanes: 8, size: 1, looks: false },
+    Setup { mode: Mode::Hold, lanes: 8, size: 1, looks: false },
+    Setup { mode: Mode::Keyed, lanes: 64, size: 1, looks: false },
+    Setup { mode: Mode::AtMostOnce, lanes: 64, size: 1, looks: false },
+    Setup { mode: Mode::Natural, lanes: 1, size: 1, looks: false },
+    Setup { mode: Mode::Hold, lanes: 1, size: 1, looks: false },
 ];
 
 /// Calls with several records, of which each has its own outcome.
 pub const CALLS: [Setup; 4] = [
-    Setup { mode: Mode::Natural, lanes: 8, size: 5 },
-    Setup { mode: Mode::Hold, lanes: 8, size: 5 },
-    Setup { mode: Mode::Keyed, lanes: 8, size: 5 },
-    Setup { mode: Mode::Natural, lanes: 1, size: 7 },
+    Setup { mode: Mode::Natural, lanes: 8, size: 5, looks: false },
+    Setup { mode: Mode::Hold, lanes: 8, size: 5, looks: false },
+    Setup { mode: Mode::Keyed, lanes: 8, size: 5, looks: false },
+    Setup { mode: Mode::Natural, lanes: 1, size: 7, looks: false },
+];
+
+/// Two calls of each record: what a repeat may do differs from one to the other.
+pub const STEPS: [Setup; 3] = [
+    Setup { mode: Mode::Hold, lanes: 8, size: 1, looks: true },
+    Setup { mode: Mode::Keyed, lanes: 8, size: 1, looks: true },
+    Setup { mode: Mode::Natural, lanes: 8, size: 1, looks: true },
 ];
 
 /// All of them, turn by turn.
 pub const fn setup(item: usize) -> Setup {
-    if item % 3 == 2 {
-        CALLS[item / 3 % CALLS.len()]
-    } else {
-        SETUPS[(item / 3 * 2 + item % 3) % SETUPS.len()]
+    match item % 4 {
+        2 => CALLS[item / 4 % CALLS.len()],
+        3 => STEPS[item / 4 % STEPS.len()],
+        other => SETUPS[(item / 4 * 2 + other) % SETUPS.len()],
     }
 }
 
@@ -96,8 +105,18 @@ impl Setup {
         } else {
             (endpoint.to_owned(), String::new())
         };
+        let endpoint = if self.looks {
+            let endpoint = endpoint.replace("\n", "\n    ");
+            format!(
+                "steps:\n  - id: look\n    endpoint: {{ method: GET, path: /things/none, idempotency: natural, \
+                 outcomes: [ {{ status: 404, then: delivered }} ], captures: {{ status: '{{{{ response.status }}}}' }} }}\n  \
+                 - id: act\n    endpoint:\n      {endpoint}"
+            )
+        } else {
+            format!("endpoint:\n  {endpoint}")
+        };
         format!(
-            "{batch}connection: local\nendpoint:\n  {endpoint}\nsource: {{ file: data/things.csv }}\nkey: '{{{{ record.id }}}}'\n\
+            "{batch}connection: local\n{endpoint}\nsource: {{ file: data/things.csv }}\nkey: '{{{{ record.id }}}}'\n\
              select: {{ where: \"{{{{ record.name != 'thing {LEFT_OUT}' }}}}\" }}\nresponses: {{ file: true }}\n\
              delivery: {{ {mode}{delivery}retry: {{ first_wait: 1ms, max_wait: 5ms }} }}\n"
         )
@@ -144,10 +163,11 @@ impl Bench {
         Case { world: &self.world, pipeline: "p", keys: &self.keys, resends: self.setup.resends(), seed: 0 }
     }
 
-    /// What the far side has read; of a call with several records, each record for itself, with the whole
-    /// body beside it.
+    /// What the far side has read, but for what only looks; of a call with several records, each record for
+    /// itself, with the whole body beside it.
     pub fn seen(&self) -> Vec<Seen> {
-        self.world.seen().into_iter().flat_map(each_record).collect()
+        let acts = self.world.seen().into_iter().filter(|seen| seen.method != "GET");
+        acts.flat_map(each_record).collect()
     }
 
     /// The key of the record that a request is about.

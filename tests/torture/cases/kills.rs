@@ -1,7 +1,7 @@
 //! The process dies (SIGKILL): at a chosen call, at any time, and again and again.
 
 use crate::Plan;
-use crate::bench::{Bench, CALLS, SETUPS, Setup, ended, setup};
+use crate::bench::{Bench, CALLS, SETUPS, STEPS, Setup, ended, setup};
 use crate::figures::{Figures, each};
 use crate::judge;
 use crate::oracle::Said;
@@ -22,7 +22,7 @@ fn calls_of(setup: Setup, records: usize) -> u64 {
 pub fn at_each_call(plan: &Plan) -> Figures {
     let records = plan.amount(40, 120).min(120);
     let items = plan.amount(32, 1600);
-    let setups: Vec<Setup> = SETUPS[..4].iter().chain(&CALLS).copied().collect();
+    let setups: Vec<Setup> = SETUPS[..4].iter().chain(&CALLS).chain(&STEPS).copied().collect();
     let known: Vec<u64> = setups.iter().map(|setup| calls_of(*setup, records)).collect();
     each(plan, "T01", items, |item, chance, figures| {
         let (setup, step) = (item % setups.len(), (item / setups.len()) as u64);

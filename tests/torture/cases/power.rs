@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use runner::sandbox::Seen;
 
 use crate::Plan;
-use crate::bench::{Bench, CALLS, SETUPS, Setup, ended};
+use crate::bench::{Bench, CALLS, SETUPS, STEPS, Setup, ended};
 use crate::disk::{self, Lost};
 use crate::figures::{Figures, each};
 use crate::judge;
@@ -38,7 +38,7 @@ pub fn cut(plan: &Plan) -> Figures {
     let (recordings, cuts) = (plan.amount(8, 60), if plan.full { 60 } else { 6 });
     each(plan, "T04", recordings, |item, chance, figures| {
         let story = STORIES[(item + item / 4 * 2) % STORIES.len()];
-        let setups: Vec<Setup> = SETUPS[..4].iter().chain(&CALLS[..3]).copied().collect();
+        let setups: Vec<Setup> = SETUPS[..4].iter().chain(&CALLS[..3]).chain(&STEPS).copied().collect();
         let mut bench = Bench::new(setups[item % setups.len()], RECORDS);
         bench.retried = matches!(story, Story::FailuresRetried);
         record(&bench, story, chance, figures);
@@ -114,6 +114,9 @@ fn sent_by(bench: &Bench, log: &[Call], seen: &[Seen]) -> Vec<Seen> {
     let mut sent: BTreeMap<String, usize> = BTreeMap::new();
     for call in log.iter().filter(|call| call.kind == Kind::Send && call.result > 0) {
         let text = String::from_utf8_lossy(&call.data);
+        if text.starts_with("GET ") {
+            continue;
+        }
         let between = |text: &str, before: &str, behind: char| {
             let (_, rest) = text.split_once(before)?;
             rest.split(behind).next().map(str::to_owned)

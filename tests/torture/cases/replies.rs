@@ -88,7 +88,7 @@ fn bounded(bench: &Bench, starts: usize) {
 pub fn closed_after_each(plan: &Plan) -> Figures {
     let (items, records) = (plan.amount(1, 10), if plan.full { 5000 } else { 300 });
     each(plan, "T09", items, |_, _, figures| {
-        let bench = Bench::new(Setup { mode: Mode::Hold, lanes: 64, size: 1 }, records);
+        let bench = Bench::new(Setup { mode: Mode::Hold, lanes: 64, size: 1, looks: false }, records);
         bench.world.answers("* * -> close_silent");
         figures.faults += 1;
         let run = bench.apply(None, figures);
