@@ -129,7 +129,7 @@ impl Passed {
         self.brought = kept.cloned().collect();
     }
 
-    /// What outcome files show: captures under `STEP.NAME`, statuses under `STEP`.
+    /// What people are told: captures under `STEP.NAME`, statuses under `STEP`.
     #[must_use]
     pub fn to_value(&self) -> Value {
         if self.brought.is_empty() { Value::Absent } else { Value::Object(self.brought.clone()) }

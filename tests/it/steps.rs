@@ -411,3 +411,19 @@ fn mistakes_in_steps_are_refused_before_anything_is_sent() {
         assert!(world.seen().is_empty());
     }
 }
+
+#[test]
+fn try_shows_every_call_that_it_makes() {
+    let world = World::new().pipeline(&steps("", ""), things(2));
+    let run = world.run("try p").exits(0);
+    for call in ["POST http://[HOST]/things", "POST http://[HOST]/posted", "PUT http://[HOST]/things/"] {
+        assert_eq!(run.stdout.matches(call).count(), 1, "{}", run.stdout);
+    }
+    assert!(
+        run.stdout.contains("captured thing.id = ") && !run.stdout.contains("captured thing = "),
+        "{}",
+        run.stdout
+    );
+    let json = world.run("try p --format json").exits(0).json();
+    assert_eq!(json["summary"]["earlier"].as_array().map(Vec::len), Some(2));
+}

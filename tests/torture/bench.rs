@@ -106,7 +106,7 @@ impl Setup {
             (endpoint.to_owned(), String::new())
         };
         let endpoint = if self.looks {
-            let endpoint = endpoint.replace("\n", "\n    ");
+            let endpoint = endpoint.replace('\n', "\n    ");
             format!(
                 "steps:\n  - id: look\n    endpoint: {{ method: GET, path: /things/none, idempotency: natural, \
                  outcomes: [ {{ status: 404, then: delivered }} ], captures: {{ status: '{{{{ response.status }}}}' }} }}\n  \

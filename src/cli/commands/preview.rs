@@ -137,7 +137,8 @@ fn about_call(records: &[(u64, RecordPlace, Option<Str>)]) -> String {
     let file = records.first().map(|(_, place, _)| place.file.to_string()).unwrap_or_default();
     let lines: Vec<String> = records.iter().take(MOST).map(|(_, place, _)| place.line.to_string()).collect();
     let more = if records.len() > MOST { ", …" } else { "" };
-    format!("{count} of {file}: lines {}{more}", lines.join(", "))
+    let word = if lines.len() == 1 { "line" } else { "lines" };
+    format!("{count} of {file}: {word} {}{more}", lines.join(", "))
 }
 
 /// Writes requests as they come, or keeps them for the one object.

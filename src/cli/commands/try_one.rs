@@ -106,11 +106,11 @@ fn record(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
         command: typed(invocation, args),
         ..Start::default()
     };
-    let mut watcher = Watcher { reporter, attempt: None, settled: None };
+    let mut watcher = Watcher { reporter, attempts: Vec::new(), settled: None };
     let report = engine::apply(pipeline, &start, &mut watcher)?;
-    let Watcher { attempt, settled, .. } = watcher;
+    let Watcher { mut attempts, settled, .. } = watcher;
     drop(sandbox);
-    let Some(attempt) = attempt else { return Err(nothing_sent(invocation, &report, args)) };
+    let Some(attempt) = attempts.pop() else { return Err(nothing_sent(invocation, &report, args)) };
     let drawing = Drawing::new(&connection);
     let mask = invocation.mask();
     let class = settled.as_ref().map_or(report.class, |settled| class_of(settled.outcome.state));
@@ -125,6 +125,11 @@ fn record(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
     let next = invocation.typed("apply", &args.pipeline, args.sandbox);
     let mut human =
         format!("# {}\n", line(&about.unwrap_or_else(|| format!("position {}", attempt.ordinal))));
+    // All calls that the record made, where it has several.
+    for each in &attempts {
+        human.push_str(&exchange(&drawing, &each.request, &each.reply, each.took, &mask));
+        human.push('\n');
+    }
     human.push_str(&exchange(&drawing, &attempt.request, &attempt.reply, attempt.took, &mask));
     let _ = writeln!(human, "\n{}", line(&mask.apply(&verdict)));
     if let Some(settled) = &settled {
@@ -148,6 +153,11 @@ fn record(invocation: &Invocation<'_>, args: &Args, reporter: &mut Reporter) -> 
             "line": settled.as_ref().map(|settled| settled.place.line),
             "key": settled.as_ref().and_then(|settled| settled.key.clone()),
         },
+        "earlier": attempts.iter().map(|each| json!({
+            "request": request_json(&drawing, &each.request),
+            "reply": reply_json(&each.reply, &mask),
+            "seconds": each.took.as_secs_f64(),
+        })).collect::<Vec<_>>(),
         "request": request_json(&drawing, &attempt.request),
         "reply": reply_json(&attempt.reply, &mask),
         "outcome": settled.as_ref().map(|settled| outcome_json(&settled.outcome)),
@@ -354,7 +364,7 @@ struct Settled {
 /// Keeps the one exchange and what became of its record.
 struct Watcher<'a> {
     reporter: &'a mut Reporter,
-    attempt: Option<Attempt>,
+    attempts: Vec<Attempt>,
     settled: Option<Settled>,
 }
 
@@ -363,7 +373,7 @@ impl Observer for Watcher<'_> {
         match event {
             Event::Warning(diagnostic) => self.reporter.diagnostic(diagnostic),
             Event::Settled { ordinal, place, key, outcome }
-                if self.attempt.as_ref().is_some_and(|attempt| attempt.ordinal == *ordinal) =>
+                if self.attempts.last().is_some_and(|attempt| attempt.ordinal == *ordinal) =>
             {
                 self.settled =
                     Some(Settled { place: place.clone(), key: key.clone(), outcome: outcome.clone() });
@@ -377,7 +387,7 @@ impl Observer for Watcher<'_> {
     fn status(&mut self) {}
 
     fn attempted(&mut self, ordinal: u64, request: &Request, reply: &Reply, took: Duration) {
-        self.attempt = Some(Attempt { ordinal, request: request.clone(), reply: reply.clone(), took });
+        self.attempts.push(Attempt { ordinal, request: request.clone(), reply: reply.clone(), took });
     }
 }
 
@@ -413,7 +423,10 @@ fn shown_header(name: &str, value: &http::HeaderValue) -> String {
 }
 
 fn captures(captures: &Value, mask: &Mask, out: &mut String) {
-    for (name, value) in captures.as_object().into_iter().flat_map(Map::iter) {
+    let all = || captures.as_object().into_iter().flat_map(Map::iter);
+    // Where a record has several calls, the status of each stands under its name.
+    let is_status = |name: &str| all().any(|(other, _)| other.starts_with(&format!("{name}.")));
+    for (name, value) in all().filter(|(name, _)| !is_status(name)) {
         let text = value.as_str().map_or_else(|| value.to_json(), str::to_owned);
         let _ = writeln!(out, "captured {} = {}", line(name), line(&mask.apply(&text)));
     }

@@ -472,10 +472,10 @@ fn correct_credentials(connection: &str, secrets_from: &[String]) -> String {
 }
 
 fn too_long(host: &str, asked: Duration, cap: Duration) -> Diagnostic {
-    Diagnostic::error(
-        "wait-too-long",
-        format!("{host} asked to wait {} (Retry-After)", humantime::format_duration(asked)),
-    )
-    .note(format!("more than `delivery.retry.max_retry_after` allows ({})", humantime::format_duration(cap)))
-    .help("start the same command again after that time; it goes on")
+    Diagnostic::error("wait-too-long", format!("{host} asked to wait {}", humantime::format_duration(asked)))
+        .note(format!(
+            "more than `delivery.retry.max_retry_after` allows ({})",
+            humantime::format_duration(cap)
+        ))
+        .help("start the same command again after that time; it goes on")
 }
