@@ -136,6 +136,17 @@ impl RawOutcome {
                     .help("leave it out, or write `then: retry`"),
             );
         }
+        // What is not there matches nothing, so such a rule does not see a reply that lacks the field.
+        if let Some(when) = self.when.as_ref().filter(|when| misses_what_is_not_there(&when.value)) {
+            problems.push(
+                Diagnostic::warning(
+                    "outcome-missing-field",
+                    "a reply without this field does not match, although `!=` and `not` read as if it did",
+                )
+                .place(&when.place)
+                .help("say what a missing field means: `response.body.state | default('') != 'done'`"),
+            );
+        }
         Some(OutcomeRule {
             statuses: self.status.0.clone(),
             when: self.when.clone(),
@@ -147,6 +158,13 @@ impl RawOutcome {
             place: self.place.clone(),
         })
     }
+}
+
+/// Whether a condition asks that a field of the reply is not something, without saying what it is where it
+/// is not there.
+fn misses_what_is_not_there(when: &str) -> bool {
+    let denies = when.contains("!=") || when.contains("not response.");
+    denies && when.contains("response.body") && !when.contains("default(")
 }
 
 impl RawErrors {
@@ -200,5 +218,23 @@ pub(super) fn check_header(name: &Placed<String>, problems: &mut Problems) {
         );
     } else if http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
         problems.at("header-name", &name.place, format!("`{}` is not the name of a header", name.value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::misses_what_is_not_there;
+
+    #[test]
+    fn a_denial_of_what_may_be_missing_is_seen() {
+        for (when, misses) in [
+            ("{{ response.body.ok != true }}", true),
+            ("{{ not response.body.ok }}", true),
+            ("{{ response.body.ok == false }}", false),
+            ("{{ response.body.state | default('') != 'done' }}", false),
+            ("{{ response.status != 404 }}", false),
+        ] {
+            assert_eq!(misses_what_is_not_there(when), misses, "{when}");
+        }
     }
 }
