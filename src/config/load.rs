@@ -21,6 +21,7 @@ use super::read::{Kind, Node};
 use super::steps::{self, Written};
 use super::{
     Connection, Endpoint, InDoubt, Limits, Listing, Lookup, Pipeline, SourceSpec, Step, delivery, needs,
+    webhook,
 };
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
 
@@ -285,7 +286,21 @@ impl<'a> Loader<'a> {
 
     fn pipeline(&mut self, path: &Path, missing: Missing) -> Option<Pipeline> {
         let node = self.files.yaml(path, &mut self.problems)?;
-        let raw = RawPipeline::read(&node, "a pipeline", &mut self.problems)?;
+        self.pipeline_of(&node, path, missing)
+    }
+
+    /// The pipeline that sends the replies of one on.
+    fn webhook(&mut self, raw: &RawPipeline, name: &str, path: &Path) -> Option<Box<Pipeline>> {
+        let node = webhook::written(raw.responses.as_ref()?.webhook.as_ref()?, name)?;
+        // Variables of the command line are those of the other.
+        let mut made = self.pipeline_of(&node, path, Missing::Accepted)?;
+        made.source.file = format!("{}{name}", listing::OF_REPLIES);
+        made.source.place = None;
+        Some(Box::new(made))
+    }
+
+    fn pipeline_of(&mut self, node: &Node, path: &Path, missing: Missing) -> Option<Pipeline> {
+        let raw = RawPipeline::read(node, "a pipeline", &mut self.problems)?;
         let made = raw.connection.0.as_ref().and_then(|node| self.connection(node));
         let listed = raw.source.0.as_ref().and_then(|source| {
             pipeline::check_source(source, &mut self.problems);
@@ -302,7 +317,7 @@ impl<'a> Loader<'a> {
         }
         let raw_delivery = delivery::read(raw.delivery.as_ref(), self.project.delivery.as_ref(), problems);
         let limits = connection.as_ref().map_or_else(Limits::default, |connection| connection.limits.clone());
-        let at = raw.connection.0.as_ref().map_or_else(|| start_of(&node), |node| node.place.clone());
+        let at = raw.connection.0.as_ref().map_or_else(|| start_of(node), |node| node.place.clone());
         let delivery = delivery::resolve(raw_delivery.as_ref(), &limits, self.inputs.delivery, &at, problems);
         let steps = resolved.map(|endpoints| {
             let doubts =
@@ -338,6 +353,7 @@ impl<'a> Loader<'a> {
         {
             self.name_replies(source, &other);
         }
+        let webhook = self.webhook(&raw, &name, path);
         let (connection, source) = (connection?, source?);
         let mut steps = steps?.into_iter();
         let (first, later) = (steps.next()?, steps.collect::<Vec<_>>());
@@ -370,7 +386,9 @@ impl<'a> Loader<'a> {
             lookups,
             select,
             delivery,
-            responses_file: raw.responses.as_ref().is_some_and(|responses| responses.file == Some(true)),
+            responses_file: webhook.is_some()
+                || raw.responses.as_ref().is_some_and(|responses| responses.file == Some(true)),
+            webhook,
             sync,
             on_new_input: raw.on_new_input.unwrap_or_default(),
             needs,
@@ -402,7 +420,9 @@ impl<'a> Loader<'a> {
             source.file = format!("{}{name}", listing::OF_REPLIES);
         }
         let keeps = node.get("responses").and_then(|responses| responses.get("file"));
-        if !matches!(keeps.map(|node| &node.kind), Some(Kind::Bool(true)))
+        let sends_on = node.get("responses").is_some_and(|responses| responses.get("webhook").is_some());
+        if !sends_on
+            && !matches!(keeps.map(|node| &node.kind), Some(Kind::Bool(true)))
             && let Some(place) = &source.place
         {
             self.problems.push(

@@ -38,6 +38,7 @@ mod tests;
 mod typed;
 mod types;
 mod values;
+pub mod webhook;
 
 pub use auth::{
     Auth, Claim, ClientProof, Field, Grant, Hmac, HmacAlgorithm, HmacEncoding, Jwt, JwtAlgorithm, OAuth2,

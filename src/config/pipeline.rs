@@ -186,9 +186,25 @@ raw! {
     RawResponses, "`responses`" {
         /// Whether replies are kept in `responses.ndjson`.
         file: Option<bool>,
+        /// Sends what is kept of replies on, once the run has ended.
+        webhook: Option<RawWebhook>,
+    }
+}
+
+raw! {
+    /// Where replies are sent on to.
+    RawWebhook, "`webhook`" {
+        /// The name of a connection in runner.yaml, whose `auth` signs the calls, or one in place without secrets.
+        #[schemars(with = "crate::config::published::NameOr<crate::config::connection::RawConnection>")]
+        connection: Needed<Node>,
+        /// The path below its base URL.
+        path: Needed<Node>,
+        /// Replies in one call, at the most; 100 unless said.
+        batch: Option<Window>,
     }
     wrong {
-        "webhook" => "sending replies on is not available yet",
+        "url" => "it is written `connection: NAME, path: /…`: the connection in runner.yaml has the host and the secrets",
+        "sign" => "the connection signs: `auth: { hmac: … }` in runner.yaml",
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Pipeline {
     pub delivery: Delivery,
     /// Whether replies are kept in `responses.ndjson`.
     pub responses_file: bool,
+    /// The pipeline that sends them on; its input is named once it is known.
+    pub webhook: Option<Box<Pipeline>>,
     /// What a later run does with records that an earlier run delivered.
     pub sync: Option<Sync>,
     /// What new input means while an older run still has pending records.

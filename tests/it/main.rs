@@ -36,4 +36,5 @@ mod signals;
 mod steps;
 mod table;
 mod validate;
+mod webhook;
 mod world;

@@ -1,6 +1,7 @@
 //! `runner apply` and `runner retry`: run pipelines, one after another.
 
 mod order;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,7 @@ impl Ended {
 }
 
 /// What `apply` and `retry` have in common.
+#[derive(Clone)]
 struct Job<'a> {
     ask: Ask<'a>,
     sandbox: bool,
@@ -211,6 +213,37 @@ fn one(
     if job.start.reconcile.is_some() {
         look_only(&mut pipeline)?;
     }
+    let webhook = pipeline.webhook.take();
+    let name = pipeline.name.clone();
+    let target = if job.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
+    let mut report = send(invocation, pipeline, named, job, command, reporter)?;
+    if let Some(webhook) = webhook
+        && report.signal.is_none()
+    {
+        let of = (&*name, *webhook);
+        match webhook::send_on(invocation, of, named, job, &target, reporter) {
+            Ok(class) => report.class = report.class.worst(class),
+            Err(failure) => {
+                // The run itself ended as it did.
+                report.class = report.class.worst(failure.class);
+                for diagnostic in &failure.diagnostics {
+                    reporter.diagnostic(diagnostic);
+                }
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Sends a pipeline that was read.
+fn send(
+    invocation: &Invocation<'_>,
+    mut pipeline: Pipeline,
+    named: &Path,
+    job: &Job<'_>,
+    command: &str,
+    reporter: &mut Reporter,
+) -> Result<Report, Failure> {
     let typed = invocation.typed(command, named, job.sandbox);
     let sandbox = if job.sandbox {
         // The far side's limits are nobody's here.
