@@ -135,7 +135,7 @@ impl Drop {
 /// Keys of earlier runs are entered as numbers below this, records of the input above it.
 const INPUT: u64 = 1 << 48;
 /// Repeated keys that are compared in one more pass over the input.
-const AT_ONCE: usize = 500_000;
+const AT_ONCE: usize = 150_000;
 /// Records of which the requests are rendered on trial before anything is sent.
 const TRIED: usize = 20;
 
