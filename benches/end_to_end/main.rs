@@ -6,7 +6,7 @@
 //! two says something on a machine that others use too. See docs/performance.md.
 //!
 //! ```text
-//! cargo bench --bench end_to_end -- [users|agents|calls|durability|start]… [RECORDS]…
+//! cargo bench --bench end_to_end -- [users|agents|calls|changed|durability|start]… [RECORDS]…
 //! ```
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
@@ -53,6 +53,9 @@ fn main() -> io::Result<()> {
     }
     if wants("calls") {
         calls(&sizes)?;
+    }
+    if wants("changed") {
+        changed(&sizes)?;
     }
     if wants("durability") {
         durability()?;
@@ -117,6 +120,23 @@ fn calls(sizes: &[u64]) -> io::Result<()> {
         let project = Project::new(Kind::Calls, "")?;
         project.rows(records)?;
         row(records, "runner", &apply(&project, None)?, None);
+    }
+    Ok(())
+}
+
+/// A second run with `sync: changed`, for which one row in a hundred is another than the first sent.
+fn changed(sizes: &[u64]) -> io::Result<()> {
+    println!("\n{} with sync: changed, {LANES} lanes, 100 records in one call\n", Kind::Calls.pipeline());
+    println!("| records | | records/s | CPU µs a record | times the floor | peak MiB |");
+    println!("|---:|---|---:|---:|---:|---:|");
+    for records in sizes.iter().copied() {
+        let project = Project::new(Kind::Calls, "")?;
+        let pipeline = std::fs::read_to_string(project.path(Kind::Calls.pipeline()))?;
+        project.write(Kind::Calls.pipeline(), &format!("{pipeline}sync: changed\n"))?;
+        project.rows(records)?;
+        row(records, "all are new", &apply(&project, None)?, None);
+        project.rows_of(records, |number| number % 100 == 0)?;
+        row(records, "1 % changed", &apply(&project, None)?, None);
     }
     Ok(())
 }

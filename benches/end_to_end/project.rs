@@ -83,6 +83,11 @@ impl Project {
         self.kind
     }
 
+    /// A file of the project.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The file of records.
     pub fn input(&self) -> PathBuf {
         let name = if self.kind == Kind::Agents { "agents" } else { "users" };
@@ -91,6 +96,11 @@ impl Project {
 
     /// Writes seeded records.
     pub fn rows(&self, records: u64) -> io::Result<()> {
+        self.rows_of(records, |_| false)
+    }
+
+    /// The same, of which some are not what they were.
+    pub fn rows_of(&self, records: u64, is_changed: impl Fn(u64) -> bool) -> io::Result<()> {
         fs::create_dir_all(self.folder.path().join("pipelines/data"))?;
         let mut out = BufWriter::new(File::create(self.input())?);
         let mut random = fastrand::Rng::with_seed(7);
@@ -104,6 +114,9 @@ impl Project {
             match self.kind {
                 Kind::Users | Kind::Calls => user(number, &mut random, &mut row),
                 Kind::Agents => agent(number, &mut random, &mut row),
+            }
+            if is_changed(number) {
+                row = row.replacen("@example.com", "@example.org", 1);
             }
             out.write_all(row.as_bytes())?;
         }

@@ -95,11 +95,12 @@ fn in_words(name: &str, explained: &Explained, connection: &Connection) -> Strin
         run_in_words(&mut out, known);
     }
     if let Some(request) = &explained.request {
-        let _ = writeln!(
-            out,
-            "\nits request{}, as the project's files make it today",
-            if explained.shares_calls { " in a call of its own" } else { "" }
-        );
+        let of = match explained.step.as_str() {
+            _ if explained.shares_calls => " in a call of its own".to_owned(),
+            "" => String::new(),
+            step => format!(" of step {step}"),
+        };
+        let _ = writeln!(out, "\nits request{of}, as the project's files make it today");
         match request {
             Ok(request) => {
                 for text in Drawing::new(connection).text(request).lines() {
