@@ -165,6 +165,10 @@ pub(super) fn resolve(raw: &RawBatch, endpoint: &Endpoint, problems: &mut Proble
             "a form is no list, so a batch in it needs a `body`".into(),
             "write `batch: { body: { users: \"{{ batch.items | tojson }}\" } }`",
         ),
+        Content::Multipart => bad(
+            "a multipart body is made of one record".into(),
+            "leave out `batch`: a call has one record then, or use `content: json`",
+        ),
         Content::Text | Content::None => bad(
             "a batch is sent as a list, and the endpoint's `content` has none".into(),
             "use `content: json`, `ndjson`, `csv` or `xml`",

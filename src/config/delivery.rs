@@ -51,6 +51,8 @@ raw! {
         max_reply: Option<Size>,
         /// Bytes of one body; 8MiB unless said.
         max_body: Option<Size>,
+        /// Bytes of all files of one `multipart` body; 1024MiB unless said.
+        max_files: Option<Size>,
     }
     wrong {
         "retries" => "did you mean `retry`? It is written `retry: { attempts: 3 }`",
@@ -212,6 +214,7 @@ pub(super) fn resolve(
         stop_when: stop_when(stop, problems),
         max_reply: raw.and_then(|raw| raw.max_reply).map_or(1 << 20, |size| size.0),
         max_body: raw.and_then(|raw| raw.max_body).map_or(8 << 20, |size| size.0),
+        max_files: raw.and_then(|raw| raw.max_files).map_or(1 << 30, |size| size.0),
     }
 }
 

@@ -178,6 +178,7 @@ impl FromNode for RawUnique {
 words!(Content {
     "json" => Self::Json,
     "form" => Self::Form,
+    "multipart" => Self::Multipart,
     "ndjson" => Self::Ndjson,
     "xml" => Self::Xml,
     "csv" => Self::Csv,

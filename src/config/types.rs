@@ -631,6 +631,8 @@ pub enum Content {
     Json,
     /// `application/x-www-form-urlencoded`
     Form,
+    /// `multipart/form-data`; the body is an object, each of its keys a part
+    Multipart,
     /// `application/x-ndjson`; the body is a list, one line an element
     Ndjson,
     /// `application/xml`; the body is an object with one key, or a text with XML's entities
@@ -824,6 +826,8 @@ pub struct Delivery {
     pub max_reply: usize,
     /// Bytes of one rendered body.
     pub max_body: usize,
+    /// Bytes of all files of one body.
+    pub max_files: usize,
 }
 
 /// `delivery.mode`

@@ -100,7 +100,11 @@ pub(super) fn request(request: &Request, params: Option<&Value>, limits: &Record
     if let Some(params) = params {
         asked.push("params", params.clone());
     }
-    asked.push("body", parse_json(&request.body, limits).unwrap_or(Value::Absent));
+    let body = match &request.form {
+        Some(form) => form.to_value(),
+        None => parse_json(&request.body, limits).unwrap_or(Value::Absent),
+    };
+    asked.push("body", body);
     Value::Object(asked)
 }
 

@@ -336,6 +336,7 @@ mod tests {
             url: "http://a.example/".parse().expect("a URL"),
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::new(),
+            form: None,
         };
         let items: Vec<Value> = ids.iter().map(|id| item(id)).collect();
         let items: Vec<&Value> = items.iter().collect();

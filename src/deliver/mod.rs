@@ -1,6 +1,6 @@
 //! Requests out, verdicts back: the only stage that waits.
 //!
-//! `send` makes one attempt, `reading` says what its reply means, `items` what it says of each record of a
+//! `send` makes one attempt (`upload` brings the files of its body), `reading` says what its reply means, `items` what it says of each record of a
 //! call with several, `judge` what follows; `rate`,
 //! `order` and `budget` hold back, `probe` asks what became of a request in doubt, `pages` reads a list (`link` its headers). The loop that joins them is `engine::dispatch`.
 
@@ -20,6 +20,7 @@ mod reading;
 mod send;
 #[cfg(test)]
 mod tests_property;
+mod upload;
 
 pub use budget::{Budget, Enough};
 pub use items::{ItemReader, ItemReading};
@@ -30,3 +31,4 @@ pub use probe::{Found, Prober};
 pub use rate::Rate;
 pub use reading::{Expected, Reader, Reading};
 pub use send::Sender;
+pub use upload::{in_words, is_untouched, look_at};

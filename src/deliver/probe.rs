@@ -227,6 +227,7 @@ mod tests {
             url: "http://127.0.0.1:1/things".parse().expect("a URL"),
             headers: HeaderMap::new(),
             body: Bytes::from_static(br#"{"ref":"r 1"}"#),
+            form: None,
         };
         let context = Context::new(RunValues::of_nobody());
         let look = prober.request(&context, &sent).expect("a look");

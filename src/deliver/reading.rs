@@ -358,6 +358,7 @@ fn asked(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
 fn read_lost(lost: &Lost) -> Reading {
     let meaning = match lost {
         _ if lost.is_final() => Meaning::Stop,
+        _ if lost.is_of_this_alone() => Meaning::Refused { settles_unknown: false },
         _ if lost.certain => Meaning::NotSent,
         _ => Meaning::Unknown,
     };

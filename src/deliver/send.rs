@@ -14,9 +14,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
 use crate::config::{Auth, Connection, Delivery, is_refused_address};
-use crate::model::{Arrived, Class, Diagnostic, Failure, Lost, Reply, Request};
+use crate::model::{Arrived, Class, Diagnostic, Failure, Form, Lost, Reply, Request};
 
 use super::auth::{Call, Credentials, Token, Tokens};
+use super::upload::{self, Broken};
 
 /// Sends requests of one connection.
 #[derive(Debug, Clone)]
@@ -99,10 +100,30 @@ impl Sender {
         }
         let mut outgoing = reqwest::Request::new(request.method.clone(), url);
         *outgoing.headers_mut() = headers;
+        if let Some(form) = &request.form {
+            return self.send_form(outgoing, form).await;
+        }
         if !request.body.is_empty() {
             *outgoing.body_mut() = Some(request.body.clone().into());
         }
         self.execute(outgoing).await
+    }
+
+    /// Sends a body of parts, whose files are read while it leaves.
+    async fn send_form(&self, mut outgoing: reqwest::Request, form: &Form) -> Reply {
+        if let Err(lost) = upload::check(form).await {
+            return Reply::Lost(lost);
+        }
+        // Said ahead, so that a body that is broken off cannot be taken for a whole one.
+        outgoing.headers_mut().insert(http::header::CONTENT_LENGTH, form.length().into());
+        let broken = Broken::default();
+        *outgoing.body_mut() = Some(reqwest::Body::wrap_stream(upload::stream(form, &broken)));
+        let reply = self.execute(outgoing).await;
+        match broken.get() {
+            // Whatever was answered, it was no answer to this request.
+            Some(lost) => Reply::Lost(lost.clone()),
+            None => reply,
+        }
     }
 
     /// Asks a token endpoint.

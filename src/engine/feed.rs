@@ -122,7 +122,7 @@ impl Feed {
                 Sieved::Ready(mut item) => {
                     if let Prepared::Send(job) = &mut item {
                         job.has_row |= job.identity.ordinal < self.leased_from;
-                        bytes += job.request.body.len() + 256;
+                        bytes += job.request.held() + 256;
                         // What is in doubt stays so on disk until the far side has told.
                         if job.has_row && job.doubt.is_none() {
                             granted.push(RecordRow { granted: true, ..job.row(State::Pending) });

@@ -4,6 +4,7 @@
 //! settles the doubt of an earlier start, and then lets a reading thread and one sending loop
 //! work until all is settled or something stops them.
 
+mod attach;
 pub mod block;
 mod copies;
 mod dispatch;

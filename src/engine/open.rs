@@ -16,6 +16,7 @@ use crate::schema::Schema;
 use crate::select::Selection;
 use crate::source::{self, Source};
 
+use super::attach::Attachments;
 use super::grouping::Rules;
 use super::listing;
 use super::lookups::{self, Lookups, TableFile};
@@ -257,6 +258,7 @@ fn compile(
                 pipeline: Str::from(pipeline.name.as_str()),
                 target: Str::from(wanted.target.as_str()),
                 max_body: pipeline.delivery.max_body,
+                attachments: Attachments::new(&pipeline.root, pipeline.delivery.max_files as u64),
                 keep_keys: wanted.show_keys || pipeline.responses_file,
                 keep_contexts: pipeline.has_steps()
                     || pipeline.steps().any(|step| step.in_doubt == InDoubt::Probe),

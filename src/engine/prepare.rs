@@ -11,6 +11,7 @@ use crate::render::{Context, Draft, Leaf, RenderError, Root, RunValues};
 use crate::schema::{Schema, Violation};
 use crate::select::Selection;
 
+use super::attach::Attachments;
 use super::block::{Call, Identity, Member, Settled};
 use super::grouping::Rules;
 use super::steps::{Next, Passed, PerStep, StepTemplate, Stuck};
@@ -38,6 +39,8 @@ pub struct Preparer {
     pub target: Str,
     /// Bytes of a rendered body.
     pub max_body: usize,
+    /// The files that bodies may name.
+    pub attachments: Attachments,
     /// Whether anybody wants to see keys of single records, or a file keeps them.
     pub keep_keys: bool,
     /// Whether a request in doubt is asked about: then what it was made of is kept with it.

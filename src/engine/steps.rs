@@ -1,6 +1,6 @@
 //! The calls of a record in their order: which is next, and what it may read of those before it.
 //!
-//! Pure. What a call brought is kept as one flat object, in memory as in the checkpoint: under a step's
+//! Pure, but for the files that a body names (`attach`). What a call brought is kept as one flat object, in memory as in the checkpoint: under a step's
 //! name the status of its reply, under `STEP.NAME` what was captured of it, under `@` the name of the step
 //! that is under way. So what is durable is exactly
 //! what later calls can read, and a record goes on after a crash with the bytes that it would have had.
@@ -382,7 +382,9 @@ impl Preparer {
                 Some(text)
             }
         };
-        Ok(draft.finish(key.as_deref(), self.max_body)?)
+        let mut request = draft.finish(key.as_deref(), self.max_body)?;
+        self.attachments.attach(&mut request)?;
+        Ok(request)
     }
 }
 

@@ -102,6 +102,7 @@ fn check(endpoint: &Endpoint, arrived: &Arrived, then: Option<Then>, captures: b
         url: url::Url::parse("https://api.example.com/x").expect("a URL"),
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{\"name\":\"n\"}"),
+        form: None,
     };
     let reading = reader.read(&Reply::Arrived(arrived.clone()), &request);
     let status = arrived.status.as_u16();

@@ -32,7 +32,8 @@ pub struct Lost {
     /// failed, HTTP/2 stream refused. Otherwise it is unknown whether it acted.
     pub certain: bool,
     /// Stable slug: `connect`, `dns`, `tls`, `timeout`, `reset`, `refused-stream`, `certificate`,
-    /// `client-certificate`, `address-refused`, `token-refused`, `token-unavailable`.
+    /// `client-certificate`, `address-refused`, `token-refused`, `token-unavailable`, `file-changed`,
+    /// `file-missing`.
     pub class: &'static str,
     /// The cause in words, without the URL.
     pub message: String,
@@ -43,6 +44,17 @@ impl Lost {
     pub const TOKEN_REFUSED: &str = "token-refused";
     /// The token endpoint could not be asked, or not now.
     pub const TOKEN_UNAVAILABLE: &str = "token-unavailable";
+
+    /// A file of the body holds something else than when the request was made.
+    pub const FILE_CHANGED: &str = "file-changed";
+    /// A file of the body is not there any more, or cannot be read.
+    pub const FILE_MISSING: &str = "file-missing";
+
+    /// Whether no later try of the same request can be made, while others go on.
+    #[must_use]
+    pub fn is_of_this_alone(&self) -> bool {
+        self.certain && matches!(self.class, Self::FILE_CHANGED | Self::FILE_MISSING)
+    }
 
     /// Whether no later try will end otherwise until a person has changed something.
     #[must_use]

@@ -1,7 +1,9 @@
 //! One rendered call.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::form::{Form, Stretch};
 
 /// A request as it goes out, without credentials: those are added by `deliver` at the last
 /// moment, so that digests, previews and files never hold them.
@@ -14,13 +16,36 @@ pub struct Request {
     /// Headers of connector, endpoint and pipeline, the idempotency key and the content type
     /// among them.
     pub headers: HeaderMap,
-    /// The body; empty when there is none.
+    /// The body; empty when there is none, or when it is made of parts.
     pub body: Bytes,
+    /// The parts of a `multipart` body.
+    pub form: Option<Box<Form>>,
 }
 
 impl Request {
-    /// A hash over method, URL, headers and body: equal digests mean equal bytes. It does not
-    /// depend on any secret.
+    /// Makes the content type of a body of parts, when all that its files hold is known.
+    pub fn seal(&mut self) {
+        if let Some(form) = &mut self.form
+            && let Ok(kind) = HeaderValue::from_str(&form.seal())
+        {
+            self.headers.insert(header::CONTENT_TYPE, kind);
+        }
+    }
+
+    /// Whether it has a body.
+    #[must_use]
+    pub const fn has_body(&self) -> bool {
+        !self.body.is_empty() || self.form.is_some()
+    }
+
+    /// Bytes of the body that are kept in memory, about.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.body.len() + self.form.as_ref().map_or(0, |form| form.held())
+    }
+
+    /// A hash over method, URL, headers and body, the content of files included: equal digests mean equal
+    /// bytes. It does not depend on any secret.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
@@ -35,6 +60,15 @@ impl Request {
             part(value.as_bytes());
         }
         part(&self.body);
+        for stretch in self.form.iter().flat_map(|form| form.stretches()) {
+            match stretch {
+                Stretch::Bytes(bytes) => part(&bytes),
+                Stretch::File(file) => {
+                    part(&file.length().to_le_bytes());
+                    part(file.seen.as_ref().map_or(&[], |seen| &seen.sha256));
+                }
+            }
+        }
         hasher.digest()
     }
 }

@@ -251,6 +251,7 @@ mod tests {
             url: "http://a.example/x".parse().unwrap(),
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::new(),
+            form: None,
         };
         let reply = Arrived {
             status: http::StatusCode::OK,

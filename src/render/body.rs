@@ -12,9 +12,10 @@ use super::documents;
 use super::engine::write_text;
 use super::error::RenderError;
 use super::leaf::Leaf;
+use super::parts::{self, PartsTemplate};
 use super::tree::{Nulls, TreeTemplate, prune};
 use crate::config::{Batch, Content, Endpoint, Escape, Tree};
-use crate::model::{Diagnostic, Map, Place, Problems, Str, Value};
+use crate::model::{Diagnostic, Form, Map, Place, Problems, Str, Value};
 
 /// What WHATWG's `application/x-www-form-urlencoded` leaves as it is.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_').remove(b' ');
@@ -37,6 +38,8 @@ enum What {
     Text(Leaf),
     /// A body file, and whether its text has to be JSON.
     File(Leaf),
+    /// The parts of a form, some of which are files.
+    Parts(PartsTemplate),
 }
 
 /// One rendered body.
@@ -46,6 +49,8 @@ pub(super) enum Body {
     Data(Value),
     /// Text, and what it says when it is JSON.
     Text(String, Option<Value>),
+    /// Parts, and what they hold as data.
+    Parts(Form, Value),
 }
 
 impl BodyTemplate {
@@ -68,6 +73,13 @@ impl BodyTemplate {
             }
             (Content::None, None, None) => What::None,
             (Content::None, ..) => return bad(problems, "`content: none` has no body", "leave out `body`"),
+            (Content::Multipart, None, Some(_)) => {
+                return bad(
+                    problems,
+                    "`content: multipart` is made of parts, and a `body_file` is one text",
+                    "write the parts under `body`; `{ file: … }` sends a file as it is",
+                );
+            }
             (content, None, Some(file)) => {
                 let escape = if content == Content::Json && file.escape == Escape::None {
                     Escape::Json
@@ -92,6 +104,9 @@ impl BodyTemplate {
                 );
             }
             (_, None, None) => What::Fields,
+            (Content::Multipart, Some(tree @ Tree::Map(..)), None) => {
+                What::Parts(PartsTemplate::compile(tree, scope, nulls, problems)?)
+            }
             (_, Some(tree), None) => {
                 let tree = TreeTemplate::compile(tree, scope, nulls, problems)?;
                 if tree.is_root(Root::BodyFields) { What::Fields } else { What::Tree(tree) }
@@ -129,6 +144,7 @@ impl BodyTemplate {
             What::None | What::Fields => false,
             What::Tree(tree) => reads(Box::new(tree.reads())),
             What::Text(leaf) | What::File(leaf) => reads(Box::new(leaf.reads())),
+            What::Parts(parts) => reads(Box::new(parts.reads())),
         }
     }
 
@@ -160,6 +176,7 @@ impl BodyTemplate {
                 return Ok(Body::Text(text, None));
             }
             What::File(leaf) => return self.file(leaf, context),
+            What::Parts(parts) => return parts.body(context),
         };
         data(value, self.content, &self.place)
     }
@@ -195,7 +212,8 @@ impl BodyTemplate {
 /// The content type that a body of this kind has when no header says another.
 pub(super) const fn content_type(content: Content) -> Option<&'static str> {
     match content {
-        Content::None => None,
+        // That of parts has the boundary in it, which follows from them.
+        Content::None | Content::Multipart => None,
         Content::Json => Some("application/json"),
         Content::Form => Some("application/x-www-form-urlencoded"),
         Content::Ndjson => Some("application/x-ndjson"),
@@ -222,6 +240,10 @@ pub(super) fn data(value: Value, content: Content, place: &Place) -> Result<Body
                 return Err(wrong(format!("the form field `{name}` is nested"))
                     .help("a list of texts repeats the name; `| tojson` writes JSON"));
             }
+        }
+        (Content::Multipart, Value::Object(map)) => return parts::of_data(map, place),
+        (Content::Multipart, other) => {
+            return Err(wrong(format!("a multipart body must be an object and is {}", other.kind())));
         }
         (Content::Form, other) => {
             return Err(wrong(format!("a form body must be an object and is {}", other.kind())));
@@ -279,13 +301,10 @@ pub(super) fn encode(
     place: &Place,
     max: usize,
 ) -> Result<Vec<u8>, RenderError> {
-    let too_large = |size: usize| {
-        let message = format!("the body has {size} bytes and the limit is {max}");
-        RenderError::new("body-too-large", place, message)
-            .help("raise `delivery: { max_body: … }`, or send less")
-    };
+    let too_large = |size: usize| too_large(size, max, place);
     let bytes = match body {
-        Body::None => Vec::new(),
+        // Parts are written where they are sent.
+        Body::None | Body::Parts(..) => Vec::new(),
         Body::Text(text, _) => {
             if text.len() > max {
                 return Err(too_large(text.len()));
@@ -340,6 +359,16 @@ pub(super) fn encode(
         }
     };
     if bytes.len() > max { Err(too_large(bytes.len())) } else { Ok(bytes) }
+}
+
+fn too_large(size: usize, max: usize, place: &Place) -> RenderError {
+    let message = format!("the body has {size} bytes and the limit is {max}");
+    RenderError::new("body-too-large", place, message).help("raise `delivery: { max_body: … }`, or send less")
+}
+
+/// Whether a body is within the limit.
+pub(super) fn check_size(size: usize, max: usize, place: &Place) -> Result<(), RenderError> {
+    if size > max { Err(too_large(size, max, place)) } else { Ok(()) }
 }
 
 fn form(text: &str, out: &mut String) {

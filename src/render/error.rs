@@ -25,7 +25,8 @@ pub struct RenderError {
 
 impl RenderError {
     /// An error with a message and nothing else yet.
-    pub(super) fn new(rule: &'static str, place: &Place, message: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn new(rule: &'static str, place: &Place, message: impl Into<String>) -> Self {
         Self {
             rule,
             message: message.into(),
@@ -36,8 +37,9 @@ impl RenderError {
         }
     }
 
+    /// What to do about it.
     #[must_use]
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into().into());
         self
     }

@@ -8,7 +8,7 @@
 //! `scan` reads words, `path` finds values, `expr` checks names, `engine` calculates the rest,
 //! `part`, `leaf` and `tree` put these together; `tables` are lookup tables for the engine, `params`, `url`, `headers` and `body` are the positions,
 //! `documents` writes
-//! bodies as XML and CSV, `envelope` is the body around several records, `request` the whole; `origin` says which line makes which part.
+//! bodies as XML and CSV, `parts` makes those of several parts, `envelope` is the body around several records, `request` the whole; `origin` says which line makes which part.
 
 mod body;
 mod context;
@@ -24,6 +24,7 @@ mod leaf;
 mod origin;
 mod params;
 mod part;
+mod parts;
 mod path;
 mod request;
 mod scan;

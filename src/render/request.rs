@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
 
-use super::body::{Body, BodyTemplate, Fields, encode};
+use super::body::{Body, BodyTemplate, Fields, check_size, encode};
 use super::context::{Context, Known, Root, Scope};
 use super::convert::weight;
 use super::envelope::Envelope;
@@ -14,8 +14,8 @@ use super::error::RenderError;
 use super::headers::{HeadersTemplate, header_value};
 use super::params::ParamsTemplate;
 use super::url::{Base, PathTemplate, QueryTemplate};
-use crate::config::{Connection, Content, Endpoint, Template, Tree};
-use crate::model::{Place, Placed, Problems, Request, Str, Value};
+use crate::config::{Auth, Connection, Content, Endpoint, SignedPart, Template, Tree};
+use crate::model::{Diagnostic, Place, Placed, Problems, Request, Str, Value};
 
 /// An endpoint, compiled once for a pipeline.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ impl RequestTemplate {
     ) -> Option<Self> {
         // Bindings are the pipeline's: they see neither params nor the body.
         let params = ParamsTemplate::compile(&endpoint.params, scope, problems);
+        check_multipart(endpoint, connection, problems);
         let batch = endpoint.batch.as_ref();
         let envelope = batch.map(|batch| Envelope::compile(endpoint, batch, connection, scope, problems));
         let scope = Self::scope(endpoint, connection, scope);
@@ -157,6 +158,41 @@ impl RequestTemplate {
     }
 }
 
+/// What cannot go together with a body of parts.
+fn check_multipart(endpoint: &Endpoint, connection: &Connection, problems: &mut Problems) {
+    if endpoint.content != Content::Multipart {
+        return;
+    }
+    let is_type = |name: &str| name.eq_ignore_ascii_case("content-type");
+    if let Some((name, _)) = endpoint.headers.iter().find(|(name, _)| is_type(&name.value)) {
+        problems.push(
+            Diagnostic::error(
+                "multipart-type",
+                "the content type of a multipart body is made with its boundary",
+            )
+            .place(&name.place)
+            .help("leave the header out"),
+        );
+    }
+    let signs_body = match &connection.auth {
+        Auth::AwsSigV4(_) => true,
+        Auth::Hmac(hmac) => {
+            hmac.sign.iter().any(|part| matches!(part, SignedPart::Body | SignedPart::BodySha256))
+        }
+        _ => false,
+    };
+    if signs_body {
+        problems.push(
+            Diagnostic::error(
+                "multipart-signed",
+                "the credentials sign the body, and the files of a multipart body are read while it is sent",
+            )
+            .place(&endpoint.place)
+            .help("sign without the body (`auth: { hmac: { sign: … } }`), or use another `content`"),
+        );
+    }
+}
+
 /// A call without body, such as a look at what became of a request in doubt, or the connector's
 /// check.
 #[derive(Debug)]
@@ -194,7 +230,7 @@ impl CallTemplate {
     pub fn render(&self, context: &Context) -> Result<Request, RenderError> {
         let url = super::url::write(&self.base, &self.path, &self.query, context)?;
         let (headers, _) = self.headers.render(context)?;
-        Ok(Request { method: self.method.clone(), url, headers, body: Bytes::new() })
+        Ok(Request { method: self.method.clone(), url, headers, body: Bytes::new(), form: None })
     }
 }
 
@@ -220,14 +256,14 @@ impl Draft {
     pub const fn body(&self) -> Option<&Value> {
         match &self.body {
             Body::None | Body::Text(_, None) => None,
-            Body::Data(value) | Body::Text(_, Some(value)) => Some(value),
+            Body::Data(value) | Body::Text(_, Some(value)) | Body::Parts(_, value) => Some(value),
         }
     }
 
     /// The request without a body, where none can be made.
     #[must_use]
     pub fn without_body(self) -> Request {
-        Request { method: self.method, url: self.url, headers: self.headers, body: Bytes::new() }
+        Request { method: self.method, url: self.url, headers: self.headers, body: Bytes::new(), form: None }
     }
 
     /// A hash of what has to be the same for all records of one call: method, URL and headers.
@@ -238,6 +274,7 @@ impl Draft {
             url: self.url.clone(),
             headers: self.headers.clone(),
             body: Bytes::new(),
+            form: None,
         };
         head.digest()
     }
@@ -249,7 +286,7 @@ impl Draft {
     pub fn item(&self) -> Result<(&Value, usize), RenderError> {
         match &self.body {
             Body::Data(value) => Ok((value, weight(value, usize::MAX))),
-            Body::None | Body::Text(..) => {
+            Body::None | Body::Text(..) | Body::Parts(..) => {
                 Err(RenderError::new("body-value", &self.place, "the record contributes nothing to its call"))
             }
         }
@@ -268,7 +305,8 @@ impl Draft {
     }
 
     /// Writes the body and puts the idempotency key into the endpoint's header; a key that the
-    /// endpoint says itself wins, and without such a header `key` is not used.
+    /// endpoint says itself wins, and without such a header `key` is not used. Where parts of the body are
+    /// files, they are only named: whoever sends it has to look at them and seal it.
     pub fn finish(mut self, key: Option<&str>, max_body: usize) -> Result<Request, RenderError> {
         if let Some(name) = self.key_header {
             let key = match (self.key, key) {
@@ -280,7 +318,18 @@ impl Draft {
                 self.headers.insert(name, key);
             }
         }
-        let body = encode(&self.body, self.content, &self.place, max_body)?;
-        Ok(Request { method: self.method, url: self.url, headers: self.headers, body: Bytes::from(body) })
+        let (body, form) = match self.body {
+            Body::Parts(form, _) => {
+                check_size(form.held(), max_body, &self.place)?;
+                (Vec::new(), Some(Box::new(form)))
+            }
+            body => (encode(&body, self.content, &self.place, max_body)?, None),
+        };
+        let body = Bytes::from(body);
+        let mut request = Request { method: self.method, url: self.url, headers: self.headers, body, form };
+        if !request.form.as_ref().is_some_and(|form| form.has_files()) {
+            request.seal();
+        }
+        Ok(request)
     }
 }

@@ -46,6 +46,11 @@ impl TreeTemplate {
         Ok(value)
     }
 
+    /// What becomes of nulls in it.
+    pub(super) const fn nulls(&self) -> Nulls {
+        self.nulls
+    }
+
     /// Whether the whole tree is one leaf that is exactly this root.
     pub(super) fn is_root(&self, root: Root) -> bool {
         matches!(&self.node, Node::Leaf(leaf) if leaf.is_path(root))

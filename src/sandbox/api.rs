@@ -4,6 +4,7 @@
 use http::Method;
 use serde_json::Value;
 
+use super::forms::fields;
 use super::proto::Request;
 use super::rules::{Knock, PathPattern, Route, Rules, ScriptedReply, TOKEN_PATH};
 use super::server::Unknown;
@@ -46,6 +47,8 @@ pub(super) struct Prepared {
     pub(super) query: Params,
     /// Parsed only where somebody looks at it.
     pub(super) json: Option<Value>,
+    /// Whether that is the fields of a form.
+    pub(super) is_form: bool,
     pub(super) verdict: Result<(Deed, Address), ScriptedReply>,
 }
 
@@ -100,10 +103,14 @@ impl Api {
             params: Vec::new(),
             query,
             json: None,
+            is_form: false,
             verdict: Err(ScriptedReply::empty(404)),
         };
         if reads_body {
             prepared.json = serde_json::from_slice(&request.body).ok();
+            if prepared.json.is_none() {
+                prepared.json = fields(&request.headers, &request.body);
+            }
         }
         prepared.verdict = self.judge(request, &mut prepared);
         prepared
@@ -129,7 +136,10 @@ impl Api {
         };
         let writes = matches!(deed, Deed::Create | Deed::Put | Deed::Patch);
         if !route.content_json && !request.body.is_empty() {
-            prepared.json = Some(Value::String(String::from_utf8_lossy(&request.body).into_owned()));
+            let form = fields(&request.headers, &request.body);
+            prepared.is_form = form.is_some();
+            let text = || Value::String(String::from_utf8_lossy(&request.body).into_owned());
+            prepared.json = Some(form.unwrap_or_else(text));
         }
         if route.content_json && writes {
             let looked_at = route.check_body.is_some()

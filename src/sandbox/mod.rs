@@ -2,7 +2,7 @@
 //! and the project's own tests break it on purpose.
 //!
 //! It is data and closures on one side (`rules`), a small HTTP/1.1 server on the other (`server`,
-//! `proto`, `wire`), with what requests mean (`api`, `world`), objects (`store`) and a journal of all that
+//! `proto`, `wire`), with what requests mean (`api`, `forms`, `world`), objects (`store`) and a journal of all that
 //! came (`journal`) in between. A `script` answers instead, rule by rule; its text form is
 //! described there. Invariants: it listens on loopback only; a request that was read completely is
 //! in the journal before its effect is stored and before its answer begins.
@@ -15,6 +15,7 @@
 //! word and takes no POST is one object without an id.
 
 mod api;
+mod forms;
 mod journal;
 mod json;
 mod parse;

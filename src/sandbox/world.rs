@@ -101,7 +101,10 @@ impl Api {
             let reply = reply(201, request, prepared, route, &id, &object);
             return Plan { reply, changes: Vec::new(), object: Some(id) };
         }
-        let body = body_object(&request.body);
+        let body = match &prepared.json {
+            Some(form) if prepared.is_form => Cow::Owned(form.to_string().into_bytes()),
+            _ => body_object(&request.body),
+        };
         let given = Fields::parse(&body).unwrap_or_default();
         if deed == Deed::Create {
             at.id = store.new_id(&request.body);

@@ -21,6 +21,7 @@ mod lists;
 mod look;
 mod lookups;
 mod manifest;
+mod multipart;
 mod needs;
 mod oracle;
 mod order;

@@ -3,6 +3,8 @@
 //! Pure. Invariants: no secret is in it, only the names of the variables that hold them; the
 //! command does in a POSIX shell what `apply` would do, whatever bytes the record holds.
 
+mod form;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -89,7 +91,9 @@ impl<'a> Drawing<'a> {
         for (name, value) in self.headers(request) {
             let _ = writeln!(out, "{}: {}", name, line(value.as_deref().unwrap_or("***")));
         }
-        if !request.body.is_empty() {
+        if let Some(form) = &request.form {
+            let _ = write!(out, "\n{}\n", form::text(form));
+        } else if !request.body.is_empty() {
             let _ = write!(out, "\n{}\n", body(&request.body));
         }
         out
@@ -103,7 +107,9 @@ impl<'a> Drawing<'a> {
         let headers = self.headers(request).into_iter();
         let headers = headers.map(|(name, value)| (name.into(), Value::text(value.unwrap_or("***".into()))));
         object.push("headers", Value::Object(headers.collect()));
-        if !request.body.is_empty() {
+        if let Some(form) = &request.form {
+            object.push("parts", form::json(form));
+        } else if !request.body.is_empty() {
             let text = || Value::text(String::from_utf8_lossy(&request.body));
             object.push("body", as_json(&request.body).unwrap_or_else(text));
         }
@@ -142,7 +148,15 @@ impl<'a> Drawing<'a> {
                 }
             }
         }
+        let sent = request.form.as_ref().map(|form| form::curl(form));
+        let makes_type = matches!(sent, Some(form::Sent::Options(_)));
+        if request.form.as_ref().is_some_and(|form| form.has_files()) {
+            notes.push_str("# in the root of the project, where the files are\n");
+        }
         for (name, value) in self.headers(request) {
+            if makes_type && name == "Content-Type" {
+                continue;
+            }
             if let Some(value) = value {
                 // Without a value curl would leave the header out; `;` sends it empty.
                 let text = if value.is_empty() { format!("{name};") } else { format!("{name}: {value}") };
@@ -157,7 +171,15 @@ impl<'a> Drawing<'a> {
         words.push(quoted(&url));
         let mut lines = vec![words.join(" ")];
         lines.extend(headers);
-        let before = match data(&request.body) {
+        let data = match sent {
+            Some(form::Sent::Options(options)) => {
+                lines.extend(options);
+                Data::None
+            }
+            Some(form::Sent::Piped(command)) => Data::Piped(command),
+            None => data(&request.body),
+        };
+        let before = match data {
             Data::None => String::new(),
             Data::Word(word) => {
                 lines.push(format!("--data-binary {word}"));
@@ -240,6 +262,11 @@ fn data(body: &[u8]) -> Data {
             return Data::Word(single(&json_safe(&text)));
         }
     }
+    Data::Piped(printf(body))
+}
+
+/// A command that writes these bytes.
+fn printf(body: &[u8]) -> String {
     let mut format = String::new();
     for byte in body {
         match byte {
@@ -250,7 +277,7 @@ fn data(body: &[u8]) -> Data {
             }
         }
     }
-    Data::Piped(format!("printf '%b' {}", single(&format)))
+    format!("printf '%b' {}", single(&format))
 }
 
 fn is_safe(c: char) -> bool {
