@@ -148,7 +148,9 @@ impl Session<'_> {
         let leased_from = if narrow.is_selective() { i64::MAX.cast_unsigned() } else { run.lease };
         let is_keyed = plan.rules.first().is_keyed;
         let batch = pipeline.endpoint().batch.as_ref();
-        let intents = plan.rules.iter().any(|rules| rules.in_doubt != InDoubt::Resend);
+        // Files can be changed while the input and the pipeline are not: only a row tells which bytes left.
+        let has_files = plan.pipeline.steps().any(|step| step.endpoint.content == config::Content::Multipart);
+        let intents = has_files || plan.rules.iter().any(|rules| rules.in_doubt != InDoubt::Resend);
         // The key belongs to the bytes of a call: which records it has must not be forgotten.
         let durable_calls = is_keyed && batch.is_some() && pipeline.delivery.durability == Durability::Power;
         let grants =

@@ -128,7 +128,7 @@ impl Form {
             texts.push(part.head().into());
         }
         let of_all = hasher.finalize();
-        self.boundary = (0_u32..)
+        self.boundary = (0..=u32::MAX)
             .map(|turn| {
                 let digest = Sha256::new().chain_update(of_all).chain_update(turn.to_le_bytes()).finalize();
                 format!("runner-{}", hex(&digest[..16]))

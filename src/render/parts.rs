@@ -197,8 +197,7 @@ impl FileTemplate {
             }
             let place = self.path.place().clone();
             let upload = Upload { path: path.to_string(), file_name, media_type, place, seen: None };
-            let content = PartContent::File(Box::new(upload));
-            parts.push(Part { name: Str::clone(name), content });
+            parts.push(Part { name: Str::clone(name), content: PartContent::File(Box::new(upload)) });
         }
         Ok(())
     }

@@ -432,6 +432,7 @@ pub fn far_side(store: Option<&Path>) -> Handle {
         route("POST", "/posted"),
         route("POST", "/v2/users"),
         route("POST", "/things"),
+        Route { content_json: false, ..route("POST", "/files") },
         batch(route("POST", "/bulk"), true),
         batch(route("POST", "/load"), false),
         list(route("GET", "/lists/{kind}")),
