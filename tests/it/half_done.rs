@@ -222,6 +222,12 @@ fn a_call_that_cannot_be_made_is_named_and_the_one_before_it_is_not() {
     let world = World::new().pipeline(&steps(""), things(1)).script("POST /posted -> 422");
     world.run("apply p").exits(1);
     let told = world.run("explain p t1").exits(0).stdout;
-    assert!(told.contains("its request of step post") && told.contains("POST http://[HOST]/posted"), "{told}");
-    assert!(!told.lines().any(|line| line.contains("pipelines/p.yaml") && line.ends_with("/things")), "{told}");
+    assert!(
+        told.contains("its request of step post") && told.contains("POST http://[HOST]/posted"),
+        "{told}"
+    );
+    assert!(
+        !told.lines().any(|line| line.contains("pipelines/p.yaml") && line.ends_with("/things")),
+        "{told}"
+    );
 }

@@ -301,7 +301,7 @@ fn mistakes_of_a_list_are_found_before_it_is_asked_for() {
         .file("pipelines/p.yaml", neither)
         .run("validate")
         .exits(3)
-        .says("needs `file` or `endpoint`");
+        .says("needs `file`, `endpoint` or `responses`");
 }
 
 #[test]

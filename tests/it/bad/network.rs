@@ -129,7 +129,7 @@ fn a_wait_of_years() {
         .pipeline(delivery(POST_THINGS, "concurrency: 1"))
         .exits(Class::Stopped)
         .rule("wait-too-long")
-        .names(["Retry-After", "max_retry_after", "5m", "runner apply p"])
+        .names(["asked to wait", "max_retry_after", "5m", "runner apply p"])
         .sent(1);
 }
 
