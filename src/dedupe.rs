@@ -46,9 +46,74 @@ impl Collector {
 
     /// The records whose hashes are not unique.
     ///
-    /// Groups of equal hashes in which no record is from `from` on are counted: [`Candidates::without`].
-    pub fn candidates(self, from: u64) -> Result<Candidates, Failure> {
-        Ok(Candidates { sorted: self.sorter.sorted()?, first: None, from, last: 0, without: 0 })
+    /// Groups of equal hashes are counted on the way: [`Candidates::counted`].
+    pub fn candidates(self, among: Among) -> Result<Candidates, Failure> {
+        let tally = Tally { among, counts: Counted::default(), before: None, is_in: false };
+        Ok(Candidates { sorted: self.sorter.sorted()?, first: None, tally })
+    }
+
+    /// The hashes of the groups that are counted as [`Counted::without`], ascending.
+    pub fn without(self, among: Among) -> Result<(Vec<u64>, Counted), Failure> {
+        let mut tally = Tally { among, counts: Counted::default(), before: None, is_in: false };
+        let (mut found, mut group) = (Vec::new(), None);
+        for entry in self.sorter.sorted()? {
+            let (hash, ordinal, _) = entry?;
+            if group != Some(hash) {
+                found.extend(group.filter(|_| tally.end_group()));
+                group = Some(hash);
+            }
+            tally.see(ordinal);
+        }
+        found.extend(group.filter(|_| tally.end_group()));
+        Ok((found, tally.counts))
+    }
+}
+
+/// Which groups of equal hashes are counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Among {
+    /// Numbers from here on are records of the input, those below are of before.
+    pub from: u64,
+    /// Whether a group is one whose last number of before is this.
+    pub counts: fn(u64) -> bool,
+}
+
+/// How many groups there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// With a last number of before that counts.
+    pub known: u64,
+    /// Those of them in which there is no record of the input.
+    pub without: u64,
+}
+
+/// Counts groups while their numbers come by, ascending.
+#[derive(Debug)]
+struct Tally {
+    among: Among,
+    counts: Counted,
+    /// The last number of before in this group.
+    before: Option<u64>,
+    /// Whether it has a record of the input.
+    is_in: bool,
+}
+
+impl Tally {
+    const fn see(&mut self, ordinal: u64) {
+        if ordinal < self.among.from {
+            self.before = Some(ordinal);
+        } else {
+            self.is_in = true;
+        }
+    }
+
+    /// Whether the group that ends here counts and has no record of the input.
+    fn end_group(&mut self) -> bool {
+        let is_in = std::mem::take(&mut self.is_in);
+        let is_known = self.before.take().is_some_and(self.among.counts);
+        self.counts.known += u64::from(is_known);
+        self.counts.without += u64::from(is_known && !is_in);
+        is_known && !is_in
     }
 }
 
@@ -78,24 +143,14 @@ pub struct Candidates {
     sorted: Sorted,
     /// The first entry of the group that is being read.
     first: Option<Entry>,
-    /// Which groups are counted, the last record of the one that is being read, and how many there were.
-    from: u64,
-    last: u64,
-    without: u64,
+    tally: Tally,
 }
 
 impl Candidates {
-    /// Groups so far in which no record is from the given one on; all of them once there is no next
-    /// candidate.
+    /// The groups so far; all of them once there is no next candidate.
     #[must_use]
-    pub const fn without(&self) -> u64 {
-        self.without
-    }
-
-    fn end_group(&mut self) {
-        if self.first.is_some() && self.last < self.from {
-            self.without += 1;
-        }
+    pub const fn counted(&self) -> Counted {
+        self.tally.counts
     }
 }
 
@@ -105,7 +160,7 @@ impl Iterator for Candidates {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let Some(entry) = self.sorted.next() else {
-                self.end_group();
+                self.tally.end_group();
                 self.first = None;
                 return None;
             };
@@ -113,18 +168,17 @@ impl Iterator for Candidates {
                 Ok(entry) => entry,
                 Err(failure) => return Some(Err(failure)),
             };
+            if self.first.is_none_or(|(known, ..)| known != hash) {
+                self.tally.end_group();
+            }
+            self.tally.see(ordinal);
             match self.first {
                 // The same record again is not a repetition.
                 Some((known, first, _)) if known == hash && first == ordinal => {}
                 Some((known, first, first_mark)) if known == hash => {
-                    self.last = ordinal;
                     return Some(Ok(Candidate { hash, first, first_mark, later: ordinal, later_mark: mark }));
                 }
-                _ => {
-                    self.end_group();
-                    self.first = Some((hash, ordinal, mark));
-                    self.last = ordinal;
-                }
+                _ => self.first = Some((hash, ordinal, mark)),
             }
         }
     }
@@ -340,6 +394,8 @@ mod tests {
 
     use super::*;
 
+    const ALL: Among = Among { from: 0, counts: |_| true };
+
     fn collector(dir: &Path, room: usize) -> Collector {
         Collector { sorter: Sorter::new(dir, room) }
     }
@@ -365,7 +421,7 @@ mod tests {
                 }
             }
             let found: Vec<_> = collector
-                .candidates(0)
+                .candidates(ALL)
                 .unwrap()
                 .map(|found| found.map(|found| (found.hash, found.later, found.first)).unwrap())
                 .collect();
@@ -382,7 +438,7 @@ mod tests {
         for ordinal in 0..200u64 {
             collector.add(ordinal, 1000 - ordinal / 2, ordinal).unwrap();
         }
-        let found: Vec<_> = collector.candidates(0).unwrap().map(Result::unwrap).collect();
+        let found: Vec<_> = collector.candidates(ALL).unwrap().map(Result::unwrap).collect();
         let expected: Vec<_> = (0..100u64)
             .rev()
             .map(|n| Candidate {
@@ -425,7 +481,7 @@ mod tests {
         for entry in dir.path().read_dir().unwrap() {
             OpenOptions::new().write(true).open(entry.unwrap().path()).unwrap().set_len(30).unwrap();
         }
-        let found: Vec<_> = cut.candidates(0).into_iter().flatten().collect();
+        let found: Vec<_> = cut.candidates(ALL).into_iter().flatten().collect();
         assert!(found.iter().any(Result::is_err), "{found:?}");
     }
 
@@ -433,22 +489,31 @@ mod tests {
     fn groups_without_a_record_of_the_input_are_counted() {
         for room in [1, 100] {
             let dir = tempfile::tempdir().unwrap();
-            let mut collector = collector(dir.path(), room);
-            // 1, 3 and 4 are known from before, 1 and 2 come now.
-            for (ordinal, hash) in [(0, 1), (1, 3), (2, 3), (3, 4), (100, 1), (101, 2), (102, 2)] {
-                collector.add(ordinal, hash, 0).unwrap();
-            }
-            let mut candidates = collector.candidates(100).unwrap();
-            assert_eq!(candidates.by_ref().count(), 3);
-            assert_eq!(candidates.without(), 2, "room {room}");
+            // 1, 3, 4 and 5 are known from before, 1 and 2 come now.
+            let known = |room| {
+                let mut collector = collector(dir.path(), room);
+                for (ordinal, hash) in
+                    [(0, 1), (1, 3), (2, 3), (4, 4), (6, 5), (7, 5), (100, 1), (101, 2), (102, 2)]
+                {
+                    collector.add(ordinal, hash, 0).unwrap();
+                }
+                collector
+            };
+            let collector = known(room);
+            // An odd number of before does not count.
+            let among = Among { from: 100, counts: |ordinal| ordinal % 2 == 0 };
+            let mut candidates = collector.candidates(among).unwrap();
+            assert_eq!(candidates.by_ref().count(), 4);
+            assert_eq!(candidates.counted(), Counted { known: 3, without: 2 }, "room {room}");
             assert!(candidates.next().is_none());
-            assert_eq!(candidates.without(), 2);
+            assert_eq!(candidates.counted(), Counted { known: 3, without: 2 });
+            assert_eq!(known(room).without(among).unwrap().0, [3, 4]);
         }
     }
 
     #[test]
     fn nothing_in_gives_nothing_out() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Collector::new(dir.path()).candidates(0).unwrap().count(), 0);
+        assert_eq!(Collector::new(dir.path()).candidates(ALL).unwrap().count(), 0);
     }
 }

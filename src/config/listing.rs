@@ -18,6 +18,8 @@ pub struct Listing {
 const OF_API: &str = "api:";
 /// The same of the replies of another pipeline.
 pub(super) const OF_REPLIES: &str = "responses:";
+/// The same of the keys that vanished from the input of another pipeline.
+pub(super) const OF_VANISHED: &str = "vanished:";
 
 impl SourceSpec {
     /// Whether the records come over standard input.
@@ -36,6 +38,12 @@ impl SourceSpec {
     #[must_use]
     pub fn replies_of(&self) -> Option<&str> {
         self.file.strip_prefix(OF_REPLIES)
+    }
+
+    /// The pipeline whose vanished keys the records are, while their file is not found.
+    #[must_use]
+    pub fn vanished_of(&self) -> Option<&str> {
+        self.file.strip_prefix(OF_VANISHED)
     }
 
     /// Whether the records have to lie in a spool before they can be read.
@@ -105,6 +113,7 @@ pub(super) fn resolve(written: &Written<'_>, endpoint: &mut Endpoint, problems: 
         format!("{} {}", endpoint.method.value, endpoint.path.value)
     };
     SourceSpec {
+        fields: None,
         file: format!("{OF_API}{name}"),
         place: Some(place.clone()),
         format: Some(Format::Ndjson),

@@ -20,19 +20,25 @@ use super::raw::FromNode;
 use super::read::{Kind, Node};
 use super::steps::{self, Written};
 use super::{
-    Connection, Endpoint, InDoubt, Limits, Listing, Lookup, Pipeline, SourceSpec, Step, delivery, needs,
-    webhook,
+    Connection, Deletes, Endpoint, Format, InDoubt, Limits, Listing, Lookup, Pipeline, SourceSpec, Step,
+    deletes, delivery, needs, webhook,
 };
 use crate::model::{Class, Diagnostic, Failure, Place, Placed, Problems, SourceText, did_you_mean};
 
-/// Reads one pipeline and everything it refers to. Warnings come beside it.
+/// Reads one pipeline and everything it refers to. Warnings come beside it. `NAME.deletes` and `NAME.webhook`
+/// are the pipelines that are written down in another.
 pub fn load_pipeline(path_or_name: &str, inputs: &Inputs<'_>) -> Result<(Pipeline, Problems), Failure> {
-    let (root, path) = find_pipeline(path_or_name, inputs.cwd)?;
+    let (root, path) = match find_pipeline(path_or_name, inputs.cwd) {
+        Ok(found) => found,
+        Err(failure) => return load_follower(path_or_name, inputs).unwrap_or(Err(failure)),
+    };
     let mut loader = Loader::open(root, inputs);
     let pipeline = loader.pipeline(&path, Missing::Refused);
     match pipeline {
         Some(mut pipeline) if !loader.problems.has_errors() => {
             pipeline.files = loader.files.texts();
+            let texts = pipeline.files.clone();
+            pipeline.followers_mut().for_each(|follower| follower.files.clone_from(&texts));
             tracing::debug!(
                 pipeline = pipeline.name,
                 file = pipeline.path,
@@ -46,6 +52,24 @@ pub fn load_pipeline(path_or_name: &str, inputs: &Inputs<'_>) -> Result<(Pipelin
         }
         _ => Err(Failure::config(loader.problems)),
     }
+}
+
+/// Reads a pipeline that is written down in another; `None` where the name is not one of those.
+fn load_follower(name: &str, inputs: &Inputs<'_>) -> Option<Result<(Pipeline, Problems), Failure>> {
+    let (other, kind) = name.rsplit_once('.')?;
+    if !matches!(kind, "deletes" | "webhook") {
+        return None;
+    }
+    find_pipeline(other, inputs.cwd).ok()?;
+    let (pipeline, problems) = match load_pipeline(other, inputs) {
+        Ok(read) => read,
+        Err(failure) => return Some(Err(failure)),
+    };
+    let follower = match kind {
+        "deletes" => pipeline.deletes.map(|deletes| deletes.pipeline),
+        _ => pipeline.webhook.map(|webhook| *webhook),
+    };
+    follower.map(|follower| Ok((follower, problems)))
 }
 
 /// Reads `runner.yaml` and lists what lies beside it.
@@ -299,6 +323,20 @@ impl<'a> Loader<'a> {
         Some(Box::new(made))
     }
 
+    /// The pipeline that deletes what vanished from the input of one.
+    fn deletes(&mut self, raw: &RawPipeline, of: &Node, name: &str, path: &Path) -> Option<Box<Deletes>> {
+        deletes::check(raw, &mut self.problems);
+        let node = deletes::written(raw, of, name)?;
+        // Variables of the command line are those of the other.
+        let mut pipeline = self.pipeline_of(&node, path, Missing::Accepted)?;
+        pipeline.source.file = format!("{}{name}", listing::OF_VANISHED);
+        pipeline.source.format = Some(Format::Ndjson);
+        pipeline.source.place = None;
+        pipeline.source.fields = Some(deletes::FIELDS);
+        let Placed { value: cap, place } = raw.deletes.as_ref()?.max.0.clone()?;
+        Some(Box::new(Deletes { pipeline, cap: cap.0, place }))
+    }
+
     fn pipeline_of(&mut self, node: &Node, path: &Path, missing: Missing) -> Option<Pipeline> {
         let raw = RawPipeline::read(node, "a pipeline", &mut self.problems)?;
         let made = raw.connection.0.as_ref().and_then(|node| self.connection(node));
@@ -354,6 +392,7 @@ impl<'a> Loader<'a> {
             self.name_replies(source, &other);
         }
         let webhook = self.webhook(&raw, &name, path);
+        let deletes = self.deletes(&raw, node, &name, path);
         let (connection, source) = (connection?, source?);
         let mut steps = steps?.into_iter();
         let (first, later) = (steps.next()?, steps.collect::<Vec<_>>());
@@ -389,6 +428,7 @@ impl<'a> Loader<'a> {
             responses_file: webhook.is_some()
                 || raw.responses.as_ref().is_some_and(|responses| responses.file == Some(true)),
             webhook,
+            deletes,
             sync,
             on_new_input: raw.on_new_input.unwrap_or_default(),
             needs,

@@ -102,6 +102,7 @@ pub(super) fn file(raw: &RawLookup, files: &Files, problems: &mut Problems) -> O
     }
     check_pointer(raw.pointer.as_ref(), problems);
     Some(SourceSpec {
+        fields: None,
         file: file.value.clone(),
         place: Some(file.place.clone()),
         format: raw.format,

@@ -13,6 +13,7 @@ mod batch;
 mod connection;
 mod connector;
 mod credential;
+mod deletes;
 mod delivery;
 mod endpoint;
 mod env;
@@ -47,6 +48,7 @@ pub use auth::{
 pub use base_url::is_refused_address;
 pub use connector::is_framing;
 pub use credential::{Carrier, Credential, CredentialPart};
+pub use deletes::Deletes;
 pub use delivery::DeliveryOverrides;
 pub use env::EnvFile;
 pub use listing::Listing;

@@ -10,7 +10,7 @@ use super::lookups::RawLookup;
 use super::raw::{Entries, FromNode, Needed, OneOrMany, raw, words};
 use super::read::{Kind, Node};
 use super::steps::{RawFind, RawStep, Written};
-use super::values::{Byte, Count, Size, Window};
+use super::values::{Byte, Count, Most, Size, Window};
 use super::{
     Content, CsvOptions, Duplicates, Encoding, Endpoint, Format, Idempotency, Key, OnNewInput, ParamKind,
     RecordLimits, Select, SourceSpec, Step, Sync, Tree, typed,
@@ -71,6 +71,8 @@ raw! {
         responses: Option<RawResponses>,
         /// Which records a later run sends: `all`, `new` ones only, or also those that `changed`.
         sync: Option<Placed<Sync>>,
+        /// Deletes what earlier runs delivered and the input does not have any more; needs `sync: changed`.
+        deletes: Option<RawDeletes>,
         /// What new input means while an older run has pending records.
         on_new_input: Option<OnNewInput>,
         /// Pipelines that have to end well before this one begins.
@@ -86,6 +88,8 @@ raw! {
         "input" => "it is written `source: { file: … }`",
         "depends_on" => "it is written `needs: [PIPELINE]`",
         "after" => "it is written `needs: [PIPELINE]`",
+        "delete" => "it is written `deletes: { endpoint: …, max: 1% }`",
+        "on_vanished" => "it is written `deletes: { endpoint: …, max: 1% }`",
     }
 }
 
@@ -205,6 +209,35 @@ raw! {
     wrong {
         "url" => "it is written `connection: NAME, path: /…`: the connection in runner.yaml has the host and the secrets",
         "sign" => "the connection signs: `auth: { hmac: … }` in runner.yaml",
+    }
+}
+
+raw! {
+    /// What is called for a key that is not in the input any more, once all records of a run have an outcome.
+    /// Its record is `{ key, captures, run }`: what identified it, what was kept of the reply that brought it, and
+    /// the run that delivered it.
+    RawDeletes, "`deletes`" {
+        /// The call: a template, or an endpoint in place.
+        #[schemars(with = "crate::config::published::NameOr<crate::config::endpoint::RawEndpoint>")]
+        endpoint: Needed<Node>,
+        /// More keys than this, or than this share of all that were delivered, are refused before anything is sent.
+        max: Needed<Placed<Most>>,
+        /// Binds the endpoint's parameters; by default a field of the same name.
+        #[schemars(with = "Entries<Tree>")]
+        params: Option<Node>,
+        /// Headers beside the endpoint's.
+        #[schemars(with = "Entries<Placed<String>>")]
+        headers: Option<Node>,
+        /// The body instead of the endpoint's.
+        #[schemars(with = "Option<Tree>")]
+        body: Option<Node>,
+        /// Several keys in one call.
+        #[schemars(with = "Option<RawBatch>")]
+        batch: Option<Node>,
+    }
+    wrong {
+        "cap" => "it is written `max: 1%`",
+        "limit" => "it is written `max: 1%`",
     }
 }
 
@@ -415,6 +448,7 @@ pub(super) fn source(
     let is_replies = file.starts_with(super::listing::OF_REPLIES);
     let told = || written.filter(|_| file == "-").and_then(|written| Format::of_name(&written.value));
     Some(SourceSpec {
+        fields: None,
         format: raw.and_then(|raw| raw.format).or_else(told).or(is_replies.then_some(Format::Ndjson)),
         file,
         place,

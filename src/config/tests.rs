@@ -274,7 +274,7 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
     "select: { excludes: [a] }"
     unknown-key pipelines/p.yaml:4:11 `excludes` is not a key of `select` | did you mean `exclude`?
     "banana: 1"
-    unknown-key pipelines/p.yaml:4:1 `banana` is not a key of a pipeline | a pipeline has: name, description, connection, endpoint, steps, find, create, update, source, schema, key, vars, lookups, select, params, headers, method, content, body, nulls, batch, delivery, responses, sync, on_new_input, needs
+    unknown-key pipelines/p.yaml:4:1 `banana` is not a key of a pipeline | a pipeline has: name, description, connection, endpoint, steps, find, create, update, source, schema, key, vars, lookups, select, params, headers, method, content, body, nulls, batch, delivery, responses, sync, deletes, on_new_input, needs
     "key: a\nkey: b"
     duplicate-key pipelines/p.yaml:5:1 `key` stands twice, on lines 4 and 5 | keep one of the two
     "delivery: { concurrency: 0 }"

@@ -79,6 +79,8 @@ pub struct Pipeline {
     pub responses_file: bool,
     /// The pipeline that sends them on; its input is named once it is known.
     pub webhook: Option<Box<Pipeline>>,
+    /// What deletes keys that are not in the input any more.
+    pub deletes: Option<Box<super::Deletes>>,
     /// What a later run does with records that an earlier run delivered.
     pub sync: Option<Sync>,
     /// What new input means while an older run still has pending records.
@@ -144,6 +146,17 @@ impl Pipeline {
         std::iter::once(&mut self.first).chain(&mut self.later)
     }
 
+    /// The pipelines that are written down in this one and run after it.
+    pub fn followers(&self) -> impl Iterator<Item = &Self> {
+        self.deletes.iter().map(|deletes| &deletes.pipeline).chain(self.webhook.as_deref())
+    }
+
+    /// The same, to change them.
+    pub fn followers_mut(&mut self) -> impl Iterator<Item = &mut Self> {
+        let deletes = self.deletes.as_mut().map(|deletes| &mut deletes.pipeline);
+        deletes.into_iter().chain(self.webhook.as_deref_mut())
+    }
+
     /// Whether calls have names, as a record has or may have several.
     #[must_use]
     pub const fn has_steps(&self) -> bool {
@@ -200,6 +213,8 @@ pub struct SourceSpec {
     pub format: Option<Format>,
     /// JSON pointer to the list (`format: json` only); empty is the top.
     pub pointer: String,
+    /// The fields that every record has, where that is known before one is read.
+    pub fields: Option<&'static [&'static str]>,
     /// How a CSV file is written.
     pub csv: CsvOptions,
     /// Limits on one record (guarantees, section 8).
@@ -914,6 +929,15 @@ pub enum Sync {
     New,
     /// Those, and keys whose requests are not what was delivered last.
     Changed,
+}
+
+/// How much may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cap {
+    /// So many keys.
+    Count(u64),
+    /// This share of all that were delivered, from 0 to 1.
+    Share(f64),
 }
 
 /// What new input means while an older run still has pending records.

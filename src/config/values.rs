@@ -6,9 +6,9 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::StatusMatch;
 use super::raw::{FromNode, published, wrong_type};
 use super::read::{Kind, Node};
+use super::{Cap, StatusMatch};
 use crate::model::{Diagnostic, Problems};
 
 /// What is wrong with a value, and what could be typed.
@@ -217,6 +217,11 @@ units! {
     Size(usize), "a size such as 1MiB", size;
     /// A share.
     Percent(f64), "a share such as 5%", percent;
+    /// A number of keys, or a share of them.
+    Most(Cap), "a number or a share such as 1%", |text| match text.parse::<u64>() {
+        Ok(most) => Ok(Cap::Count(most)),
+        Err(_) => percent(text).map(Cap::Share),
+    };
     /// Lanes.
     Lanes(NonZeroUsize), "a whole number", concurrency;
     /// A count of at least one.
@@ -296,6 +301,7 @@ published! {
     Rate => { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?/ ?(s|min|m|h)$", "examples": ["50/s", "100/min"] };
     Size => { "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|kB|KB|MB)$", "examples": ["1MiB"] };
     Percent => { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?%$", "examples": ["5%"] };
+    Most => { "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?%$", "examples": ["1%"] }] };
     Lanes => { "type": "integer", "minimum": 1, "maximum": 1024 };
     Count => { "type": "integer", "minimum": 1 };
     Tries => { "type": "integer", "minimum": 1, "maximum": 100 };

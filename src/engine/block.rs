@@ -130,6 +130,8 @@ pub struct Identity {
     pub place: RecordPlace,
     /// Its key; kept only where somebody wants it.
     pub key: Option<Str>,
+    /// Its key, where the checkpoint keeps it for later runs.
+    pub noted_key: Option<Str>,
     /// Hash of its key, 0 without one.
     pub key_hash: u64,
     /// Hash of its order value, 0 without order.
@@ -155,7 +157,16 @@ impl Identity {
     /// Of a call without records, which nothing makes.
     fn of_nobody() -> Self {
         let place = RecordPlace { file: "".into(), line: 0, byte: 0 };
-        Self { ordinal: 0, place, key: None, key_hash: 0, order_hash: 0, digest: 0, sends: 0 }
+        Self {
+            ordinal: 0,
+            place,
+            key: None,
+            noted_key: None,
+            key_hash: 0,
+            order_hash: 0,
+            digest: 0,
+            sends: 0,
+        }
     }
 
     /// A checkpoint row of this record in a state.
@@ -165,6 +176,7 @@ impl Identity {
             key_hash: self.key_hash,
             order_hash: self.order_hash,
             digest: self.digest,
+            key: self.noted_key.as_deref().unwrap_or_default().to_owned(),
             ..RecordRow::new(self.ordinal, state)
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Idempotency, OnNewInput, Sync};
-use crate::model::{Class, Counts, Diagnostic, Failure, State};
+use crate::model::{Class, Counts, Diagnostic, Failure};
 use crate::outcome::{Checkpoint, NewRun, RunRow};
 use crate::render::RunValues;
 use crate::source;
@@ -15,7 +15,8 @@ use crate::source;
 use super::copies::Copies;
 use super::open::Plan;
 use super::resume::{self, Decision, Now};
-use super::survey::LeavesOut;
+use super::survey::{LeavesOut, Survey};
+use super::vanished::Vanished;
 use super::{Observer, Start, identity, survey};
 
 /// What a start finds.
@@ -36,9 +37,8 @@ pub struct Look {
     pub surveyed: bool,
     /// Which of the records that an earlier run delivered are left out.
     pub leaves_out: LeavesOut,
-    /// Keys that earlier runs delivered and that no record of the input has any more; known where the
-    /// input was read.
-    pub vanished: u64,
+    /// What the input does not have any more; known where it was read and that matters.
+    pub vanished: Vanished,
     /// The input is an outcome file of the run: copies of its records.
     pub copies: Option<Copies>,
     /// The run that wrote the input, where it is not kept any more.
@@ -59,9 +59,11 @@ pub fn look(
         (Some(checkpoint), Some(run)) => run.closed_at.is_none() && checkpoint.counts(run)?.unsent > 0,
         _ => false,
     };
-    // What is not finished comes before all else.
+    // What is not finished comes before all else. An input of which an older run knew, put back, is a change
+    // of what was delivered last.
+    let compares = pipeline.sync == Some(Sync::Changed) && start.is_of_input();
     let candidates: Vec<&RunRow> =
-        runs.iter().rev().take(if newest_is_open { 1 } else { usize::MAX }).collect();
+        runs.iter().rev().take(if newest_is_open || compares { 1 } else { usize::MAX }).collect();
     let stamp = source::stamp(&pipeline.source, &pipeline.root, plan.spool.as_deref())?;
     let stamp = serde_json::to_string(&stamp).unwrap_or_default();
     let input = pipeline.source.file.clone();
@@ -86,8 +88,7 @@ pub fn look(
         survey = Some(survey::survey(plan, folder, &digests_at, true, &survey_values, observer)?);
     }
     // Commands that name records of a run by themselves take its own input.
-    let takes_copies =
-        !start.fresh && start.retry.is_none() && start.reconcile.is_none() && start.one.is_none();
+    let takes_copies = !start.fresh && start.is_of_input();
     let copies = survey.as_mut().and_then(|survey| survey.copies.take()).filter(|_| takes_copies);
     let parent = copies.as_ref().and_then(|copies| runs.iter().find(|run| run.id == copies.run));
     let gone = copies.as_ref().filter(|_| parent.is_none()).map(|copies| copies.run.clone());
@@ -152,7 +153,7 @@ pub fn look(
         Some(Sync::All) | None => LeavesOut::None,
     };
     let mut dropped: Arc<[(u64, u64)]> = Arc::new([]);
-    let (mut delivered_before, mut vanished) = (0, 0);
+    let (mut delivered_before, mut vanished) = (0, Vanished::default());
     let surveyed = survey.is_some();
     let (mut records, mut digest) = (0, 0);
     if let Some(survey) = &mut survey {
@@ -160,13 +161,17 @@ pub fn look(
         let leaves_out = if start.again { LeavesOut::None } else { leaves_out };
         survey.compare_keys(plan, values, leaves_out, |each| match checkpoint {
             Some(checkpoint) if last.is_some() && !start.fresh => {
-                checkpoint.keys_of_earlier_runs(before, &[State::Delivered, State::InDoubt], each)
+                checkpoint.keys_of_earlier_runs(before, each)
             }
             _ => Ok(()),
         })?;
         dropped = Arc::clone(&survey.dropped);
         delivered_before = survey.delivered_before;
-        vanished = survey.vanished;
+        // Another input than the pipeline's own says nothing of what it does not have.
+        if pipeline.sync == Some(Sync::Changed) && pipeline.source.place.is_some() {
+            let Survey { known_keys, vanished: gone, without_key, .. } = *survey;
+            vanished = Vanished { known: known_keys, gone, without_key };
+        }
         (records, digest) = (survey.records, survey.digest);
     }
     let new = NewRun {
@@ -197,8 +202,18 @@ pub fn look(
 }
 
 impl Look {
+    /// Refuses what would act twice, or delete too much.
+    pub fn refuse(&self, plan: &Plan, start: &Start) -> Result<(), Failure> {
+        match self.decision {
+            Ok(Decision::Begin { .. }) => self.refuse_repeats(plan, start)?,
+            Ok(Decision::GoOn { input_changed: true, .. }) => {}
+            Ok(Decision::GoOn { .. }) | Err(_) => return Ok(()),
+        }
+        self.vanished.refuse_too_many(&plan.pipeline, start)
+    }
+
     /// Ruling 5: a plain POST of what an earlier run delivered is refused unless somebody says so.
-    pub fn refuse_repeats(&self, plan: &Plan, start: &Start) -> Result<(), Failure> {
+    fn refuse_repeats(&self, plan: &Plan, start: &Start) -> Result<(), Failure> {
         let harmless = plan.pipeline.steps().all(|step| step.endpoint.idempotency != Idempotency::None);
         let said = start.again || start.fresh || plan.pipeline.sync.is_some();
         if self.delivered_before == 0 || harmless || said {

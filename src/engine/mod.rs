@@ -39,6 +39,7 @@ pub mod survey;
 #[cfg(test)]
 mod tests_property;
 mod trial;
+pub mod vanished;
 mod verify;
 
 use std::sync::Arc;
@@ -94,6 +95,8 @@ pub struct Start {
     pub fresh: bool,
     /// Send records again that earlier runs delivered.
     pub again: bool,
+    /// Delete nothing that vanished from the input.
+    pub no_deletes: bool,
     /// Close an unfinished run over other input.
     pub close: bool,
     /// Go on under a changed meaning.
@@ -195,11 +198,17 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
     }
     let narrow = narrowing(&plan, start)?;
     let checkpoint = Checkpoint::open(&folder)?;
+    vanished::settle(&plan.pipeline, &start.target, &checkpoint)?;
     let session = Session { plan, start, folder, checkpoint, sender, narrow, begun, lock };
     session.run(observer)
 }
 
 impl Start {
+    /// Whether it is the input that says which run this is about, and not records of a run.
+    const fn is_of_input(&self) -> bool {
+        self.retry.is_none() && self.reconcile.is_none() && self.one.is_none()
+    }
+
     fn wanted(&self, spool: Option<std::path::PathBuf>, folder: &Folder) -> Wanted {
         Wanted {
             target: self.target.clone(),

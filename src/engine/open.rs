@@ -91,7 +91,7 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
     let source = &pipeline.source;
-    let is_elsewhere = source.is_spooled() || source.replies_of().is_some();
+    let is_elsewhere = source.is_spooled() || source.replies_of().or(source.vanished_of()).is_some();
     let columns = if wanted.input_may_be_missing && wanted.spool.is_none() && is_elsewhere {
         // Nobody asked for it to be read.
         None
@@ -113,8 +113,9 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
     };
     let lookups = lookups::read(&pipeline, wanted, &mut warnings)?;
     let (plan, files) = compile(&pipeline, columns.as_deref(), wanted, &lookups, &mut problems);
+    let followers = open_followers(&pipeline, wanted, &mut warnings);
     match plan {
-        Some((preparer, rules, items)) if !problems.has_errors() => {
+        Some((preparer, rules, items)) if !problems.has_errors() && followers => {
             warnings.extend(problems.into_sorted());
             Ok(Plan {
                 pipeline: Arc::new(pipeline),
@@ -133,6 +134,28 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
             Err(Failure { class: Class::Config, diagnostics: warnings })
         }
     }
+}
+
+/// Compiles the pipelines that are written down in one, so that their mistakes are known before it sends;
+/// whether there are none.
+fn open_followers(pipeline: &Pipeline, wanted: &Wanted, found: &mut Vec<Diagnostic>) -> bool {
+    let wanted = Wanted { target: wanted.target.clone(), input_may_be_missing: true, ..Wanted::default() };
+    let mut are_good = true;
+    for follower in pipeline.followers() {
+        let diagnostics = match open(follower.clone(), &wanted) {
+            Ok(plan) => plan.warnings,
+            Err(failure) => {
+                are_good = false;
+                failure.diagnostics
+            }
+        };
+        for diagnostic in diagnostics {
+            if !found.iter().any(|known| known.is_same(&diagnostic)) {
+                found.push(diagnostic);
+            }
+        }
+    }
+    are_good
 }
 
 /// Compiles a pipeline whose records come from elsewhere: nothing is known of their fields.
@@ -188,7 +211,11 @@ fn compile(
         // Without a schema every cell is text, and a comparison with a number is a mistake.
         (Some(names), None) => Known::Text(names.clone().into()),
         (Some(names), Some(_)) => Known::Fields(names.clone().into()),
-        (None, _) => Known::Any,
+        (None, _) => {
+            let fields =
+                pipeline.source.fields.map(|fields| fields.iter().map(ToString::to_string).collect());
+            fields.map_or(Known::Any, Known::Fields)
+        }
     };
     let fields = |map: &crate::model::Map| Known::Fields(map.names().map(str::to_owned).collect());
     let scope = Scope::new()
@@ -266,6 +293,7 @@ fn compile(
                     None => None,
                     Some(batch) => Some(batch?),
                 },
+                notes_keys: pipeline.deletes.is_some(),
                 keep_content: pipeline.sync == Some(config::Sync::Changed),
             },
             PerStep::new(rules.into_iter().collect::<Option<_>>()?)?,

@@ -25,7 +25,7 @@ use super::prepare::{Preparer, Refused, hash};
 use super::resume::Decision;
 use super::sieve::{Known, Sieve, Sieved};
 use super::steps::{Ahead, Next, Passed};
-use super::survey::{LeavesOut, RunIds, drop_of};
+use super::survey::{RunIds, drop_of};
 use super::{Observer, Start, identity, recover, stand_in};
 
 /// Reasons that are told apart; the rest is counted under its class alone.
@@ -102,6 +102,8 @@ pub struct Forecast {
     pub delivered_before: u64,
     /// Keys that earlier runs delivered and that the input has no more, where that is looked at.
     pub vanished: u64,
+    /// Whether those are deleted.
+    pub deletes: bool,
 }
 
 /// Which run a start would be about.
@@ -297,6 +299,7 @@ impl Prospect {
                 Some(Sync::All) | None => outlook.delivered_before,
             },
             vanished: outlook.vanished,
+            deletes: super::vanished::deletes(&self.plan.pipeline, &self.start).is_some(),
             course,
         };
         match forecast.course {
@@ -585,11 +588,8 @@ impl Prospect {
     fn outlook(&self, observer: &mut dyn Observer) -> Result<Outlook, Failure> {
         let Self { plan, start, checkpoint, scratch } = self;
         let found = look(plan, start, checkpoint.as_ref(), Path::new(&scratch.0), observer)?;
-        let refused = match &found.decision {
-            Ok(Decision::Begin { .. }) => found.refuse_repeats(plan, start).err(),
-            _ => None,
-        };
-        let vanished = if found.leaves_out == LeavesOut::Unchanged { found.vanished } else { 0 };
+        let refused = found.refuse(plan, start).err();
+        let vanished = found.vanished.gone;
         let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, copies, .. } = found;
         let mut outlook = Outlook {
             course: Course::Begin { closes: None },

@@ -43,6 +43,8 @@ pub struct Preparer {
     pub attachments: Attachments,
     /// Whether anybody wants to see keys of single records, or a file keeps them.
     pub keep_keys: bool,
+    /// Whether the checkpoint keeps keys, for a later run that has to name what is not in its input any more.
+    pub notes_keys: bool,
     /// Whether a request in doubt is asked about: then what it was made of is kept with it.
     pub keep_contexts: bool,
     /// How records share calls, where they do.
@@ -105,6 +107,7 @@ impl Preparer {
             ordinal: record.ordinal,
             place: record.place,
             key: None,
+            noted_key: None,
             key_hash: 0,
             order_hash: 0,
             digest: record.digest,
@@ -145,8 +148,10 @@ impl Preparer {
                 ));
             }
             identity.key_hash = hash(&text);
-            if self.keep_keys {
-                identity.key = Some(text.into());
+            if self.keep_keys || self.notes_keys {
+                let text = Str::from(text);
+                identity.noted_key = self.notes_keys.then(|| text.clone());
+                identity.key = self.keep_keys.then_some(text);
             }
         }
         match &self.order_by {

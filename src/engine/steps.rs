@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use crate::config::RecordLimits;
 use crate::model::{Map, Number, Request, Str, Value};
-use crate::outcome::{HALF_DONE, RecordRow};
+use crate::outcome::{MOST_CONTENT, RecordRow};
 use crate::render::{Context, Draft, Leaf, RenderError, RequestTemplate, Root, RunValues};
 use crate::schema::Schema;
 use crate::source::parse_json;
 
 use super::prepare::{Idempotency, Preparer, Refused, Shaped, hash, listed};
+use super::stand_in::SANDBOX;
 use super::survey::chain;
 
 /// One call of a record, compiled.
@@ -338,29 +339,37 @@ impl Preparer {
     }
 
     /// A digest of all that a record sends, whatever run it belongs to and wherever it stands: equal
-    /// digests mean that nothing new would be sent. Never 0 or [`HALF_DONE`].
+    /// digests mean that nothing new would be sent. Never 0, at most [`MOST_CONTENT`].
     #[must_use]
     pub fn content(&self, shaped: &Shaped) -> u64 {
         let run = RunValues { pipeline: Arc::clone(&self.pipeline), ..RunValues::of_nobody() };
         let mut shaped = Shaped { identity: shaped.identity.clone(), context: shaped.context.clone() };
         shaped.identity.ordinal = 0;
         shaped.context.set_run(run.clone());
+        let digest_of = |mut request: Request| {
+            if *self.target == *SANDBOX {
+                // It listens on another port each time, and is the same far side.
+                let _ = request.url.set_port(None);
+            }
+            request.digest()
+        };
         let mut digest = 0;
         if self.batch.is_some() {
             if let Ok(request) = self.request(&mut shaped, &run, 0) {
-                digest = chain(digest, request.digest());
+                digest = chain(digest, digest_of(request));
             }
-            return digest.clamp(1, HALF_DONE - 1);
+            return digest.clamp(1, MOST_CONTENT);
         }
         let passed = Passed::default();
         if let Ok(Some(next)) = self.request_after(&mut shaped, &run, 0, &passed) {
-            digest = chain(chain(digest, next.step as u64), next.request.digest());
-            for ahead in self.ahead(&mut shaped.context, &run, 0, &next, &passed) {
+            let ahead = self.ahead(&mut shaped.context, &run, 0, &next, &passed);
+            digest = chain(chain(digest, next.step as u64), digest_of(next.request));
+            for ahead in ahead {
                 digest = chain(digest, hash(&ahead.id));
-                digest = chain(digest, ahead.request.map_or(0, |request| request.digest()));
+                digest = chain(digest, ahead.request.map_or(0, digest_of));
             }
         }
-        digest.clamp(1, HALF_DONE - 1)
+        digest.clamp(1, MOST_CONTENT)
     }
 
     /// One call of a record.

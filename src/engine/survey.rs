@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Duplicates;
-use crate::dedupe::{Candidate, Collector};
+use crate::dedupe::{Among, Candidate, Collector, Counted};
 use crate::model::{Class, Diagnostic, Failure, Record, State};
-use crate::outcome::HALF_DONE;
+use crate::outcome::{HALF_DONE, KeyState, KnownKey};
 use crate::render::RunValues;
 
 use super::Observer;
@@ -35,7 +35,11 @@ pub struct Survey {
     pub delivered_before: u64,
     /// Records whose key an earlier run holds in doubt.
     pub held_before: u64,
-    /// Keys that earlier runs delivered or hold and that no record of the input has.
+    /// Records whose key cannot be told.
+    pub without_key: u64,
+    /// Keys that stand for something on the far side, by what earlier runs delivered.
+    pub known_keys: u64,
+    /// Those of them that no record of the input has.
     pub vanished: u64,
     /// The records of an earlier run that the input's records are copies of.
     pub copies: Option<Copies>,
@@ -180,6 +184,8 @@ pub fn survey(
             let ordinal = record.ordinal;
             if let Some(hash) = plan.preparer.key_hash(record, run) {
                 collector.add(INPUT + ordinal, hash, 0)?;
+            } else {
+                found.without_key += 1;
             }
         }
     }
@@ -190,27 +196,16 @@ pub fn survey(
 }
 
 impl Survey {
-    /// Compares the keys of the input with each other and with those of earlier runs. `earlier`
-    /// feeds (run number, state, key hash, digest of what was sent); `leaves_out` says which of the
-    /// records that an earlier run delivered are left out.
+    /// Compares the keys of the input with each other and with those of earlier runs, which `earlier`
+    /// feeds; `leaves_out` says which of the records that an earlier run delivered are left out.
     pub fn compare_keys(
         &mut self,
         plan: &Plan,
         run: &RunValues,
         leaves_out: LeavesOut,
-        earlier: impl FnOnce(&mut dyn FnMut(i64, State, u64, u64)) -> Result<(), Failure>,
+        earlier: impl FnOnce(&mut dyn FnMut(KnownKey<'_>)) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let Some(mut collector) = self.keys.take() else { return Ok(()) };
-        let mut failure = None;
-        earlier(&mut |number, state, hash, content| {
-            let held = u64::from(state == State::InDoubt);
-            if let Err(error) = collector.add(number.cast_unsigned() * 2 + held, hash, content) {
-                failure = Some(error);
-            }
-        })?;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
+        let Some(collector) = self.with_earlier(earlier)? else { return Ok(()) };
         let duplicates = plan.pipeline.select.duplicates;
         let mut groups = Groups { plan, run, duplicates, leaves_out, found: self, pairs: Vec::new() };
         groups.resolve(collector)?;
@@ -220,6 +215,40 @@ impl Survey {
         Ok(())
     }
 }
+
+impl Survey {
+    /// The hashes of the keys that stand for something on the far side and that no record of the input has,
+    /// ascending.
+    pub fn vanished_keys(
+        &mut self,
+        earlier: impl FnOnce(&mut dyn FnMut(KnownKey<'_>)) -> Result<(), Failure>,
+    ) -> Result<(Vec<u64>, Counted), Failure> {
+        self.with_earlier(earlier)?.map_or_else(|| Ok(Default::default()), |keys| keys.without(STANDING))
+    }
+
+    fn with_earlier(
+        &mut self,
+        earlier: impl FnOnce(&mut dyn FnMut(KnownKey<'_>)) -> Result<(), Failure>,
+    ) -> Result<Option<Collector>, Failure> {
+        let Some(mut collector) = self.keys.take() else { return Ok(None) };
+        let mut failure = None;
+        earlier(&mut |known| {
+            let content = match known.state {
+                KeyState::Delivered { content } => content,
+                KeyState::Begun => HALF_DONE,
+                KeyState::Deleted | KeyState::Held => 0,
+            };
+            if let Err(error) = collector.add(known.position(), known.hash, content) {
+                failure = Some(error);
+            }
+        })?;
+        failure.map_or(Ok(Some(collector)), Err)
+    }
+}
+
+/// Keys for which something stands over there: what an earlier run did last was to deliver them.
+const STANDING: Among =
+    Among { from: INPUT, counts: |position| matches!(KnownKey::at(position).1, KeyState::Delivered { .. }) };
 
 /// Why a record is not sent because of its key, if it is not. `dropped` is sorted by ordinal.
 #[must_use]
@@ -270,7 +299,7 @@ struct Group {
 
 impl Groups<'_> {
     fn resolve(&mut self, collector: Collector) -> Result<(), Failure> {
-        let mut candidates = collector.candidates(INPUT)?;
+        let mut candidates = collector.candidates(STANDING)?;
         let mut group: Option<Group> = None;
         loop {
             let mut chunk: Vec<Candidate> = Vec::new();
@@ -278,7 +307,8 @@ impl Groups<'_> {
                 chunk.push(candidate?);
             }
             if chunk.is_empty() {
-                self.found.vanished = candidates.without();
+                let counted = candidates.counted();
+                (self.found.known_keys, self.found.vanished) = (counted.known, counted.without);
                 return Ok(());
             }
             let second = self.second_hashes(&chunk)?;
@@ -330,11 +360,10 @@ impl Groups<'_> {
     fn member(&mut self, group: &mut Group, (entry, mark): (u64, u64), second: &HashMap<u64, Second>) {
         let Some(ordinal) = entry.checked_sub(INPUT) else {
             // In the order of the runs, so that the last one stays.
-            let run = entry / 2;
-            if entry % 2 == 1 {
-                group.held = Some(run);
-            } else {
-                group.delivered = Some((run, mark));
+            match KnownKey::at(entry) {
+                (run, KeyState::Held) => group.held = Some(run),
+                (_, KeyState::Deleted) => group.delivered = None,
+                (run, _) => group.delivered = Some((run, mark)),
             }
             return;
         };

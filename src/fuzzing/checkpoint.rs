@@ -64,7 +64,7 @@ struct Seen {
     counts: Vec<Counts>,
     reasons: Vec<Vec<Reason>>,
     attempts: Vec<u64>,
-    keys: Vec<(i64, State, u64)>,
+    keys: Vec<(i64, u64, u64)>,
 }
 
 struct Good {
@@ -176,8 +176,8 @@ fn see(folder: &Folder, known: Option<&[RunRow]>) -> Result<Seen, Failure> {
         keys: Vec::new(),
         runs: Vec::new(),
     };
-    checkpoint.keys_of_earlier_runs(4, &[State::Delivered], |run, state, key, _| {
-        seen.keys.push((run, state, key));
+    checkpoint.keys_of_earlier_runs(4, |known| {
+        seen.keys.push((known.run, known.position(), known.hash));
     })?;
     for run in &runs {
         let mut rows = Vec::new();

@@ -99,6 +99,7 @@ pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) {
 /// A source as the command line names it.
 pub(super) fn source(file: &str) -> SourceSpec {
     SourceSpec {
+        fields: None,
         file: file.into(),
         place: None,
         format: None,

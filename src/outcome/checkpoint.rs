@@ -428,7 +428,10 @@ impl Checkpoint {
         Writer::start(self.connection, self.path, run.number, durability, responses)
     }
 
-    fn durably(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), Failure> {
+    pub(super) fn durably(
+        &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), Failure> {
         let run = || -> rusqlite::Result<()> {
             self.connection.execute_batch("PRAGMA synchronous=FULL; BEGIN IMMEDIATE")?;
             let written = write(&self.connection).and_then(|()| database::seal(&self.connection, None));

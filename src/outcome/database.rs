@@ -12,7 +12,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 4;
+pub const FORMAT: i32 = 5;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -70,6 +70,7 @@ CREATE TABLE record (
   digest INTEGER NOT NULL,
   request INTEGER,
   captures TEXT,
+  key TEXT,
   at INTEGER NOT NULL,
   first_at INTEGER,
   crc INTEGER NOT NULL
@@ -90,6 +91,9 @@ CREATE TABLE delivered_key (
   key_hash INTEGER PRIMARY KEY,
   run INTEGER NOT NULL,
   content INTEGER NOT NULL,
+  destination INTEGER NOT NULL,
+  key TEXT,
+  captures TEXT,
   crc INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE total (
@@ -223,11 +227,12 @@ pub struct Damaged {
 }
 
 const INSERT: &str = "INSERT OR REPLACE INTO record
-  (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, at, first_at, crc)
-  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+  (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, key, at,
+   first_at, crc)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 /// The columns that [`read_record`] wants, in its order.
-pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, at, first_at, crc";
+pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, key, at, first_at, crc";
 
 /// The row that the totals begin with.
 pub const FIRST_TOTAL: &str = "INSERT INTO total (number, keys_crc) VALUES (1, 0)";
@@ -261,6 +266,7 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
         row.digest.cast_signed(),
         some_hash(row.request),
         some_text(&row.captures),
+        some_text(&row.key),
         at,
         (row.first_at != 0).then_some(row.first_at),
         crc,
@@ -300,10 +306,11 @@ pub fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<RecordRow, Damaged>
         digest: row.get::<_, i64>(9)?.cast_unsigned(),
         request: hash_of(row.get(10)?),
         captures: row.get::<_, Option<String>>(11)?.unwrap_or_default(),
-        at: row.get(12)?,
-        first_at: row.get::<_, Option<i64>>(13)?.unwrap_or_default(),
+        key: row.get::<_, Option<String>>(12)?.unwrap_or_default(),
+        at: row.get(13)?,
+        first_at: row.get::<_, Option<i64>>(14)?.unwrap_or_default(),
     };
-    let crc: u32 = row.get(14)?;
+    let crc: u32 = row.get(15)?;
     Ok(if crc == checksum(id, &record, flags, record.at) { Ok(record) } else { Err(Damaged { id }) })
 }
 
@@ -326,7 +333,7 @@ fn checksum(id: i64, row: &RecordRow, flags: u32, at: i64) -> u32 {
     crc.update(&row.attempts.to_le_bytes());
     crc.update(&flags.to_le_bytes());
     crc.update(&row.status.to_le_bytes());
-    for text in [&row.class, &row.message, &row.captures] {
+    for text in [&row.class, &row.message, &row.captures, &row.key] {
         crc.update(&(text.len() as u64).to_le_bytes());
         crc.update(text.as_bytes());
     }

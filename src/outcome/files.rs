@@ -423,6 +423,39 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
     sync_folder(folder)
 }
 
+/// A file that is written line by line, under a temporary name until it is whole and synced.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    writer: BufWriter<File>,
+}
+
+impl NewFile {
+    /// Begins one that only its owner can read.
+    pub fn create(path: &Path) -> Result<Self, Failure> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.new"));
+        let writer = BufWriter::with_capacity(1 << 16, create_private(&temporary)?);
+        Ok(Self { path: path.to_owned(), temporary, writer })
+    }
+
+    /// Adds a line.
+    pub fn line(&mut self, line: &str) -> Result<(), Failure> {
+        let written = self.writer.write_all(line.as_bytes()).and_then(|()| self.writer.write_all(b"\n"));
+        written.map_err(|error| Failure::io("write", &self.temporary, &error))
+    }
+
+    /// Puts it in its place.
+    pub fn finish(mut self) -> Result<(), Failure> {
+        let flushed = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
+        flushed.map_err(|error| Failure::io("write", &self.temporary, &error))?;
+        std::fs::rename(&self.temporary, &self.path)
+            .map_err(|error| Failure::io("rename to", &self.path, &error))?;
+        self.path.parent().map_or(Ok(()), sync_folder)
+    }
+}
+
 fn cell<'v>(value: Option<&'v Value>, null_word: &'v str) -> Cow<'v, str> {
     match value {
         None | Some(Value::Absent) => Cow::Borrowed(""),

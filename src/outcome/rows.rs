@@ -123,6 +123,8 @@ pub struct RecordRow {
     /// while it is open: of each that was delivered the status under its name and its captures under
     /// `STEP.NAME`, and under `@` the name of the one that is or was under way.
     pub captures: String,
+    /// Its key as it is, where a later run may have to name it; else empty.
+    pub key: String,
     /// When this was noted, in milliseconds since 1970 by wall time; 0 is filled in on writing.
     pub at: i64,
     /// When its first request may have left; 0 where nothing asks for it.
@@ -177,6 +179,7 @@ impl RecordRow {
             digest: 0,
             request: 0,
             captures: String::new(),
+            key: String::new(),
             at: 0,
             first_at: 0,
         }

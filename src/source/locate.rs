@@ -105,6 +105,14 @@ fn find(spec: &SourceSpec, root: &Path, spool: Option<&Path>) -> Result<Vec<Inpu
                 .help("apply that pipeline first; with `responses: { file: true }` it keeps its replies"),
         ));
     }
+    if let Some(other) = spec.vanished_of() {
+        let message = format!("nothing is written down that vanished from the input of {other}");
+        return Err(Failure::new(
+            Class::Input,
+            Diagnostic::error("input-missing", message)
+                .help("`runner apply` of that pipeline deletes what vanished"),
+        ));
+    }
     let written = Path::new(&spec.file);
     check_inside(spec, root, None)?;
     let path = root.join(written);

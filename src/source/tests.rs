@@ -12,6 +12,7 @@ use crate::model::{Class, Place, SourceText, Value};
 /// A spec for a file named on the command line.
 pub(super) fn spec(file: &str) -> SourceSpec {
     SourceSpec {
+        fields: None,
         file: file.into(),
         place: None,
         format: None,

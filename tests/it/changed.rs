@@ -35,7 +35,7 @@ fn only_what_is_new_or_changed_is_sent_and_what_vanished_is_said() {
         .run("apply p")
         .exits(0)
         .says("2 delivered")
-        .says("1 keys that earlier runs delivered are not in the input");
+        .says("1 key that earlier runs delivered is not in the input");
     assert_eq!(put(&world, &mut seen), ["t2", "t6"]);
     let said = Said::of(&world, "p");
     assert_eq!(said.in_state(SKIPPED).len(), 3);
@@ -147,4 +147,19 @@ fn without_a_key_nothing_tells_what_was_delivered() {
                    key: '{{ record.id }}'\nsync: changed\n";
     let world = World::new().pipeline(creates, things(1));
     world.run("validate").exits(0).says("would create it a second time");
+}
+
+#[test]
+fn an_input_that_is_put_back_is_a_change() {
+    let world = World::new().pipeline(&changed(), "id,name\na,1\nb,1\n");
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    world.write("data/things.csv", "id,name\na,2\nb,1\n");
+    world.run("apply p").exits(0);
+    assert_eq!(put(&world, &mut seen), ["a", "a", "b"]);
+    world.write("data/things.csv", "id,name\na,1\nb,1\n");
+    assert_eq!(world.run("plan p --format json").exits(0).json()["summary"]["counts"]["send"], 1);
+    world.run("apply p").exits(0).says("1 delivered");
+    assert_eq!(put(&world, &mut seen), ["a"]);
+    world.run("apply p").exits(0).says("nothing to do");
 }

@@ -29,3 +29,24 @@ fn every_example_is_valid_and_runs_against_the_sandbox() {
         world.run(&format!("apply {path} --sandbox")).exits(0).says("nothing to do");
     }
 }
+
+#[test]
+fn what_left_the_export_of_an_example_is_deleted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let world = copied(root, &["templates", "pipelines", "schemas", "runner.yaml"]);
+    world.run("apply pipelines/examples/changed-agents.yaml --sandbox").exits(0).says("200 delivered");
+    let agents = world.read("pipelines/data/agents.csv");
+    // The last row is no part of a longer one.
+    let (rest, gone) = agents.trim_end().rsplit_once('\n').expect("rows");
+    world.write("pipelines/data/agents.csv", format!("{rest}\n"));
+    world
+        .run("apply pipelines/examples/changed-agents.yaml --sandbox")
+        .exits(0)
+        .says("199 skipped")
+        .says("changed-agents.deletes: 1 delivered");
+    let deleted = below(&world.path(".runner/sandbox/runs/changed-agents.deletes"));
+    let delivered = deleted.iter().find(|path| path.ends_with("delivered.ndjson")).expect("an outcome file");
+    let delivered = std::fs::read_to_string(delivered).expect("text");
+    let id = gone.split(',').next().expect("an id");
+    assert!(delivered.contains(id), "{delivered}");
+}

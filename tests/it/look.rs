@@ -128,7 +128,7 @@ fn plan_is_one_object_for_programs() {
     let answer = world.run("plan p --format json").exits(1).json();
     assert_eq!(answer["exit_code"], 1);
     let counts = serde_json::json!({
-        "total": 5, "send": 2, "calls": 2, "send_again": 0, "vanished": 0, "left_out": 0, "behind": 0, "asked_about": 0, "held": 0,
+        "total": 5, "send": 2, "calls": 2, "send_again": 0, "vanished": 0, "delete": 0, "left_out": 0, "behind": 0, "asked_about": 0, "held": 0,
         "skipped": 1, "invalid": 2, "duplicates": 1
     });
     assert_eq!(answer["summary"]["counts"], counts);

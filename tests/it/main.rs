@@ -9,6 +9,7 @@ mod budget;
 mod changed;
 mod connectors;
 mod copies;
+mod deletes;
 mod docs;
 mod examples;
 mod explain;

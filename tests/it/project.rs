@@ -20,11 +20,11 @@ fn a_new_project_is_valid_and_runs_against_the_sandbox() {
     let world = World::new();
     let made = world.run("init shop").exits(0);
     insta::assert_snapshot!(made.stdout, @r"
-    made 31 files in shop:
+    made 33 files in shop:
       runner.yaml  .gitignore  .env.example
       pipelines/sync-users.yaml
       pipelines/data/users.csv
-      templates/freshchat/ (14 files)
+      templates/freshchat/ (16 files)
       schemas/freshchat/ (8 files)
       schemas/runner/ (4 files)
     next:
@@ -33,7 +33,7 @@ fn a_new_project_is_valid_and_runs_against_the_sandbox() {
       runner apply pipelines/sync-users.yaml --sandbox
     ");
     let checked = world.run("validate -C shop --data --strict").exits(0);
-    assert_eq!(checked.stderr, "checked 1 pipeline, 13 endpoints, 1 connector, 8 records: nothing found\n");
+    assert_eq!(checked.stderr, "checked 1 pipeline, 15 endpoints, 1 connector, 8 records: nothing found\n");
     world
         .run("apply -C shop pipelines/sync-users.yaml --sandbox")
         .exits(0)

@@ -99,7 +99,7 @@ fn the_files_of_this_repository_are_valid() {
     }
     std::fs::copy(root.join("runner.yaml"), world.path("runner.yaml")).unwrap();
     let checked = world.run("validate --strict").exits(0);
-    assert_eq!(checked.stderr, "checked 22 pipelines, 26 endpoints, 10 connectors: nothing found\n");
+    assert_eq!(checked.stderr, "checked 23 pipelines, 28 endpoints, 10 connectors: nothing found\n");
     assert!(!world.path(".runner").exists());
 }
 

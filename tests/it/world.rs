@@ -429,6 +429,7 @@ pub fn far_side(store: Option<&Path>) -> Handle {
     let routes = vec![
         route("PUT", "/things/{id}"),
         route("PATCH", "/things/{id}"),
+        route("DELETE", "/things/{id}"),
         route("POST", "/posted"),
         route("POST", "/v2/users"),
         route("POST", "/things"),

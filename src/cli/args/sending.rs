@@ -174,6 +174,9 @@ pub struct Apply {
     /// Start although a pipeline that is needed did not end well
     #[arg(long)]
     pub ignore_needs: bool,
+    /// Delete nothing that vanished from the input (`deletes:`)
+    #[arg(long)]
+    pub no_deletes: bool,
     /// Which records.
     #[command(flatten)]
     pub selection: Selection,

@@ -1,7 +1,7 @@
 //! `runner apply` and `runner retry`: run pipelines, one after another.
 
+mod followers;
 mod order;
-mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,6 +63,7 @@ pub fn apply(invocation: &Invocation<'_>, args: &Apply, reporter: Reporter) -> R
             fresh: args.run.fresh,
             again: args.run.again,
             close: args.run.close,
+            no_deletes: args.no_deletes,
             accept_changes: args.run.accept_changes,
             limit: args.selection.limit.map(std::num::NonZeroU64::get),
             records: args.selection.records.clone(),
@@ -213,24 +214,14 @@ fn one(
     if job.start.reconcile.is_some() {
         look_only(&mut pipeline)?;
     }
-    let webhook = pipeline.webhook.take();
-    let name = pipeline.name.clone();
+    let followed = (pipeline.webhook.is_some() || pipeline.deletes.is_some()).then(|| pipeline.clone());
     let target = if job.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
     let mut report = send(invocation, pipeline, named, job, command, reporter)?;
-    if let Some(webhook) = webhook
+    if let Some(followed) = followed
         && report.signal.is_none()
     {
-        let of = (&*name, *webhook);
-        match webhook::send_on(invocation, of, named, job, &target, reporter) {
-            Ok(class) => report.class = report.class.worst(class),
-            Err(failure) => {
-                // The run itself ended as it did.
-                report.class = report.class.worst(failure.class);
-                for diagnostic in &failure.diagnostics {
-                    reporter.diagnostic(diagnostic);
-                }
-            }
-        }
+        let class = followers::run(invocation, &followed, named, (job, &target, command), reporter);
+        report.class = report.class.worst(class);
     }
     Ok(report)
 }

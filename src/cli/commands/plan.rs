@@ -257,7 +257,9 @@ impl About {
             row("", &format!("{n} of them were delivered by an earlier run"));
         }
         if forecast.vanished > 0 {
-            row("vanished", &format!("{} keys of earlier runs are not in it", number(forecast.vanished)));
+            let keys = counted(forecast.vanished, "key", "keys");
+            let what = if forecast.deletes { "delete" } else { "vanished" };
+            row(what, &format!("{keys} that earlier runs delivered, not in it any more"));
         }
         if forecast.before.settled() > 0 {
             row("done before", &settled_before(forecast));
@@ -328,6 +330,7 @@ impl About {
                 "calls": forecast.calls.unwrap_or(forecast.send),
                 "send_again": forecast.again + forecast.delivered_before,
                 "vanished": forecast.vanished,
+                "delete": if forecast.deletes { forecast.vanished } else { 0 },
                 "left_out": forecast.left_out,
                 "behind": forecast.behind,
                 "asked_about": forecast.asked_about,

@@ -59,9 +59,7 @@ impl Session<'_> {
         if self.start.reconcile.is_some() && matches!(found.decision, Ok(Decision::Begin { .. })) {
             return Err(reconcile::nothing_held("no run of this input is kept"));
         }
-        if matches!(found.decision, Ok(Decision::Begin { .. })) {
-            found.refuse_repeats(&self.plan, self.start)?;
-        }
+        found.refuse(&self.plan, self.start)?;
         if let Some(run) = &found.gone {
             observer.event(&Event::Warning(
                 Diagnostic::warning(
@@ -90,17 +88,7 @@ impl Session<'_> {
                 let close = last.as_ref().map(|(run, _)| run).zip(close);
                 let run = self.checkpoint.begin_run(&new, close)?;
                 self.folder.make_run(&run.id)?;
-                if vanished > 0 && leaves_out == LeavesOut::Unchanged {
-                    observer.event(&Event::Warning(
-                        Diagnostic::warning(
-                            "vanished",
-                            format!(
-                                "{vanished} keys that earlier runs delivered are not in the input any more"
-                            ),
-                        )
-                        .note("what they stand for on the far side stays as it is"),
-                    ));
-                }
+                vanished.tell(&pipeline, self.start, observer);
                 if delivered_before > 0 && leaves_out == LeavesOut::None {
                     observer.event(&Event::Warning(Diagnostic::warning(
                         "sent-again",

@@ -147,6 +147,7 @@ create:
 update:
   endpoint: { method: PUT, path: '/new/{{ record.id }}', body: *new, idempotency: natural }
 sync: changed
+deletes: { endpoint: { method: DELETE, path: '/new/{{ record.key }}', idempotency: natural }, max: 2% }
 delivery: { concurrency: 4 }
 ";
     let world = World::new().file("db.json", held.to_string()).file("pipelines/p.yaml", pipeline);
@@ -169,6 +170,17 @@ delivery: { concurrency: 4 }
     world.run("apply p").exits(0).says("1 delivered, 0 failed, 0 invalid, 56 skipped");
     let (_, one) = server.ask("GET", "/new/s005", None);
     assert_eq!((&one["n"], &one["team"]), (&json!(1000), &json!("red")));
+    // One is not in the list any more: it is deleted, and it alone. Three would be too many.
+    let (status, _) = server.ask("DELETE", "/old/s007", None);
+    assert_eq!(status, 200);
+    world.run("apply p").exits(0).says("56 skipped").says("p.deletes: 1 delivered");
+    assert_eq!(server.ask("GET", "/new/s007", None).0, 404);
+    for id in ["s010", "s011", "s012"] {
+        server.ask("DELETE", &format!("/old/{id}"), None);
+    }
+    world.run("apply p").exits(4).says("3 of the 56 keys");
+    let (_, held) = server.ask("GET", "/new", None);
+    assert_eq!(held.as_array().map(Vec::len), Some(56));
 }
 
 /// Several calls of each record, killed in the middle: each of them is there once.

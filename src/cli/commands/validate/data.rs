@@ -57,6 +57,9 @@ pub fn reads(pipeline: &Pipeline) -> Option<&str> {
     if pipeline.source.replies_of().is_some() {
         return Some("the replies of another pipeline");
     }
+    if pipeline.source.vanished_of().is_some() {
+        return Some("what vanished from another pipeline's input");
+    }
     let tables = pipeline.lookups.iter().map(|lookup| &lookup.source);
     std::iter::once(&pipeline.source).chain(tables).find(|source| source.is_api()).map(|source| &*source.file)
 }

@@ -1,0 +1,135 @@
+//! After a run: what vanished from its input is deleted, and what was kept of its replies is sent on, where the
+//! pipeline says so.
+//!
+//! Delivery never waits for it: it begins when the run has ended, and what could not be done goes out with the
+//! next start. Invariant: nothing is deleted while a record of the run has no outcome; replies of an older run
+//! go before those of a newer one.
+
+use std::path::{Path, PathBuf};
+
+use super::{Job, Watcher, send};
+use crate::cli::invocation::Invocation;
+use crate::config::{Pipeline, needs};
+use crate::engine::vanished;
+use crate::engine::{Report, Start};
+use crate::model::{Class, Failure};
+use crate::outcome::{Checkpoint, Folder};
+use crate::report::Reporter;
+use crate::source;
+
+/// Runs what comes after a pipeline; gives how that ended. That the run itself ended as it did stands.
+pub fn run(
+    invocation: &Invocation<'_>,
+    pipeline: &Pipeline,
+    named: &Path,
+    (job, target, command): (&Job<'_>, &str, &str),
+    reporter: &mut Reporter,
+) -> Class {
+    let mut worst = Class::Ok;
+    let mut note = |ended: Result<Class, Failure>, reporter: &mut Reporter| match ended {
+        Ok(class) => worst = worst.worst(class),
+        Err(failure) => {
+            worst = worst.worst(failure.class);
+            for diagnostic in &failure.diagnostics {
+                reporter.diagnostic(diagnostic);
+            }
+        }
+    };
+    if command == "apply" && pipeline.deletes.is_some() {
+        let ended = delete(invocation, pipeline, named, (job, target), reporter);
+        note(ended, reporter);
+    }
+    if let Some(webhook) = pipeline.webhook.as_deref() {
+        let of = (&*pipeline.name, webhook.clone());
+        let named = name_of(pipeline, named, "webhook");
+        let ended = send_on(invocation, of, &named, job, target, reporter);
+        note(ended, reporter);
+    }
+    worst
+}
+
+/// How the pipeline that follows another is named on the command line.
+fn name_of(pipeline: &Pipeline, named: &Path, kind: &str) -> PathBuf {
+    let name = needs::file_name(&pipeline.path).map_or_else(|| named.to_string_lossy(), Into::into);
+    PathBuf::from(format!("{name}.{kind}"))
+}
+
+/// Deletes what vanished from the input, once all of it has an outcome.
+fn delete(
+    invocation: &Invocation<'_>,
+    pipeline: &Pipeline,
+    named: &Path,
+    (job, target): (&Job<'_>, &str),
+    reporter: &mut Reporter,
+) -> Result<Class, Failure> {
+    let Some(deletes) = pipeline.deletes.as_deref() else { return Ok(Class::Ok) };
+    let settings = invocation.cli().settings();
+    let typed = invocation.typed("apply", named, job.sandbox);
+    let start = Start { target: target.to_owned(), command: typed, ..job.start.clone() };
+    let watcher = &mut Watcher { reporter, settings: &settings };
+    let Some(file) = vanished::write(pipeline, &start, watcher)? else { return Ok(Class::Ok) };
+    let mut deleting = deletes.pipeline.clone();
+    deleting.source.file = file.to_string_lossy().into_owned();
+    let report = follow(invocation, deleting, &name_of(pipeline, named, "deletes"), job, reporter)?;
+    vanished::settle_now(pipeline, target)?;
+    Ok(report.class)
+}
+
+/// Runs a pipeline that follows another.
+fn follow(
+    invocation: &Invocation<'_>,
+    follower: Pipeline,
+    named: &Path,
+    job: &Job<'_>,
+    reporter: &mut Reporter,
+) -> Result<Report, Failure> {
+    // Flags that choose records or runs speak of the other.
+    let start = Start { max_duration: job.start.max_duration, ..Start::default() };
+    send(invocation, follower, named, &Job { start, ..job.clone() }, "apply", reporter)
+}
+
+/// Whether all that a file holds was sent on.
+fn is_sent_on(webhook: &Pipeline, target: &str) -> Result<bool, Failure> {
+    let folder = Folder::new(&webhook.state_dir, target, &webhook.name);
+    let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(false) };
+    let stamp = source::stamp(&webhook.source, &webhook.root, None)?;
+    let stamp = serde_json::to_string(&stamp).unwrap_or_default();
+    for run in checkpoint.runs()?.iter().filter(|run| run.input == webhook.source.file) {
+        if run.input_stamp == stamp && checkpoint.counts(run)?.unsent == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Sends on what the kept runs of a pipeline replied; gives how that ended.
+fn send_on(
+    invocation: &Invocation<'_>,
+    (pipeline, webhook): (&str, Pipeline),
+    named: &Path,
+    job: &Job<'_>,
+    target: &str,
+    reporter: &mut Reporter,
+) -> Result<Class, Failure> {
+    let folder = Folder::new(&webhook.state_dir, target, pipeline);
+    let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(Class::Ok) };
+    let runs = checkpoint.runs()?;
+    drop(checkpoint);
+    let mut worst = Class::Ok;
+    for run in runs {
+        let file = folder.run(&run.id).join("responses.ndjson");
+        if std::fs::metadata(&file).is_ok_and(|file| file.len() > 0) {
+            let mut webhook = webhook.clone();
+            webhook.source.file = file.to_string_lossy().into_owned();
+            if is_sent_on(&webhook, target)? {
+                continue;
+            }
+            let report = follow(invocation, webhook, named, job, reporter)?;
+            worst = worst.worst(report.class);
+            if report.signal.is_some() || matches!(report.class, Class::Stopped | Class::Halted) {
+                break;
+            }
+        }
+    }
+    Ok(worst)
+}

@@ -1,0 +1,213 @@
+//! `deletes:`: what is not in the input any more is deleted, and nothing else.
+
+use std::fmt::Write as _;
+
+use crate::world::{PUT_THINGS, World, things};
+
+fn deleting(max: &str) -> String {
+    format!(
+        "{PUT_THINGS}sync: changed\ndeletes:\n  endpoint: {{ method: DELETE, path: '/things/{{{{ record.captures.id }}}}', \
+         idempotency: natural }}\n  max: {max}\n"
+    )
+    .replace("idempotency: natural\n", "idempotency: natural\n  captures: { id: '{{ response.body.id }}' }\n")
+}
+
+/// What was asked for since the last look.
+fn asked(world: &World, seen: &mut usize) -> Vec<String> {
+    let all = world.asked();
+    let mut new = all[*seen..].to_vec();
+    *seen = all.len();
+    new.sort();
+    new
+}
+
+fn rows(ids: &[u32]) -> String {
+    ids.iter().fold("id,name\n".to_owned(), |mut text, id| {
+        let _ = writeln!(text, "t{id},thing {id}");
+        text
+    })
+}
+
+#[test]
+fn what_vanished_is_deleted_once_and_what_comes_back_is_sent() {
+    let world = World::new().pipeline(&deleting("50%"), things(4));
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    assert_eq!(asked(&world, &mut seen).len(), 4);
+    world.write("data/things.csv", rows(&[1, 3, 5]));
+    let plan = world.run("plan p").exits(0).stdout;
+    assert!(plan.contains("  delete      2 keys"), "{plan}");
+    assert!(asked(&world, &mut seen).is_empty());
+    world.run("apply p").exits(0).says("2 keys that earlier runs delivered").says("p.deletes: 2 delivered");
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t2", "DELETE /things/t4", "PUT /things/t5"]);
+    // Nothing twice: neither with the same input nor with another.
+    world.run("apply p").exits(0).says("p: nothing to do").says("p.deletes: nothing to do");
+    world.write("data/things.csv", rows(&[5, 3, 1]));
+    let quiet = world.run("apply p").exits(0);
+    assert!(!quiet.stderr.contains("not in the input"), "{}", quiet.stderr);
+    assert!(asked(&world, &mut seen).is_empty());
+    // It comes back, as it was: it is sent, as there is nothing any more; then it goes again.
+    world.write("data/things.csv", rows(&[1, 2, 3, 5]));
+    world.run("apply p").exits(0).says("1 delivered");
+    assert_eq!(asked(&world, &mut seen), ["PUT /things/t2"]);
+    world.write("data/things.csv", rows(&[1, 3]));
+    world.run("apply p").exits(0).says("p.deletes: 2 delivered");
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t2", "DELETE /things/t5"]);
+}
+
+#[test]
+fn too_many_are_refused_before_anything_is_sent() {
+    let world = World::new().pipeline(&deleting("1%"), things(4));
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    asked(&world, &mut seen);
+    world.write("data/things.csv", rows(&[1, 2, 3, 9]));
+    for command in ["plan p", "apply p"] {
+        let refused = world.run(command).exits(4);
+        let told = refused.stdout + &refused.stderr;
+        for part in ["1 of the 4 keys", "allows 1 %", "runner apply p --no-deletes"] {
+            assert!(told.contains(part), "{command}: {told}");
+        }
+    }
+    assert!(asked(&world, &mut seen).is_empty());
+    world.run("apply p --no-deletes").exits(0).says("stays as it is");
+    assert_eq!(asked(&world, &mut seen), ["PUT /things/t9"]);
+    // The same run, without the flag: what vanished is still too much.
+    world.run("apply p").exits(4).says("1 of the 4 keys");
+    assert!(asked(&world, &mut seen).is_empty());
+    world.write("pipelines/p.yaml", deleting("1"));
+    world.run("apply p").exits(0).says("p.deletes: 1 delivered");
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t4"]);
+}
+
+#[test]
+fn nothing_is_deleted_while_a_record_waits_or_a_key_cannot_be_told() {
+    let world = World::new().pipeline(&deleting("50%"), things(4));
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    asked(&world, &mut seen);
+    world.write("data/things.csv", rows(&[1, 2, 3, 8, 9]));
+    world.run("apply p --limit 1").exits(0).says("1 unsent");
+    assert_eq!(asked(&world, &mut seen), ["PUT /things/t8"]);
+    world.run("apply p").exits(0);
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t4", "PUT /things/t9"]);
+    // The second row may be t2.
+    world.write("data/things.csv", "id,name\nt1,thing 1\n,thing 2\nt3,thing 3\nt8,thing 8\nt9,thing 9\n");
+    world.run("apply p").exits(1).says("1 records of data/things.csv have no key");
+    assert!(asked(&world, &mut seen).is_empty());
+    // Another file than its own says nothing of what is not in it.
+    world.write("few.csv", rows(&[1]));
+    let other = world.run("apply p --input few.csv").exits(0);
+    assert!(!other.stderr.contains("not in the input"), "{}", other.stderr);
+    assert!(asked(&world, &mut seen).is_empty());
+}
+
+#[test]
+fn a_delete_that_fails_is_accounted_for_and_tried_again() {
+    let world = World::new().pipeline(&deleting("50%"), things(4)).script("DELETE /things/t3 #1 -> 422");
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    world.write("data/things.csv", rows(&[1, 2]));
+    asked(&world, &mut seen);
+    world
+        .run("apply p")
+        .exits(1)
+        .says("p: 0 delivered")
+        .says("p.deletes: 1 delivered, 1 failed")
+        .says("runner retry p.deletes");
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t3", "DELETE /things/t4"]);
+    for (command, part) in
+        [("status p.deletes", "1 failed"), ("explain p.deletes t3", "422"), ("preview p.deletes", "DELETE")]
+    {
+        let run = world.run(command);
+        assert!(run.stdout.contains(part), "{command}: {} {}", run.stdout, run.stderr);
+    }
+    world.run("retry p.deletes").exits(0);
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t3"]);
+    // It counts as gone for the next run, too.
+    world.write("data/things.csv", rows(&[2, 1]));
+    world.run("apply p").exits(0);
+    assert!(asked(&world, &mut seen).is_empty());
+}
+
+#[test]
+fn a_run_that_is_killed_between_its_deletes_goes_on_with_them() {
+    // What is not there any more after a doubt was deleted.
+    let gone = "idempotency: natural, outcomes: [{ status: 404, after_unknown: true, then: delivered }] }";
+    let pipeline = deleting("100%").replace("idempotency: natural }", gone);
+    let world = World::new().pipeline(&pipeline, things(6)).script("DELETE /things/t4 #1 -> hang");
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    world.write("data/things.csv", rows(&[1, 2]));
+    asked(&world, &mut seen);
+    let started = world.start("apply p --concurrency 1");
+    assert!(world.until(&started, 8));
+    started.kill(&world);
+    world.answers("");
+    world.run("apply p").exits(0);
+    let deleted = asked(&world, &mut seen);
+    // What was settled last before it was killed may be asked for again.
+    for id in ["t5", "t6"] {
+        assert_eq!(
+            deleted.iter().filter(|asked| **asked == format!("DELETE /things/{id}")).count(),
+            1,
+            "{deleted:?}"
+        );
+    }
+    assert_eq!(deleted.iter().filter(|asked| *asked == "DELETE /things/t4").count(), 2, "{deleted:?}");
+    world.run("apply p").exits(0);
+    assert!(asked(&world, &mut seen).is_empty());
+}
+
+#[test]
+fn keys_outlive_the_runs_that_delivered_them() {
+    let world = World::new().file("runner.yaml", "").pipeline(&deleting("100%"), things(3));
+    let project =
+        format!("keep: {{ runs: 1, days: 1 }}\nconnections:\n  local: {{ base_url: \"{}\" }}\n", world.url());
+    world.write("runner.yaml", project);
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    let long_ago = "UPDATE run SET started_at = '2020-01-01T00:00:00Z', closed_at = started_at";
+    for name in ["a", "b", "c"] {
+        world.write("data/things.csv", format!("id,name\nt1,thing 1\nt2,thing 2\nt3,thing 3\nt9,{name}\n"));
+        world.checkpoint("p").execute(long_ago, []).expect("an update");
+        world.run("apply p").exits(0);
+    }
+    assert!(std::fs::read_dir(world.path(".runner/default/runs/p")).expect("runs").count() <= 2);
+    asked(&world, &mut seen);
+    // The run that delivered t2 is not kept any more, but its key and what was kept of the reply are.
+    world.write("data/things.csv", "id,name\nt1,thing 1\nt3,thing 3\nt9,c\n");
+    world.run("apply p").exits(0).says("p.deletes: 1 delivered");
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t2"]);
+}
+
+#[test]
+fn what_was_delivered_before_or_elsewhere_is_not_guessed_at() {
+    // Without `deletes` keys are not kept as they are.
+    let plain = deleting("100%").split("deletes:").next().expect("a pipeline").to_owned();
+    let world = World::new().pipeline(&plain, things(3));
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    world.write("pipelines/p.yaml", deleting("100%"));
+    world.write("data/things.csv", rows(&[1, 2]));
+    asked(&world, &mut seen);
+    world.run("apply p").exits(0).says("1 keys that vanished are not deleted");
+    assert!(asked(&world, &mut seen).is_empty());
+}
+
+#[test]
+fn mistakes_are_found_before_anything_is_sent() {
+    for (written, says) in [
+        (deleting("1%").replace("sync: changed\n", ""), "`deletes` needs `sync: changed`"),
+        (deleting("lots"), "a share such as"),
+        (deleting("1%").replace("  max: 1%\n", ""), "`deletes` needs `max`"),
+        (deleting("1%").replace("  max: 1%\n", "  cap: 1%\n  max: 1%\n"), "it is written `max: 1%`"),
+        (deleting("1%").replace("record.captures.id", "record.captures.id |"), "p.yaml"),
+        (deleting("1%").replace("record.captures.id", "record.id"), "`record` has no field `id`"),
+    ] {
+        let world = World::new().pipeline(&written, things(1));
+        world.run("validate").exits(3).says(says);
+        world.run("apply p").exits(3);
+        assert!(world.seen().is_empty(), "{says}");
+    }
+}
