@@ -90,6 +90,21 @@ pub fn resolve(
     Ok(resolved)
 }
 
+/// Has all that one run holds in doubt sent again by the start that goes on with it: for calls of which a repeat
+/// is known to be harmless. The caller holds the lock.
+pub fn resend(checkpoint: &Checkpoint, run: &RunRow) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    checkpoint.each_row(run, 0, |row| {
+        if row.state == State::InDoubt {
+            rows.push(settle(row, Settlement::Resend, true, &|_| false));
+        }
+        Ok(())
+    })?;
+    // First: a pending record in a run that is closed or settled beyond it would be forgotten.
+    checkpoint.reopen(run)?;
+    checkpoint.write_rows(run, &rows, "resend")
+}
+
 type Chosen<'a> = Vec<(&'a RunRow, Vec<RecordRow>)>;
 
 fn choose<'a>(

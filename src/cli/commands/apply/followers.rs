@@ -11,7 +11,7 @@ use super::{Job, Watcher, send};
 use crate::cli::invocation::Invocation;
 use crate::config::{Pipeline, needs};
 use crate::engine::vanished;
-use crate::engine::{Report, Start};
+use crate::engine::{Report, Start, class_of, resend};
 use crate::model::{Class, Failure};
 use crate::outcome::{Checkpoint, Folder};
 use crate::report::Reporter;
@@ -88,18 +88,28 @@ fn follow(
     send(invocation, follower, named, &Job { start, ..job.clone() }, "apply", reporter)
 }
 
-/// Whether all that a file holds was sent on.
-fn is_sent_on(webhook: &Pipeline, target: &str) -> Result<bool, Failure> {
+/// How sending on ended, where all that a file holds went out before. What may have arrived goes again: each call
+/// has an `Idempotency-Key`.
+fn was_sent_on(webhook: &Pipeline, target: &str) -> Result<Option<Class>, Failure> {
     let folder = Folder::new(&webhook.state_dir, target, &webhook.name);
-    let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(false) };
+    if Checkpoint::open_to_read(&folder)?.is_none() {
+        return Ok(None);
+    }
+    let _lock = folder.lock()?;
+    let checkpoint = Checkpoint::open(&folder)?;
     let stamp = source::stamp(&webhook.source, &webhook.root, None)?;
     let stamp = serde_json::to_string(&stamp).unwrap_or_default();
     for run in checkpoint.runs()?.iter().filter(|run| run.input == webhook.source.file) {
-        if run.input_stamp == stamp && checkpoint.counts(run)?.unsent == 0 {
-            return Ok(true);
+        let counts = checkpoint.counts(run)?;
+        if run.input_stamp == stamp && counts.unsent == 0 {
+            if counts.in_doubt > 0 {
+                resend(&checkpoint, run)?;
+                return Ok(None);
+            }
+            return Ok(Some(class_of(&counts)));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Sends on what the kept runs of a pipeline replied; gives how that ended.
@@ -115,15 +125,17 @@ fn send_on(
     let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(Class::Ok) };
     let runs = checkpoint.runs()?;
     drop(checkpoint);
-    let mut worst = Class::Ok;
+    let (mut worst, mut newest) = (Class::Ok, Class::Ok);
     for run in runs {
         let file = folder.run(&run.id).join("responses.ndjson");
         if std::fs::metadata(&file).is_ok_and(|file| file.len() > 0) {
             let mut webhook = webhook.clone();
             webhook.source.file = file.to_string_lossy().into_owned();
-            if is_sent_on(&webhook, target)? {
+            if let Some(class) = was_sent_on(&webhook, target)? {
+                newest = class;
                 continue;
             }
+            newest = Class::Ok;
             let report = follow(invocation, webhook, named, job, reporter)?;
             worst = worst.worst(report.class);
             if report.signal.is_some() || matches!(report.class, Class::Stopped | Class::Halted) {
@@ -131,5 +143,6 @@ fn send_on(
             }
         }
     }
-    Ok(worst)
+    // As for any run, with nothing to do it counts how the last one ended.
+    Ok(worst.worst(newest))
 }
