@@ -35,6 +35,14 @@ pub enum Carrier {
     },
 }
 
+impl Carrier {
+    /// The query parameter that it is, if it is one.
+    #[must_use]
+    pub fn parameter(&self) -> Option<String> {
+        if let Self::Query(name) = self { Some(name.clone()) } else { None }
+    }
+}
+
 /// A piece of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialPart {

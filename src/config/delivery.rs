@@ -259,6 +259,24 @@ fn durability(written: Option<&Placed<Durability>>, problems: &mut Problems) -> 
     *value
 }
 
+/// Finds outcome rules whose wait is longer than any is waited: each would stop the run.
+pub(super) fn check_waits(endpoint: &Endpoint, retry: &Retry, problems: &mut Problems) {
+    for rule in &endpoint.outcomes {
+        if let Some(wait) = rule.wait.filter(|wait| *wait > retry.max_retry_after) {
+            let (wait, most) =
+                (humantime::format_duration(wait), humantime::format_duration(retry.max_retry_after));
+            problems.push(
+                Diagnostic::error(
+                    "wait-too-long",
+                    format!("`wait` is {wait}, and a run waits {most} at most"),
+                )
+                .place(&rule.place)
+                .help("raise `delivery: { retry: { max_retry_after: … } }`, or wait less"),
+            );
+        }
+    }
+}
+
 /// What happens when each of a pipeline's calls may have arrived.
 pub(super) fn in_doubts(
     raw: Option<&RawDelivery>,

@@ -369,6 +369,9 @@ impl<'a> Loader<'a> {
             };
             calls.iter().zip(endpoints).zip(doubts).map(step).collect::<Vec<_>>()
         });
+        for step in steps.iter().flatten() {
+            delivery::check_waits(&step.endpoint, &delivery.retry, problems);
+        }
         let input = self.inputs.input.map(|input| (input, self.inputs.cwd));
         let (source, listing) = match listed {
             Some((source, listing)) if input.is_none() => (Some(source), Some(Box::new(listing))),

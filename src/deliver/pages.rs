@@ -31,12 +31,12 @@ pub struct Pager {
     at: Position,
     /// Pages that were read.
     pages: u64,
-    /// Items of the largest page so far.
-    largest: usize,
     /// Hash of the items of the last page.
     last: u64,
     /// Hashes of cursors and URLs that were used.
     seen: HashSet<u64>,
+    /// Query parameters that carry credentials: they are added to every request.
+    credentials: Vec<String>,
 }
 
 /// Which page is asked for.
@@ -114,9 +114,14 @@ impl Pager {
             at: Position { number: pagination.start, ..Position::default() },
             pagination,
             pages: 0,
-            largest: 0,
             last: 0,
             seen: HashSet::new(),
+            credentials: listing
+                .connection
+                .credentials
+                .iter()
+                .filter_map(|one| one.carrier.parameter())
+                .collect(),
         })
     }
 
@@ -155,7 +160,9 @@ impl Pager {
     /// That the reply is no page, or that the list would never end or lead elsewhere.
     pub fn turn(&mut self, arrived: &Arrived, request: &Request) -> Result<Turned, Box<Diagnostic>> {
         let (response, readable) = exchange::response(arrived, self.needs, &self.limits);
-        if !readable {
+        // A reply without a body (RFC 9110 section 15.3.5) has no items.
+        let is_empty = arrived.status == http::StatusCode::NO_CONTENT;
+        if !readable && !is_empty {
             return Err(self.wrong("page-unreadable", "is not what its content type says").into());
         }
         let mut context = self.context().with(Root::Response, Arc::new(response));
@@ -163,6 +170,7 @@ impl Pager {
             context.set(Root::Request, Arc::new(exchange::request(request, None, &self.limits)));
         }
         let items = match self.items.value(&context) {
+            _ if is_empty => Vec::new(),
             Ok(Value::Array(items)) => items,
             Ok(Value::Null | Value::Absent) => Vec::new(),
             Ok(value) => {
@@ -179,7 +187,7 @@ impl Pager {
             Paging::Page | Paging::Offset => self.by_number(&items, &context)?,
             Paging::Cursor => self.by_cursor(&context)?,
             Paging::NextUrl => {
-                let target = self.next_of(&context);
+                let target = self.next_of(&context)?;
                 self.by_url(target, request)?
             }
             Paging::Link => self.by_url(link::next(&arrived.headers), request)?,
@@ -197,8 +205,8 @@ impl Pager {
         Ok(Turned { items, more })
     }
 
-    /// A page that is empty, or shorter than one before, is the last where nobody says how many there
-    /// are. The size that was asked for proves nothing: many servers have a limit below it.
+    /// A page that is empty is the last where nobody says how many there are. That one is short proves nothing:
+    /// many servers have a limit below the size that was asked for, others leave out what one may not see.
     fn by_number(&mut self, items: &[Value], context: &Context) -> Result<bool, Box<Diagnostic>> {
         let mut bytes = Vec::new();
         for item in items {
@@ -213,22 +221,22 @@ impl Pager {
                 .into());
         }
         self.last = hash;
-        let is_short = items.is_empty() || items.len() < self.largest;
-        self.largest = self.largest.max(items.len());
         let total = self.total_pages.as_ref().map(|leaf| leaf.lenient_value(context));
         let total = match total {
+            None | Some(Value::Absent | Value::Null) => return Ok(!items.is_empty()),
             Some(Value::Number(number)) => number.as_u64(),
-            Some(Value::String(text)) => text.parse().ok(),
-            _ => None,
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(_) => None,
         };
-        Ok(match total {
-            Some(total) => self.pages + 1 < total,
-            None => !is_short,
-        })
+        let Some(total) = total else {
+            let message = "has no whole number where `total_pages` should be one";
+            return Err(self.wrong("page-unreadable", message).into());
+        };
+        Ok(self.pages + 1 < total)
     }
 
     fn by_cursor(&mut self, context: &Context) -> Result<bool, Box<Diagnostic>> {
-        let Some(cursor) = self.next_of(context) else { return Ok(false) };
+        let Some(cursor) = self.next_of(context)? else { return Ok(false) };
         if !self.seen.insert(xxh3_64(cursor.as_bytes())) {
             return Err(self.repeated("cursor"));
         }
@@ -242,6 +250,7 @@ impl Pager {
             return Err(self.wrong("page-elsewhere", "names a next page that is no URL").into());
         };
         url.set_fragment(None);
+        self.without_credentials(&mut url);
         let has_user = !url.username().is_empty() || url.password().is_some();
         if url.origin() != request.url.origin() || has_user {
             return Err(self
@@ -261,12 +270,35 @@ impl Pager {
     }
 
     /// What the reply says of the next page; nothing, empty text and false end a list.
-    fn next_of(&self, context: &Context) -> Option<String> {
-        match self.next.as_ref()?.lenient_value(context) {
-            Value::String(text) if !text.trim().is_empty() => Some(text.to_string()),
-            Value::Number(number) => Some(number.as_str().to_owned()),
-            _ => None,
+    fn next_of(&self, context: &Context) -> Result<Option<String>, Box<Diagnostic>> {
+        let Some(next) = &self.next else { return Ok(None) };
+        match next.lenient_value(context) {
+            Value::Absent | Value::Null | Value::Bool(false) => Ok(None),
+            Value::String(text) if text.trim().is_empty() => Ok(None),
+            Value::String(text) => Ok(Some(text.to_string())),
+            Value::Number(number) => Ok(Some(number.as_str().to_owned())),
+            value => {
+                let message = format!("has {} where `next` should be text", value.kind());
+                Err(self.wrong("page-unreadable", &message).into())
+            }
         }
+    }
+
+    /// Takes out what is added to every request: far sides repeat it in the next URL.
+    fn without_credentials(&self, url: &mut Url) {
+        let is_one = |name: &str| self.credentials.iter().any(|known| known == name);
+        if !url.query_pairs().any(|(name, _)| is_one(&name)) {
+            return;
+        }
+        // What stays, stays as it is written.
+        let kept: Vec<&str> = url
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !url::form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| is_one(&name)))
+            .collect();
+        let kept = kept.join("&");
+        url.set_query((!kept.is_empty()).then_some(&kept));
     }
 
     fn repeated(&self, what: &str) -> Box<Diagnostic> {
@@ -353,11 +385,13 @@ mod tests {
     const NONE: &str = r#"{"items":[]}"#;
 
     #[test]
-    fn numbers_and_offsets_end_at_a_page_that_is_shorter_than_one_before() {
+    fn numbers_and_offsets_end_at_an_empty_page() {
         let page = |change: fn(&mut Pagination)| pager(Paging::Page, change);
-        let (asked, last) = all(page(|_| {}), &[TWO, OTHER, ONE]);
-        assert_eq!(asked, ["/v2/things?at=1&n=2", "/v2/things?at=2&n=2", "/v2/things?at=3&n=2"]);
-        assert_eq!(last, Ok((1, false)));
+        // A short page in the middle is no end.
+        let (asked, last) = all(page(|_| {}), &[TWO, ONE, OTHER, NONE]);
+        let at = |n| format!("/v2/things?at={n}&n=2");
+        assert_eq!(asked, [at(1), at(2), at(3), at(4)]);
+        assert_eq!(last, Ok((0, false)));
         assert_eq!(all(page(|_| {}), &[TWO, NONE]).1, Ok((0, false)));
         assert_eq!(all(page(|_| {}), &[r#"{"items":null}"#]).1, Ok((0, false)));
         // One item where two were asked for: the far side may give one at a time.
@@ -371,6 +405,24 @@ mod tests {
         let (asked, last) = all(counted, &[r#"{"items":[1],"pages":2}"#, r#"{"items":[2,3],"pages":"2"}"#]);
         assert_eq!(asked, ["/v2/things?at=0&n=2", "/v2/things?at=1&n=2"]);
         assert_eq!(last, Ok((2, false)));
+        let counted = || page(|p| p.total_pages = Some(template("{{ response.body.pages }}")));
+        for wrong in ["\"two\"", "1.5", "-1", "true", "[2]"] {
+            let body = format!(r#"{{"items":[1],"pages":{wrong}}}"#);
+            assert_eq!(all(counted(), &[&body]).1, Err("page-unreadable"), "{wrong}");
+        }
+        // Nobody says how many there are: the list goes on to an empty page.
+        assert_eq!(all(counted(), &[r#"{"items":[1],"pages":null}"#, NONE]).1, Ok((0, false)));
+    }
+
+    #[test]
+    fn a_reply_without_a_body_is_an_empty_page() {
+        let mut pager = pager(Paging::Page, |_| {});
+        assert_eq!(turn(&mut pager, "", TWO).1, Ok((2, true)));
+        let request = pager.request().expect("a request");
+        let (status, body) = (StatusCode::NO_CONTENT, bytes::Bytes::new());
+        let arrived = Arrived { status, headers: HeaderMap::new(), body, complete: true };
+        let turned = pager.turn(&arrived, &request).expect("a page");
+        assert_eq!((turned.items.len(), turned.more), (0, false));
     }
 
     #[test]
@@ -390,6 +442,10 @@ mod tests {
             );
         }
         assert_eq!(all(cursor(), &[ONE]).1, Ok((1, false)), "none is no next one");
+        for wrong in [r#"{"href":"/x"}"#, "true", r#"["a"]"#] {
+            let body = format!(r#"{{"items":[1],"next":{wrong}}}"#);
+            assert_eq!(all(cursor(), &[&body]).1, Err("page-unreadable"), "{wrong}");
+        }
         let looped = r#"{"items":[1],"next":"a"}"#;
         assert_eq!(all(cursor(), &[looped, looped]).1, Err("list-endless"));
     }
@@ -420,6 +476,11 @@ mod tests {
         ] {
             assert_eq!(turn(&mut url(), "", &to(target)).1, Err("page-elsewhere"), "{target}");
         }
+        // What is added to every request is not added twice.
+        let mut keyed = url();
+        keyed.credentials = vec!["key".into()];
+        assert_eq!(turn(&mut keyed, "", &to("/v2/things?key=s&p=a%2fb&k%65y=s&n=2")).1, Ok((1, true)));
+        assert_eq!(turn(&mut keyed, "", &to("/v2/things?key=s")).0, "/v2/things?p=a%2fb&n=2");
         let mut pager = pager(Paging::Link, |_| {});
         assert_eq!(turn(&mut pager, "</v2/things?p=2>; rel=\"next\"", ONE).1, Ok((1, true)));
         assert_eq!(
@@ -439,6 +500,6 @@ mod tests {
         assert_eq!(all(pager(Paging::Page, |_| {}), &[TWO, TWO]).1, Err("page-repeated"));
         let short = || pager(Paging::Page, |pagination| pagination.max_pages = 2);
         assert_eq!(all(short(), &[TWO, OTHER]).1, Err("list-endless"));
-        assert_eq!(all(short(), &[TWO, ONE]).1, Ok((1, false)));
+        assert_eq!(all(short(), &[TWO, NONE]).1, Ok((0, false)));
     }
 }

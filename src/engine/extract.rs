@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::config::Pipeline;
 use crate::model::{Class, Diagnostic, Failure, Map, Str, Value};
+use crate::outcome::{Folder, Use};
 use crate::render::{Root, RunValues};
 use crate::source;
 
@@ -79,7 +80,22 @@ pub fn extract(
     } else {
         None
     };
-    let plan = open::open(pipeline, &wanted(spool))?;
+    // Tables that are lists are read only where a condition looks into them.
+    let looks = pipeline.select.filter.as_ref().is_some_and(|filter| filter.value.contains("lookups"));
+    let mut wanted = wanted(spool);
+    if looks {
+        let folder = Folder::new(scratch.path(), target, &pipeline.name);
+        let tables = pipeline.lookups.iter().filter_map(|lookup| Some((lookup, lookup.listing.as_ref()?)));
+        for (lookup, list) in tables {
+            folder.prepare(Use::Create)?;
+            let to = folder.lookup(&lookup.name.value);
+            listing::read(&pipeline, (list, &lookup.source.file), &to, None, None, observer)?;
+        }
+        wanted.folder = Some(folder);
+    } else {
+        wanted.input_may_be_missing = pipeline.lookups.iter().any(|lookup| lookup.listing.is_some());
+    }
+    let plan = open::open(pipeline, &wanted)?;
     let run = identity::new_run(&plan.pipeline.name);
     let mut out = Out { sink, bytes: Vec::with_capacity(AT_ONCE * 2), is_wanted: true };
     let mut extracted = match form {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Delivery, InDoubt, Listing, Pipeline};
 use crate::deliver::{MOST_OF_A_PAGE, Meaning, Pager, Rate, Reader, Reading, Sender, Tries, Verdict, judge};
-use crate::model::{Arrived, Class, Diagnostic, Event, Failure, Map, Problems, Reply, Request, Value};
+use crate::model::{Arrived, Class, Diagnostic, Event, Failure, Map, Mask, Problems, Reply, Request, Value};
 use crate::outcome::{Checkpoint, Folder};
 use crate::render::{Context, Known, Root, RunValues, Scope};
 
@@ -177,6 +177,7 @@ impl Lister<'_> {
         let mut rate = Rate::new(self.rate, Instant::now());
         let mut listed = Listed { pages: 0, items: 0 };
         let most = limit.unwrap_or(u64::MAX);
+        let mask = self.listing.connection.mask();
         let mut line = Vec::new();
         loop {
             let request =
@@ -191,6 +192,7 @@ impl Lister<'_> {
                 }
                 line.clear();
                 item.write_json(&mut line);
+                self.refuse_secret(&mask, &line, listed.items)?;
                 line.push(b'\n');
                 out.write_all(&line).map_err(write)?;
                 listed.items += 1;
@@ -205,6 +207,24 @@ impl Lister<'_> {
         let file: File = out.into_inner().map_err(|error| write(error.into_error()))?;
         file.sync_all().map_err(write)?;
         Ok(listed)
+    }
+
+    /// A list that repeats a credential of its connection would be a file of secrets.
+    fn refuse_secret(&self, mask: &Mask, item: &[u8], before: u64) -> Result<(), Failure> {
+        let text = String::from_utf8_lossy(item);
+        if matches!(mask.apply(&text), std::borrow::Cow::Borrowed(_)) {
+            return Ok(());
+        }
+        let message = format!(
+            "item {} of the list, on page {}, holds a secret of the connection {}",
+            before + 1,
+            self.pager.page().saturating_sub(1),
+            self.listing.connection.name
+        );
+        let found = Diagnostic::error("page-holds-secret", message)
+            .note("records are written to files, and secrets never are")
+            .help("have `items` leave it out, or ask for fewer fields");
+        Err(self.ended(Class::Halted, found))
     }
 
     /// One page, however many attempts it takes. Reading changes nothing, so whatever may have

@@ -3,6 +3,7 @@
 //!
 //! Invariant: every key stands in one row only, and a cell comes out as it went in, digits and all.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
@@ -14,15 +15,16 @@ pub type Tables = Vec<(Str, Arc<Table>)>;
 /// Rows by key. The key is the first column.
 ///
 /// The cells of a row stand one after the other in a chunk: a byte for the kind, and for numbers
-/// and text their length and bytes. Lists and objects are rare and kept apart. Chunks, so that a
+/// and text their length and bytes, for lists and objects how many cells follow. Chunks, so that a
 /// table that grows is never copied, which would take its room twice.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<Str>,
+    /// The same, to find one.
+    names: HashSet<Str>,
     chunks: Vec<Vec<u8>>,
     /// In which chunk each row stands, and where it begins there.
     rows: Vec<(u32, u32)>,
-    nested: Vec<Value>,
     /// Open addressing: the number of a row from 1, or 0 where there is none. A power of two long.
     slots: Vec<u32>,
     // Keyed, so that nobody who writes the data can make all keys fall together.
@@ -36,7 +38,8 @@ const FALSE: u8 = 3;
 const TRUE: u8 = 4;
 const NUMBER: u8 = 5;
 const TEXT: u8 = 6;
-const NESTED: u8 = 7;
+const LIST: u8 = 7;
+const OBJECT: u8 = 8;
 
 /// Bytes of a chunk, but for one row that is larger.
 const CHUNK: usize = 1 << 20;
@@ -50,6 +53,8 @@ pub enum NotTaken {
     NoKey,
     /// The key is neither text nor a number.
     BadKey,
+    /// The rows have more names together than are allowed.
+    TooManyColumns,
 }
 
 impl Table {
@@ -58,16 +63,17 @@ impl Table {
     pub fn new(key: &str) -> Self {
         Self {
             columns: vec![key.into()],
+            names: HashSet::from([key.into()]),
             chunks: Vec::new(),
             rows: Vec::new(),
-            nested: Vec::new(),
             slots: vec![0; 16],
             hasher: RandomState::new(),
         }
     }
 
-    /// Takes a row with its key; `keeps` says which of its other columns are kept.
-    pub fn push(&mut self, row: &Map, keeps: impl Fn(&str) -> bool) -> Result<(), NotTaken> {
+    /// Takes a row with its key; `keeps` says which of its other columns are kept, of which there are at most
+    /// `most` over all rows.
+    pub fn push(&mut self, row: &Map, keeps: impl Fn(&str) -> bool, most: usize) -> Result<(), NotTaken> {
         let key_column = self.columns.first().cloned().unwrap_or_default();
         let key = match row.get(&key_column) {
             None | Some(Value::Absent | Value::Null) => return Err(NotTaken::NoKey),
@@ -81,14 +87,18 @@ impl Table {
             Err(slot) => slot,
         };
         for name in row.names().filter(|name| keeps(name)) {
-            if !self.columns.iter().any(|column| &**column == name) {
+            if !self.names.contains(name) {
+                if self.columns.len() > most {
+                    return Err(NotTaken::TooManyColumns);
+                }
+                self.names.insert(name.into());
                 self.columns.push(name.into());
             }
         }
         let mut cells = Vec::new();
         for (at, name) in self.columns.iter().enumerate() {
             let value = row.get(name).filter(|_| at == 0 || keeps(name));
-            write_cell(value, &mut cells, &mut self.nested);
+            write_cell(value, &mut cells);
         }
         self.keep(&cells);
         if let Some(slot) = self.slots.get_mut(slot) {
@@ -160,26 +170,7 @@ impl Table {
     /// The cells of a row as far as it has any.
     fn read(&self, row: usize) -> impl Iterator<Item = Option<Value>> {
         let mut rest = self.bytes(row);
-        std::iter::from_fn(move || {
-            let (kind, tail) = rest.split_first()?;
-            rest = tail;
-            let mut text = || {
-                let length = take_length(&mut rest);
-                let (text, tail) = rest.split_at_checked(length).unwrap_or_default();
-                rest = tail;
-                std::str::from_utf8(text).unwrap_or_default()
-            };
-            Some(match *kind {
-                MISSING => None,
-                ABSENT => Some(Value::Absent),
-                FALSE => Some(Value::Bool(false)),
-                TRUE => Some(Value::Bool(true)),
-                NUMBER => Some(Number::parse(text()).map_or(Value::Null, Value::Number)),
-                TEXT => Some(Value::text(text())),
-                NESTED => self.nested.get(take_length(&mut rest)).cloned(),
-                _ => Some(Value::Null),
-            })
-        })
+        std::iter::from_fn(move || (!rest.is_empty()).then(|| read_cell(&mut rest)))
     }
 
     /// The bytes of a row.
@@ -234,7 +225,39 @@ impl Table {
     }
 }
 
-fn write_cell(value: Option<&Value>, cells: &mut Vec<u8>, nested: &mut Vec<Value>) {
+fn read_cell(rest: &mut &[u8]) -> Option<Value> {
+    let (kind, tail) = rest.split_first()?;
+    *rest = tail;
+    Some(match *kind {
+        MISSING => return None,
+        ABSENT => Value::Absent,
+        FALSE => Value::Bool(false),
+        TRUE => Value::Bool(true),
+        NUMBER => Number::parse(take_text(rest)).map_or(Value::Null, Value::Number),
+        TEXT => Value::text(take_text(rest)),
+        LIST => {
+            let length = take_length(rest);
+            Value::Array((0..length).filter_map(|_| read_cell(rest)).collect())
+        }
+        OBJECT => {
+            let length = take_length(rest);
+            Value::Object(
+                (0..length).filter_map(|_| Some((take_text(rest).into(), read_cell(rest)?))).collect(),
+            )
+        }
+        _ => Value::Null,
+    })
+}
+
+fn take_text<'b>(rest: &mut &'b [u8]) -> &'b str {
+    let length = take_length(rest);
+    let (text, tail) = rest.split_at_checked(length).unwrap_or_default();
+    *rest = tail;
+    std::str::from_utf8(text).unwrap_or_default()
+}
+
+/// Its depth is that of the value, which its source has bounded.
+fn write_cell(value: Option<&Value>, cells: &mut Vec<u8>) {
     let mut text = |kind: u8, text: &str| {
         cells.push(kind);
         put_length(text.len(), cells);
@@ -247,10 +270,21 @@ fn write_cell(value: Option<&Value>, cells: &mut Vec<u8>, nested: &mut Vec<Value
         Some(Value::Bool(value)) => cells.push(if *value { TRUE } else { FALSE }),
         Some(Value::Number(number)) => text(NUMBER, number.as_str()),
         Some(Value::String(value)) => text(TEXT, value),
-        Some(value @ (Value::Array(_) | Value::Object(_))) => {
-            cells.push(NESTED);
-            put_length(nested.len(), cells);
-            nested.push(value.clone());
+        Some(Value::Array(values)) => {
+            cells.push(LIST);
+            put_length(values.len(), cells);
+            for value in values {
+                write_cell(Some(value), cells);
+            }
+        }
+        Some(Value::Object(fields)) => {
+            cells.push(OBJECT);
+            put_length(fields.len(), cells);
+            for (name, value) in fields {
+                put_length(name.len(), cells);
+                cells.extend_from_slice(name.as_bytes());
+                write_cell(Some(value), cells);
+            }
         }
     }
 }
@@ -305,9 +339,9 @@ mod tests {
             ("tags", Value::Array(vec![Value::text("a")])),
             ("empty", Value::Absent),
         ]);
-        table.push(&first, |_| true).unwrap();
+        table.push(&first, |_| true, 100).unwrap();
         let second = row(&[("id", Value::text("b")), ("late", Value::Bool(true)), ("name", Value::Null)]);
-        table.push(&second, |_| true).unwrap();
+        table.push(&second, |_| true, 100).unwrap();
         let found = table.find("9007199254740993001").unwrap();
         assert_eq!(table.cell(found, "price"), Some(number("1.10")));
         assert_eq!(table.cell(found, "name"), Some(Value::text(long.as_str())));
@@ -327,7 +361,7 @@ mod tests {
     #[test]
     fn a_key_stands_in_one_row_and_is_text_or_a_number() {
         let mut table = Table::new("id");
-        let push = |table: &mut Table, key: Value| table.push(&row(&[("id", key)]), |_| true);
+        let push = |table: &mut Table, key: Value| table.push(&row(&[("id", key)]), |_| true, 100);
         assert_eq!(push(&mut table, Value::text("1")), Ok(()));
         assert_eq!(push(&mut table, number("2")), Ok(()));
         // A number and the text of its digits are the same key.
@@ -336,15 +370,29 @@ mod tests {
             assert_eq!(push(&mut table, nothing), Err(NotTaken::NoKey));
         }
         assert_eq!(push(&mut table, Value::Bool(true)), Err(NotTaken::BadKey));
-        assert_eq!(table.push(&Map::new(), |_| true), Err(NotTaken::NoKey));
+        assert_eq!(table.push(&Map::new(), |_| true, 100), Err(NotTaken::NoKey));
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn nested_values_are_part_of_the_size_and_columns_are_bounded() {
+        let mut table = Table::new("id");
+        let inner = row(&[("a", number("1e5")), ("b", Value::Array(vec![Value::Null, Value::Bool(true)]))]);
+        let deep = Value::Array(vec![Value::Object(inner), Value::Array(Vec::new()), Value::text("ü")]);
+        table.push(&row(&[("id", Value::text("k")), ("deep", deep.clone())]), |_| true, 2).unwrap();
+        assert_eq!(table.cell(0, "deep"), Some(deep));
+        let large = Value::Array(vec![Value::text("x".repeat(4 << 20))]);
+        table.push(&row(&[("id", Value::text("l")), ("deep", large)]), |_| true, 2).unwrap();
+        assert!(table.size() > 4 << 20);
+        let more = row(&[("id", Value::text("m")), ("c", Value::Null), ("d", Value::Null)]);
+        assert_eq!(table.push(&more, |_| true, 2), Err(NotTaken::TooManyColumns));
     }
 
     #[test]
     fn only_wanted_columns_are_kept() {
         let mut table = Table::new("id");
         let whole = row(&[("a", number("1")), ("id", Value::text("k")), ("b", number("2"))]);
-        table.push(&whole, |name| name == "b").unwrap();
+        table.push(&whole, |name| name == "b", 100).unwrap();
         assert_eq!(table.row(0), row(&[("id", Value::text("k")), ("b", number("2"))]));
     }
 
@@ -355,7 +403,7 @@ mod tests {
         for n in 0..100_000 {
             let (mail, id) = (format!("agent{n}@example.com"), format!("8b2f6c1e-{n:012}"));
             bytes += mail.len() + id.len();
-            table.push(&row(&[("mail", Value::text(mail)), ("id", Value::text(id))]), |_| true).unwrap();
+            table.push(&row(&[("mail", Value::text(mail)), ("id", Value::text(id))]), |_| true, 100).unwrap();
         }
         assert!(table.size() < bytes + 100_000 * 32, "{} for {bytes}", table.size());
         for n in [0, 1, 99_999] {

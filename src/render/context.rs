@@ -307,7 +307,7 @@ pub(super) mod tests {
     pub fn tables(rows: &[&str]) -> Arc<Tables> {
         let mut table = Table::new("email");
         for row in rows {
-            table.push(value(row).as_object().unwrap(), |_| true).unwrap();
+            table.push(value(row).as_object().unwrap(), |_| true, 100).unwrap();
         }
         Arc::new(vec![("agents".into(), Arc::new(table))])
     }

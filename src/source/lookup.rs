@@ -49,7 +49,7 @@ pub fn read_table(lookup: &Lookup, root: &Path, spool: Option<&Path>) -> Result<
             Ok(row) => row,
             Err(bad) => return refused(bad.rule, format!("a row of `{of}` cannot be read: {}", bad.message)),
         };
-        match table.push(&row, keeps) {
+        match table.push(&row, keeps, spec.limits.columns) {
             Ok(()) => {}
             Err(NotTaken::NoKey) => {
                 if without.is_none() {
@@ -61,6 +61,17 @@ pub fn read_table(lookup: &Lookup, root: &Path, spool: Option<&Path>) -> Result<
             Err(NotTaken::BadKey) => {
                 let message = format!("`{}` of `{of}` is neither text nor a number", shown(&key.value));
                 return refused("lookup-key", message);
+            }
+            Err(NotTaken::TooManyColumns) => {
+                let most = spec.limits.columns;
+                let finding = Diagnostic::error(
+                    "too-many-columns",
+                    format!("the rows of `{of}` have more than {most} names together"),
+                )
+                .place(&name.place)
+                .at(place.to_string())
+                .help("keep only what is used: `columns: [id]`");
+                return Err(Failure::new(Class::Input, finding));
             }
             Err(NotTaken::Repeated(first)) => {
                 let (file, line) = lines.get(first).copied().unwrap_or_default();

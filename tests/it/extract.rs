@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use crate::security::resources::peak;
-use crate::world::{POST_THINGS, World, things};
+use crate::world::{POST_THINGS, PUT_THINGS, World, things};
 
 const FROM_FILE: &str = "\
 connection: local
@@ -63,13 +63,13 @@ fn a_list_is_read_to_its_end() {
     let run = world
         .run("extract p")
         .exits(0)
-        .says("api:GET /lists/page: 7 items on 3 pages")
+        .says("api:GET /lists/page: 7 items on 4 pages")
         .says("7 records written");
     assert_eq!(run.stdout.lines().count(), 7);
     assert!(run.stdout.starts_with("{\"id\":\"i1\"}\n"), "{}", run.stdout);
     let run = world.run("extract p --limit 4").exits(0);
     assert_eq!(run.stdout.lines().count(), 4);
-    assert_eq!(world.seen().len(), 3 + 2, "pages beyond the limit are not asked for");
+    assert_eq!(world.seen().len(), 4 + 2, "pages beyond the limit are not asked for");
     assert!(!world.path(".runner").exists());
 }
 
@@ -171,4 +171,44 @@ fn a_large_source_takes_no_more_memory_than_a_small_one() {
     assert_eq!(lines.count(), 100_000);
     assert!(child.wait().expect("it ends").success());
     assert!(most < 64 * 1024, "{most} KiB");
+}
+
+#[test]
+fn only_a_file_is_replaced() {
+    let world = World::new().pipeline(PUT_THINGS, things(3));
+    world.run("extract p --out out.csv").exits(0).says("3 records written to out.csv");
+    world.run("extract p --out out.csv").exits(0).says("to out.csv in place of the old file");
+    // A link stays one.
+    world.write("elsewhere/real.csv", "old");
+    std::os::unix::fs::symlink("elsewhere/real.csv", world.path("link.csv")).expect("a link");
+    world.run("extract p --out link.csv").exits(0);
+    assert!(world.path("link.csv").is_symlink());
+    assert!(world.read("elsewhere/real.csv").starts_with("id,name\n"));
+    // What is no file is left alone.
+    let pipe = world.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+    std::os::unix::fs::symlink("nowhere", world.path("dangling")).expect("a link");
+    for out in ["pipe", "dangling", "data"] {
+        world.run(&format!("extract p --out {out}")).exits(2).says("is no file");
+    }
+    assert!(!pipe.is_file() && pipe.exists() && !world.path("nowhere").exists());
+}
+
+#[test]
+fn tables_that_are_lists_are_read_where_a_condition_looks_into_them() {
+    let pipeline = format!(
+        "{PUT_THINGS}lookups:\n  known:\n    endpoint: {{ method: GET, path: /lists/x, pagination: {{ kind: none, items: '{{{{ response.body.items }}}}' }} }}\n    key: id\n\
+         body: {{ to: '{{{{ lookups.known[record.id].to }}}}' }}\n"
+    );
+    let world = World::new()
+        .pipeline(&pipeline, things(3))
+        .script("GET /lists/x -> 200 body='{\"items\":[{\"id\":\"t2\",\"to\":\"a\"}]}'");
+    world.run("extract p").exits(0).says("3 records written");
+    assert!(world.seen().is_empty());
+    let chosen = pipeline + "select: { where: \"{{ lookups.known[record.id] is defined }}\" }\n";
+    world.write("pipelines/p.yaml", chosen);
+    let run = world.run("extract p").exits(0).says("1 record written");
+    assert!(run.stdout.contains("t2"), "{}", run.stdout);
+    assert_eq!(world.asked(), ["GET /lists/x"]);
+    assert!(!world.path(".runner").exists());
 }

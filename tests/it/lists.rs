@@ -44,10 +44,10 @@ fn ids(count: usize) -> Vec<String> {
 fn every_kind_of_pages_is_read_to_its_end() {
     let next = "next: '{{ response.body.next }}'";
     for (kind, pagination, pages) in [
-        ("page", PAGES.to_owned(), 3),
+        ("page", PAGES.to_owned(), 4),
         ("page", format!("{PAGES}, total_pages: '{{{{ response.body.pages }}}}'"), 3),
-        ("zero", format!("{PAGES}, start: 0"), 3),
-        ("offset", "kind: offset, param: offset, size_param: size, size: 3".to_owned(), 3),
+        ("zero", format!("{PAGES}, start: 0"), 4),
+        ("offset", "kind: offset, param: offset, size_param: size, size: 3".to_owned(), 4),
         ("cursor", CURSOR.to_owned(), 3),
         ("url", format!("kind: next_url, {next}"), 3),
         ("link", "kind: link".to_owned(), 3),
@@ -340,4 +340,31 @@ fn a_list_may_have_a_connection_of_its_own() {
     assert_eq!(seen[0].headers["authorization"], "Bearer sesame-1234567");
     // The token goes with the list alone.
     assert!(world.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
+}
+
+#[test]
+fn a_list_that_repeats_a_credential_ends_before_it_is_kept() {
+    let world = World::new();
+    let connection = format!(
+        "connections:\n  local:\n    base_url: \"{}\"\n    token: {{ env: TOKEN }}\n    auth: {{ bearer: token }}\n",
+        world.url()
+    );
+    let body = "{\"items\":[{\"id\":\"a\"},{\"id\":\"b\",\"used\":\"s3cr3t-of-the-list\"}]}";
+    let world = world
+        .file("runner.yaml", connection)
+        .file("pipelines/p.yaml", over("x", "n: 1", PAGES))
+        .file(".env", "TOKEN=s3cr3t-of-the-list\n")
+        .script(&format!("GET /lists/x -> 200 body='{body}'"));
+    let run = world
+        .run("apply p")
+        .exits(9)
+        .says("item 2 of the list, on page 1, holds a secret of the connection local");
+    assert!(!run.stderr.contains("s3cr3t"), "{}", run.stderr);
+    assert!(put(&world).is_empty());
+    let out = world.run("extract p");
+    assert!(!out.stdout.contains("s3cr3t") && out.code == 9, "{}", out.stdout);
+    for file in crate::world::below(&world.path(".runner")) {
+        let bytes = fs::read(&file).expect("a file");
+        assert!(!String::from_utf8_lossy(&bytes).contains("s3cr3t"), "{}", file.display());
+    }
 }

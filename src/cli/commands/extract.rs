@@ -21,15 +21,21 @@ use crate::report::{Format, Reporter};
 pub fn extract(invocation: &Invocation<'_>, args: &Args, mut reporter: Reporter) -> Result<Ended, Refused> {
     match written(invocation, args, &mut reporter) {
         Err(failure) => Err(Refused::new(failure, reporter)),
-        Ok((extracted, out)) => Ok(finish(invocation, args, &extracted, out.as_deref(), reporter)),
+        Ok((extracted, out)) => Ok(finish(invocation, args, &extracted, out.as_ref(), reporter)),
     }
+}
+
+/// The file that was written.
+struct Out {
+    path: PathBuf,
+    replaced: bool,
 }
 
 fn written(
     invocation: &Invocation<'_>,
     args: &Args,
     reporter: &mut Reporter,
-) -> Result<(Extracted, Option<PathBuf>), Failure> {
+) -> Result<(Extracted, Option<Out>), Failure> {
     let out = args.out.as_deref().filter(|out| *out != Path::new("-")).map(|out| invocation.cwd().join(out));
     let form = match (args.form, &out) {
         (Some(ExtractForm::Csv), _) => Form::Csv,
@@ -65,8 +71,8 @@ fn written(
         let mut new = NewFile::create(path)?;
         let extracted =
             write_source(pipeline, &target, form, limit, &mut |bytes| new.write(bytes), &mut watcher)?;
-        new.keep()?;
-        extracted
+        let replaced = new.keep()?;
+        (extracted, Some(Out { path: path.clone(), replaced }))
     } else {
         let is_terminal = std::io::stdout().is_terminal();
         let mut sink = |bytes: &[u8]| {
@@ -80,17 +86,17 @@ fn written(
             let safe = if is_json { json_safe(&text) } else { text::block(&text).into_owned() };
             Ok(reporter.data(safe.as_bytes()))
         };
-        write_source(pipeline, &target, form, limit, &mut sink, &mut watcher)?
+        (write_source(pipeline, &target, form, limit, &mut sink, &mut watcher)?, None)
     };
     drop(sandbox);
-    Ok((extracted, out))
+    Ok(extracted)
 }
 
 fn finish(
     invocation: &Invocation<'_>,
     args: &Args,
     extracted: &Extracted,
-    out: Option<&Path>,
+    out: Option<&Out>,
     mut reporter: Reporter,
 ) -> Ended {
     let Extracted { records, left_out, invalid, .. } = extracted;
@@ -101,8 +107,10 @@ fn finish(
     if more > 0 {
         reporter.say(&format!("{} more like these", text::number(more)));
     }
-    let place = out.map(|out| invocation.shown(out));
-    let to = place.as_ref().map(|place| format!(" to {}", place.display())).unwrap_or_default();
+    let place = out.map(|out| invocation.shown(&out.path));
+    let replaced = out.is_some_and(|out| out.replaced);
+    let as_new = if replaced { " in place of the old file" } else { "" };
+    let to = place.as_ref().map(|place| format!(" to {}{as_new}", place.display())).unwrap_or_default();
     let mut words =
         format!("{}: {} written{to}", args.pipeline.display(), counted(*records, "record", "records"));
     for (count, what) in [(left_out, "left out by `where`"), (invalid, "invalid and not written")] {
@@ -117,6 +125,7 @@ fn finish(
         "left_out": left_out,
         "invalid": invalid,
         "out": place,
+        "replaced": replaced,
     });
     let class = if out.is_some() {
         reporter.answer(class, class.code(), "", summary)
@@ -132,6 +141,8 @@ struct NewFile {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
+    /// Whether there was a file before.
+    replaces: bool,
     is_kept: bool,
 }
 
@@ -140,9 +151,18 @@ impl NewFile {
         let refused = |message: String, help: &str| {
             Failure::new(Class::Usage, Diagnostic::error("usage", message).help(help))
         };
-        let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
+        // A link stays one, and what it leads to is written.
+        let (path, replaces) = match std::fs::symlink_metadata(path) {
+            Err(_) => (path.to_owned(), false),
+            Ok(_) => (path.canonicalize().unwrap_or_else(|_| path.to_owned()), true),
+        };
+        let name = path.file_name().filter(|_| !replaces || path.is_file());
+        let Some(name) = name else {
             let message = format!("{} is no file", path.display());
-            return Err(refused(message, "name a file: `--out agents.csv`"));
+            return Err(refused(
+                message,
+                "name a file: `--out agents.csv`; without `--out` the records go to stdout",
+            ));
         };
         let folder = path.parent().unwrap_or(Path::new("."));
         if !folder.is_dir() {
@@ -156,7 +176,7 @@ impl NewFile {
             .mode(0o600)
             .open(&temporary)
             .map_err(|error| Failure::io("make", &temporary, &error))?;
-        Ok(Self { file, temporary, path: path.to_owned(), is_kept: false })
+        Ok(Self { file, temporary, path, replaces, is_kept: false })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<bool, Failure> {
@@ -164,12 +184,13 @@ impl NewFile {
         Ok(true)
     }
 
-    fn keep(mut self) -> Result<(), Failure> {
+    /// Puts it in its place; whether it replaced another.
+    fn keep(mut self) -> Result<bool, Failure> {
         self.file.sync_all().map_err(|error| Failure::io("write", &self.temporary, &error))?;
         std::fs::rename(&self.temporary, &self.path)
             .map_err(|error| Failure::io("rename to", &self.path, &error))?;
         self.is_kept = true;
-        Ok(())
+        Ok(self.replaces)
     }
 }
 
