@@ -208,11 +208,14 @@ fn a_pipeline_over_standard_input_is_checked_without_it() {
 #[test]
 fn a_wait_that_no_run_would_wait_is_found() {
     let waits = |wait: &str, more: &str| {
-        PUT_THINGS.replace(
-            "  idempotency: natural\n",
-            &format!("  idempotency: natural\n  outcomes: [{{ status: 409, then: retry, wait: {wait} }}]\n"),
-        )
-        .replace("first_wait: 1ms,", &format!("first_wait: 1ms,{more}"))
+        PUT_THINGS
+            .replace(
+                "  idempotency: natural\n",
+                &format!(
+                    "  idempotency: natural\n  outcomes: [{{ status: 409, then: retry, wait: {wait} }}]\n"
+                ),
+            )
+            .replace("first_wait: 1ms,", &format!("first_wait: 1ms,{more}"))
     };
     let world = World::new().pipeline(&waits("10m", ""), things(1));
     world.run("validate").exits(3).says("`wait` is 10m, and a run waits 5m at most").says("max_retry_after");
