@@ -15,6 +15,17 @@ pub struct Setting {
     pub value: String,
 }
 
+/// `--capture STEP.NAME=VALUE`: what a reply brought that nobody saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// The step's name.
+    pub step: String,
+    /// The name of what is captured.
+    pub name: String,
+    /// The value, as text.
+    pub value: String,
+}
+
 /// `--rate`: requests a second, above zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate(
@@ -30,6 +41,16 @@ pub(super) fn setting(text: &str) -> Result<Setting, String> {
         return Err("a name has letters, digits and `_`, and does not begin with a digit".into());
     }
     Ok(Setting { name: name.into(), value: value.into() })
+}
+
+pub(super) fn capture(text: &str) -> Result<Capture, String> {
+    let (of, value) = text.split_once('=').ok_or("write it STEP.NAME=VALUE")?;
+    match of.split_once('.') {
+        Some((step, name)) if !step.is_empty() && !name.is_empty() => {
+            Ok(Capture { step: step.into(), name: name.into(), value: value.into() })
+        }
+        _ => Err("write it STEP.NAME=VALUE".into()),
+    }
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

@@ -60,6 +60,7 @@ pub use narrow::Narrow;
 pub use open::{Plan, Wanted};
 pub use plan::{Course, Forecast, Group, Prospect, Shown, Which};
 pub use resolve::{Resolved, Select, resend, resolve};
+pub use retry::Said;
 pub use status::{Standing, names, rewrite, standing};
 pub use steps::Ahead;
 pub use stop::Signal;
@@ -111,6 +112,8 @@ pub struct Start {
     pub max_duration: Option<Duration>,
     /// Send failed records again: all, or those for which the expression is true.
     pub retry: Option<Option<String>>,
+    /// With `retry`: what replies should have brought, for the one record that is chosen.
+    pub captures: Vec<Said>,
     /// Only ask the far side about these records in doubt; nothing is sent.
     pub reconcile: Option<Select>,
     /// `try`: this one record.

@@ -12,17 +12,29 @@ use crate::render::{Leaf, Root};
 
 use super::identity;
 use super::open::Plan;
+use super::steps::Passed;
 
 /// Rows that are written in one step.
 const AT_ONCE: usize = 10_000;
 
+/// What a person says that the reply to a step brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The step.
+    pub step: String,
+    /// The name of what is captured.
+    pub name: String,
+    /// The value, as text.
+    pub value: String,
+}
+
 /// Opens the failed (and, once the meaning changed, the invalid) records for which the filter is
-/// true; returns their ordinals.
+/// true; returns their ordinals. What is `said` of replies needs one record.
 pub fn reopen(
     plan: &Plan,
     checkpoint: &Checkpoint,
     run: &RunRow,
-    filter: Option<&str>,
+    (filter, said): (Option<&str>, &[Said]),
 ) -> Result<BTreeSet<u64>, Failure> {
     let filter = filter.map(|text| plan.bare_expression(text)).transpose()?;
     let mut rows = Vec::new();
@@ -38,8 +50,13 @@ pub fn reopen(
     if let Some(filter) = &filter {
         rows = matching(plan, run, filter, rows)?;
     }
+    if !said.is_empty() {
+        let [row] = &mut *rows else { return Err(not_one(rows.len())) };
+        say(plan, row, said)?;
+    }
     let opened: BTreeSet<u64> = rows.iter().map(|row| row.ordinal).collect();
-    rows.retain(|row| row.state.is_settled());
+    // One that is open already is written anew where something is said of it.
+    rows.retain(|row| row.state.is_settled() || !said.is_empty());
     if !rows.is_empty() {
         // First: a pending record in a run that is closed or settled beyond it would be forgotten.
         checkpoint.reopen(run)?;
@@ -59,6 +76,42 @@ pub fn reopen(
         checkpoint.write_rows(run, &chunk, "retry")?;
     }
     Ok(opened)
+}
+
+/// Notes what the replies to steps that were delivered should have brought.
+fn say(plan: &Plan, row: &mut RecordRow, said: &[Said]) -> Result<(), Failure> {
+    let refused = |message: String, help: String| {
+        let found = Diagnostic::error("capture-unknown", message).note("nothing was changed").help(help);
+        Err(Failure::new(Class::Usage, found))
+    };
+    let Some(mut passed) = Passed::of(Some(row)) else { return Ok(()) };
+    for Said { step, name, value } in said {
+        let all = || plan.preparer.steps.iter().filter(|step| !step.captures.is_empty());
+        let is_known = all().any(|known| *known.id == **step && known.captures.contains(name));
+        if !is_known {
+            let names = all().flat_map(|step| step.captures.iter().map(|name| format!("{}.{name}", step.id)));
+            let names: Vec<String> = names.collect();
+            let help = format!("these are captured: {}", names.join(", "));
+            return refused(format!("no step of the pipeline captures `{step}.{name}`"), help);
+        }
+        if !passed.has(step) {
+            let message = format!("step {step} of the record was not delivered");
+            return refused(message, "its own reply will bring it: retry without `--capture`".into());
+        }
+        passed.say(step, name, value);
+    }
+    row.captures = passed.text();
+    Ok(())
+}
+
+fn not_one(chosen: usize) -> Failure {
+    let message = format!("`--capture` speaks of one record, and {} are chosen", number(chosen as u64));
+    Failure::new(
+        Class::Usage,
+        Diagnostic::error("capture-of-several", message)
+            .note("nothing was changed")
+            .help("choose one failed record: `--where \"record.id == '…'\"`"),
+    )
 }
 
 /// `retry` of a run that has nothing to retry and is not finished: to call that done would be wrong.

@@ -123,6 +123,13 @@ impl Passed {
         Err(bytes)
     }
 
+    /// A person says what the reply to a step that was delivered should have brought.
+    pub fn say(&mut self, id: &str, name: &str, value: &str) {
+        let name = format!("{id}.{name}");
+        self.brought.remove(&name);
+        self.brought.push(name, Value::text(value));
+    }
+
     /// A step is to be made again.
     pub fn forget(&mut self, id: &str) {
         let of_it = format!("{id}.");

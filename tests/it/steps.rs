@@ -145,6 +145,25 @@ fn a_capture_that_did_not_come_fails_the_record_and_nothing_is_sent_again() {
     assert_eq!(count(&world, "POST /things"), 2);
     world.run("retry p").exits(1);
     assert_eq!(count(&world, "POST /things"), 2, "what was delivered stays so");
+    // A person looks it up, and says it.
+    for (argument, says) in [
+        ("retry p --capture thing.nope=1", "these are captured: thing.id, post.id"),
+        ("retry p --capture post.id=1", "step post of the record was not delivered"),
+        ("retry p --capture post=1", "write it STEP.NAME=VALUE"),
+        (
+            "retry p --capture thing.id=1 --where record.id=='t9'",
+            "`--capture` speaks of one record, and 0 are chosen",
+        ),
+    ] {
+        world.run(argument).exits(2).says(says);
+    }
+    world
+        .run("retry p --capture thing.id=from-a-person --where class=='capture-missing'")
+        .exits(0)
+        .says("2 delivered");
+    assert_eq!(count(&world, "POST /things"), 2);
+    let last = world.seen().pop().expect("a call");
+    assert_eq!(last.path, "/things/from-a-person");
 }
 
 const UPSERT: &str = "connection: local

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Pace;
-use crate::cli::values;
+use crate::cli::values::{self, Capture};
 use crate::outcome::Settlement;
 
 /// `runner status`
@@ -55,6 +55,9 @@ pub struct Retry {
     /// Only failures for which this is true, such as `status == 422`
     #[arg(long = "where", value_name = "EXPR", value_parser = values::not_empty)]
     pub filter: Option<String>,
+    /// What the reply of a step that was delivered should have brought, for the one record that is chosen; repeatable
+    #[arg(long = "capture", value_name = "STEP.NAME=VALUE", value_parser = values::capture)]
+    pub captures: Vec<Capture>,
     /// At most N records
     #[arg(long, value_name = "N", value_parser = values::positive)]
     pub limit: Option<NonZeroU64>,

@@ -13,7 +13,7 @@ use super::{Refused, far_side, plan};
 use crate::cli::args::{Apply, Reconcile, Retry, Selection};
 use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::{InDoubt, Pipeline};
-use crate::engine::{self, Observer, Report, Select, Signal, Start};
+use crate::engine::{self, Observer, Report, Said, Select, Signal, Start};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
 use crate::outcome::{Checkpoint, Folder};
 use crate::report::text::{counted, number};
@@ -151,6 +151,15 @@ pub fn retry(invocation: &Invocation<'_>, args: &Retry, reporter: Reporter) -> R
             accept_changes: args.accept_changes,
             limit: args.limit.map(std::num::NonZeroU64::get),
             retry: Some(args.filter.clone()),
+            captures: args
+                .captures
+                .iter()
+                .map(|said| Said {
+                    step: said.step.clone(),
+                    name: said.name.clone(),
+                    value: said.value.clone(),
+                })
+                .collect(),
             ..Start::default()
         },
         stop_after: None,

@@ -126,9 +126,12 @@ impl Session<'_> {
                     return self.settle_copies(&run, copies);
                 }
                 let only = match (&self.start.retry, &self.start.one) {
-                    (Some(filter), _) => {
-                        Some(retry::reopen(&self.plan, &self.checkpoint, &run, filter.as_deref())?)
-                    }
+                    (Some(filter), _) => Some(retry::reopen(
+                        &self.plan,
+                        &self.checkpoint,
+                        &run,
+                        (filter.as_deref(), &self.start.captures),
+                    )?),
                     (None, Some(one)) => trial::reopen(&self.checkpoint, &run, one, &self.start.command)?,
                     (None, None) => None,
                 };
