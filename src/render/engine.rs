@@ -13,9 +13,11 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Expression, Output, S
 
 use super::context::{Context, RunState};
 use super::convert::{MAX_TEXT, Node, Said, from_engine, not_text, omit, to_engine, too_large};
+use super::direct::Direct;
 use super::error::RenderError;
 use super::expr::{Checked, Slot, slot_index};
 use super::filters;
+use super::scan::Words;
 use super::tables::Rows;
 use crate::config::{Escape, Template};
 use crate::model::{Diagnostic, Place, Problems, Value};
@@ -158,6 +160,8 @@ fn slot_value(slot: &Slot, context: &Context) -> Option<EngineValue> {
 #[derive(Debug)]
 pub(super) struct Compiled {
     expression: Expression<'static, 'static>,
+    /// The same without the engine, where it is one of the usual.
+    direct: Option<Direct>,
     slots: Vec<Slot>,
     /// Where the expression begins in its leaf.
     offset: usize,
@@ -168,15 +172,17 @@ impl Compiled {
     /// Compiles the part of a checked leaf between `inner`'s ends.
     pub fn new(
         checked: Checked,
-        inner: &Range<usize>,
+        words: &Words<'_>,
         template: &Template,
         problems: &mut Problems,
     ) -> Option<Self> {
+        let inner = &words.inner;
         let source = checked.source.get(inner.clone()).unwrap_or_default().to_owned();
         match base().compile_expression_owned(source) {
             Ok(expression) => {
                 let Checked { slots, calls, .. } = checked;
-                Some(Self { expression, slots, offset: inner.start, calls })
+                let direct = Direct::read(&words.tokens);
+                Some(Self { expression, direct, slots, offset: inner.start, calls })
             }
             Err(error) => {
                 problems.push(syntax_error(&error, template, inner.start, inner));
@@ -195,6 +201,19 @@ impl Compiled {
     }
 
     pub fn value(&self, context: &Context, template: &Template) -> Result<Value, RenderError> {
+        match self.direct(context) {
+            Some(value) => Ok(value),
+            None => self.by_engine(context, template),
+        }
+    }
+
+    /// The value without the engine, where that is known.
+    pub(super) fn direct(&self, context: &Context) -> Option<Value> {
+        self.direct.as_ref()?.value(context)
+    }
+
+    /// The value as the engine finds it.
+    pub(super) fn by_engine(&self, context: &Context, template: &Template) -> Result<Value, RenderError> {
         let error = |error: &Error| explain(error, &self.slots, context, template, self.offset);
         let found = self.expression.eval(names(&self.slots, context)).map_err(|e| error(&e))?;
         if found.is_undefined()

@@ -13,6 +13,7 @@
 mod body;
 mod context;
 mod convert;
+mod direct;
 mod documents;
 mod engine;
 mod envelope;

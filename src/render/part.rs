@@ -124,7 +124,7 @@ pub(super) fn part(
     if let Some((path, default)) = plain(&words.tokens) {
         return Some(Part { what: What::Path { path, default }, place, sides: Vec::new() });
     }
-    let compiled = Compiled::new(checked, &words.inner, template, problems)?;
+    let compiled = Compiled::new(checked, words, template, problems)?;
     let sides = sides(words, template, scope);
     Some(Part { what: What::Engine(compiled), place, sides })
 }
