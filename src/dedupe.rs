@@ -46,10 +46,16 @@ impl Collector {
 
     /// The records whose hashes are not unique.
     ///
-    /// Groups of equal hashes are counted on the way: [`Candidates::counted`].
-    pub fn candidates(self, among: Among) -> Result<Candidates, Failure> {
+    /// Groups of equal hashes are counted on the way: [`Candidates::counted`]; with `keeps_without` the hashes of
+    /// those without a record of the input are kept, 8 bytes each.
+    pub fn candidates(self, among: Among, keeps_without: bool) -> Result<Candidates, Failure> {
         let tally = Tally { among, counts: Counted::default(), before: None, is_in: false };
-        Ok(Candidates { sorted: self.sorter.sorted()?, first: None, tally })
+        Ok(Candidates {
+            sorted: self.sorter.sorted()?,
+            first: None,
+            tally,
+            without: keeps_without.then(Vec::new),
+        })
     }
 
     /// The hashes of the groups that are counted as [`Counted::without`], ascending.
@@ -144,6 +150,8 @@ pub struct Candidates {
     /// The first entry of the group that is being read.
     first: Option<Entry>,
     tally: Tally,
+    /// Hashes of the groups that are counted as [`Counted::without`], where they are kept.
+    without: Option<Vec<u64>>,
 }
 
 impl Candidates {
@@ -151,6 +159,20 @@ impl Candidates {
     #[must_use]
     pub const fn counted(&self) -> Counted {
         self.tally.counts
+    }
+
+    /// The hashes of those that are counted as [`Counted::without`], ascending.
+    #[must_use]
+    pub fn take_without(&mut self) -> Vec<u64> {
+        self.without.take().unwrap_or_default()
+    }
+
+    fn end_group(&mut self) {
+        if self.tally.end_group()
+            && let (Some((hash, ..)), Some(without)) = (self.first, &mut self.without)
+        {
+            without.push(hash);
+        }
     }
 }
 
@@ -160,7 +182,7 @@ impl Iterator for Candidates {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let Some(entry) = self.sorted.next() else {
-                self.tally.end_group();
+                self.end_group();
                 self.first = None;
                 return None;
             };
@@ -169,7 +191,7 @@ impl Iterator for Candidates {
                 Err(failure) => return Some(Err(failure)),
             };
             if self.first.is_none_or(|(known, ..)| known != hash) {
-                self.tally.end_group();
+                self.end_group();
             }
             self.tally.see(ordinal);
             match self.first {
@@ -421,7 +443,7 @@ mod tests {
                 }
             }
             let found: Vec<_> = collector
-                .candidates(ALL)
+                .candidates(ALL, false)
                 .unwrap()
                 .map(|found| found.map(|found| (found.hash, found.later, found.first)).unwrap())
                 .collect();
@@ -438,7 +460,7 @@ mod tests {
         for ordinal in 0..200u64 {
             collector.add(ordinal, 1000 - ordinal / 2, ordinal).unwrap();
         }
-        let found: Vec<_> = collector.candidates(ALL).unwrap().map(Result::unwrap).collect();
+        let found: Vec<_> = collector.candidates(ALL, false).unwrap().map(Result::unwrap).collect();
         let expected: Vec<_> = (0..100u64)
             .rev()
             .map(|n| Candidate {
@@ -481,7 +503,7 @@ mod tests {
         for entry in dir.path().read_dir().unwrap() {
             OpenOptions::new().write(true).open(entry.unwrap().path()).unwrap().set_len(30).unwrap();
         }
-        let found: Vec<_> = cut.candidates(ALL).into_iter().flatten().collect();
+        let found: Vec<_> = cut.candidates(ALL, false).into_iter().flatten().collect();
         assert!(found.iter().any(Result::is_err), "{found:?}");
     }
 
@@ -502,7 +524,7 @@ mod tests {
             let collector = known(room);
             // An odd number of before does not count.
             let among = Among { from: 100, counts: |ordinal| ordinal % 2 == 0 };
-            let mut candidates = collector.candidates(among).unwrap();
+            let mut candidates = collector.candidates(among, true).unwrap();
             assert_eq!(candidates.by_ref().count(), 4);
             assert_eq!(candidates.counted(), Counted { known: 3, without: 2 }, "room {room}");
             assert!(candidates.next().is_none());
@@ -514,6 +536,6 @@ mod tests {
     #[test]
     fn nothing_in_gives_nothing_out() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Collector::new(dir.path()).candidates(ALL).unwrap().count(), 0);
+        assert_eq!(Collector::new(dir.path()).candidates(ALL, false).unwrap().count(), 0);
     }
 }

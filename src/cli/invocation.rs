@@ -177,7 +177,13 @@ impl<'a> Invocation<'a> {
     /// state it works are repeated: without `--env` a hint would lead to another far side.
     #[must_use]
     pub fn typed(&self, command: &str, named: &Path, sandbox: bool) -> String {
-        let mut typed = format!("runner {command} {}", shell_word(&named.to_string_lossy()));
+        let name = named.to_string_lossy();
+        // What is written down in another pipeline begins and goes on with that one.
+        let name = match name.rsplit_once('.') {
+            Some((other, "deletes" | "webhook")) if matches!(command, "apply" | "plan") => other,
+            _ => &name,
+        };
+        let mut typed = format!("runner {command} {}", shell_word(name));
         if sandbox {
             typed.push_str(" --sandbox");
         }

@@ -46,6 +46,12 @@ impl SourceSpec {
         self.file.strip_prefix(OF_VANISHED)
     }
 
+    /// Whether the records are keys that vanished from the input of another pipeline.
+    #[must_use]
+    pub fn is_of_vanished(&self) -> bool {
+        self.fields == Some(super::deletes::FIELDS)
+    }
+
     /// Whether the records have to lie in a spool before they can be read.
     #[must_use]
     pub fn is_spooled(&self) -> bool {

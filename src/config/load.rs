@@ -56,10 +56,7 @@ pub fn load_pipeline(path_or_name: &str, inputs: &Inputs<'_>) -> Result<(Pipelin
 
 /// Reads a pipeline that is written down in another; `None` where the name is not one of those.
 fn load_follower(name: &str, inputs: &Inputs<'_>) -> Option<Result<(Pipeline, Problems), Failure>> {
-    let (other, kind) = name.rsplit_once('.')?;
-    if !matches!(kind, "deletes" | "webhook") {
-        return None;
-    }
+    let (other, kind) = name.rsplit_once('.').filter(|_| needs::is_of_follower(name))?;
     find_pipeline(other, inputs.cwd).ok()?;
     let (pipeline, problems) = match load_pipeline(other, inputs) {
         Ok(read) => read,
@@ -237,8 +234,34 @@ pub fn check_all(paths: &[PathBuf], inputs: &Inputs<'_>) -> Checked {
             }
         }
     }
+    for (path, finding) in same_names(&checked.pipelines) {
+        found.entry(path).or_default().push(finding);
+    }
     checked.files = found.into_iter().collect();
     checked
+}
+
+/// Pipelines that would share what is known of their runs, as they have one name; each with its file.
+fn same_names(pipelines: &[Pipeline]) -> Vec<(PathBuf, Diagnostic)> {
+    let mut known: BTreeMap<(&Path, &str), &Pipeline> = BTreeMap::new();
+    let mut found = Vec::new();
+    for pipeline in pipelines {
+        let Some(first) = known.get(&(&*pipeline.root, &*pipeline.name)) else {
+            known.insert((&pipeline.root, &pipeline.name), pipeline);
+            continue;
+        };
+        let message = format!("{} has the name `{}` as well", first.path, pipeline.name);
+        let finding = Diagnostic::error("name-taken", message)
+            .note("what was sent is kept under the name of the pipeline")
+            .help("give one of them another `name:`");
+        let text = pipeline.files.iter().find(|file| file.path == pipeline.path);
+        let finding = match text {
+            Some(text) => finding.place(&Place::start_of(text.clone())),
+            None => finding,
+        };
+        found.push((pipeline.root.join(&pipeline.path), finding));
+    }
+    found
 }
 
 fn finish<T>(value: Option<T>, problems: Problems) -> Result<(T, Problems), Failure> {
@@ -310,7 +333,18 @@ impl<'a> Loader<'a> {
 
     fn pipeline(&mut self, path: &Path, missing: Missing) -> Option<Pipeline> {
         let node = self.files.yaml(path, &mut self.problems)?;
-        self.pipeline_of(&node, path, missing)
+        let made = self.pipeline_of(&node, path, missing)?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        if let Some(name) = [&*stem, &made.name].into_iter().find(|name| needs::is_of_follower(name)) {
+            let message = format!("`{name}` is the name of what follows another pipeline");
+            let place = node.get("name").map_or_else(|| start_of(&node), |name| name.place.clone());
+            self.problems.push(
+                Diagnostic::error("pipeline-name", message)
+                    .place(&place)
+                    .help("take a name that does not end in `.deletes` or `.webhook`"),
+            );
+        }
+        Some(made)
     }
 
     /// The pipeline that sends the replies of one on.
@@ -327,8 +361,13 @@ impl<'a> Loader<'a> {
     fn deletes(&mut self, raw: &RawPipeline, of: &Node, name: &str, path: &Path) -> Option<Box<Deletes>> {
         deletes::check(raw, &mut self.problems);
         let node = deletes::written(raw, of, name)?;
+        let defaults = self.project.delivery.clone();
+        self.project.delivery = defaults.clone().map(deletes::of_any_calls);
         // Variables of the command line are those of the other.
-        let mut pipeline = self.pipeline_of(&node, path, Missing::Accepted)?;
+        let made = self.pipeline_of(&node, path, Missing::Accepted);
+        self.project.delivery = defaults;
+        let mut pipeline = made?;
+        deletes::check_body(&pipeline, &mut self.problems);
         pipeline.source.file = format!("{}{name}", listing::OF_VANISHED);
         pipeline.source.format = Some(Format::Ndjson);
         pipeline.source.place = None;

@@ -48,7 +48,7 @@ pub use auth::{
 pub use base_url::is_refused_address;
 pub use connector::is_framing;
 pub use credential::{Carrier, Credential, CredentialPart};
-pub use deletes::Deletes;
+pub use deletes::{Deletes, name_of as deletes_name};
 pub use delivery::DeliveryOverrides;
 pub use env::EnvFile;
 pub use listing::Listing;

@@ -7,6 +7,12 @@ use std::path::Path;
 use super::{Pipeline, project};
 use crate::model::{Class, Diagnostic, Failure, Placed, Problems, did_you_mean};
 
+/// Whether a name is that of a pipeline that is written down in another: `NAME.deletes`, `NAME.webhook`.
+#[must_use]
+pub fn is_of_follower(name: &str) -> bool {
+    name.ends_with(".deletes") || name.ends_with(".webhook")
+}
+
 /// The name of a pipeline's file, or `None` for one that does not lie below `pipelines/`.
 #[must_use]
 pub fn file_name(path: &str) -> Option<&str> {

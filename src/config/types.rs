@@ -932,12 +932,15 @@ pub enum Sync {
 }
 
 /// How much may be deleted.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cap {
     /// So many keys.
     Count(u64),
-    /// This share of all that were delivered, from 0 to 1.
-    Share(f64),
+    /// This share of all that were delivered.
+    Share {
+        /// In millionths, so that nothing is rounded: 10,000 is one percent.
+        millionths: u32,
+    },
 }
 
 /// What new input means while an older run still has pending records.

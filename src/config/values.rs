@@ -134,6 +134,20 @@ pub fn percent(text: &str) -> Result<f64, Wrong> {
     }
 }
 
+/// A share in millionths, digit by digit: `29%`, `0.5%`.
+fn millionths(text: &str) -> Result<u32, Wrong> {
+    percent(text)?;
+    let form = || wrong("which is not a share such as 1%, with at most four decimals");
+    let number = text.trim().trim_end_matches('%').trim();
+    let (whole, rest) = number.split_once('.').unwrap_or((number, ""));
+    if rest.len() > 4 {
+        return Err(form());
+    }
+    let whole: u32 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| form())? };
+    let rest: u32 = format!("{rest:0<4}").parse().map_err(|_| form())?;
+    Ok(whole * 10_000 + rest)
+}
+
 /// Lanes: 1 to 1024.
 pub fn concurrency(text: &str) -> Result<NonZeroUsize, Wrong> {
     text.trim()
@@ -220,7 +234,7 @@ units! {
     /// A number of keys, or a share of them.
     Most(Cap), "a number or a share such as 1%", |text| match text.parse::<u64>() {
         Ok(most) => Ok(Cap::Count(most)),
-        Err(_) => percent(text).map(Cap::Share),
+        Err(_) => millionths(text).map(|millionths| Cap::Share { millionths }),
     };
     /// Lanes.
     Lanes(NonZeroUsize), "a whole number", concurrency;

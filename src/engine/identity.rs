@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::Digest as _;
 
-use crate::config::Connection;
+use crate::config::{Connection, Pipeline};
 use crate::model::{SourceText, hex};
 use crate::outcome::RunRow;
 use crate::render::RunValues;
@@ -40,6 +40,18 @@ pub fn values(run: &RunRow, pipeline: &str) -> RunValues {
 pub fn destination(connection: &Connection, target: &str) -> String {
     let base_url = if target == SANDBOX { SANDBOX } else { &connection.base_url };
     format!("{} {} {base_url}", connection.connector.as_deref().unwrap_or("-"), connection.name)
+}
+
+/// Hash of what a key of a run stands for: the destination, the pipeline as it is written, with its variables and
+/// settings, and where its records come from. Never 0.
+#[must_use]
+pub fn scope(pipeline: &Pipeline, target: &str) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for part in [&destination(&pipeline.connection, target), &pipeline.meaning, &pipeline.source.file] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.digest().max(1)
 }
 
 /// Digests of the meaning of a pipeline.

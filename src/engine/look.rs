@@ -16,7 +16,7 @@ use super::copies::Copies;
 use super::open::Plan;
 use super::resume::{self, Decision, Now};
 use super::survey::{LeavesOut, Survey};
-use super::vanished::Vanished;
+use super::vanished::{self, Doomed, Gone, Vanished};
 use super::{Observer, Start, identity, survey};
 
 /// What a start finds.
@@ -114,6 +114,7 @@ pub fn look(
         digests.meaning.clone_from(&run.meaning);
         digests.files.clone_from(&run.meaning_files);
     }
+    let scope = identity::scope(pipeline, &start.target);
     let changed = last
         .as_ref()
         .map(|run| identity::changed_files(&run.meaning_files, &digests.files))
@@ -169,8 +170,14 @@ pub fn look(
         delivered_before = survey.delivered_before;
         // Another input than the pipeline's own says nothing of what it does not have.
         if pipeline.sync == Some(Sync::Changed) && pipeline.source.place.is_some() {
-            let Survey { known_keys, vanished: gone, without_key, .. } = *survey;
-            vanished = Vanished { known: known_keys, gone, without_key };
+            let doomed = match checkpoint {
+                Some(checkpoint) if vanished::deletes(pipeline, start).is_some() => {
+                    Gone { checkpoint, before, scope, hashes: &survey.gone }.doomed(|_| Ok(()))?
+                }
+                _ => Doomed::default(),
+            };
+            let Survey { records, known_keys: known, vanished: gone, without_key, .. } = *survey;
+            vanished = Vanished { records, known, gone, without_key, doomed };
         }
         (records, digest) = (survey.records, survey.digest);
     }
@@ -178,6 +185,7 @@ pub fn look(
         id: new_values.id.to_string(),
         started_at: new_values.started_at.to_string(),
         destination,
+        scope,
         meaning: digests.meaning,
         meaning_files: digests.files,
         input,

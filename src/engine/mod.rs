@@ -7,6 +7,7 @@
 mod attach;
 pub mod block;
 mod copies;
+pub mod deletes;
 mod dispatch;
 mod explain;
 mod extract;
@@ -118,6 +119,8 @@ pub struct Start {
     pub reconcile: Option<Select>,
     /// `try`: this one record.
     pub one: Option<One>,
+    /// Of the keys that are deleted it was found that they still hold ([`deletes::Deleting`]).
+    pub deletes_hold: bool,
     /// Whether keys of single records are shown.
     pub show_keys: bool,
     /// How this command is typed, for messages.
@@ -160,6 +163,7 @@ pub struct Report {
 /// Runs a pipeline, or goes on with its run.
 pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> Result<Report, Failure> {
     let begun = Instant::now();
+    deletes::refuse_alone(&pipeline, start)?;
     // Asking for a status before there is one must not end the process, as the signal does by default.
     let unheard = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let _ = signal_hook::flag::register(signal_hook::consts::SIGUSR1, unheard);
@@ -201,7 +205,7 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
     }
     let narrow = narrowing(&plan, start)?;
     let checkpoint = Checkpoint::open(&folder)?;
-    vanished::settle(&plan.pipeline, &start.target, &checkpoint)?;
+    deletes::settle(&plan.pipeline, &start.target, &checkpoint)?;
     let session = Session { plan, start, folder, checkpoint, sender, narrow, begun, lock };
     session.run(observer)
 }

@@ -17,6 +17,7 @@ use crate::source::{self, Mark, Source};
 
 use super::block::{Identity, Job, Prepared};
 use super::copies::Renumbered;
+use super::deletes;
 use super::gather::Calls;
 use super::look::{Look, look};
 use super::narrow::Narrow;
@@ -102,8 +103,8 @@ pub struct Forecast {
     pub delivered_before: u64,
     /// Keys that earlier runs delivered and that the input has no more, where that is looked at.
     pub vanished: u64,
-    /// Whether those are deleted.
-    pub deletes: bool,
+    /// Those that are deleted.
+    pub delete: u64,
 }
 
 /// Which run a start would be about.
@@ -192,6 +193,7 @@ struct Outlook {
     dropped: Arc<[(u64, u64)]>,
     delivered_before: u64,
     vanished: u64,
+    delete: u64,
     /// The input is an outcome file of the run: copies of its records.
     is_apart: bool,
     /// Calls with several records that go out again as they were.
@@ -299,7 +301,7 @@ impl Prospect {
                 Some(Sync::All) | None => outlook.delivered_before,
             },
             vanished: outlook.vanished,
-            deletes: super::vanished::deletes(&self.plan.pipeline, &self.start).is_some(),
+            delete: outlook.delete,
             course,
         };
         match forecast.course {
@@ -589,7 +591,7 @@ impl Prospect {
         let Self { plan, start, checkpoint, scratch } = self;
         let found = look(plan, start, checkpoint.as_ref(), Path::new(&scratch.0), observer)?;
         let refused = found.refuse(plan, start).err();
-        let vanished = found.vanished.gone;
+        let (vanished, delete) = (found.vanished.gone, found.vanished.doomed.count);
         let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, copies, .. } = found;
         let mut outlook = Outlook {
             course: Course::Begin { closes: None },
@@ -603,6 +605,7 @@ impl Prospect {
             dropped,
             delivered_before,
             vanished,
+            delete,
             calls: Vec::new(),
             is_apart: false,
         };
@@ -616,7 +619,7 @@ impl Prospect {
                 outlook.records = if surveyed { new.records } else { run.records };
                 outlook.before = counts;
                 outlook.before.unsent = outlook.records.saturating_sub(counts.settled());
-                (outlook.delivered_before, outlook.vanished) = (0, 0);
+                (outlook.delivered_before, outlook.vanished, outlook.delete) = (0, 0, 0);
                 let asks = plan.asks()
                     && (run.closed_at.is_none() || outlook.before.unsent == 0)
                     && checkpoint.has_doubt_not_asked_about(&run)?;
@@ -631,7 +634,10 @@ impl Prospect {
                         _ => Course::GoOn(run.id),
                     };
                 } else if is_over {
-                    outlook.course = Course::Settled(run.id);
+                    self.left_to_delete(checkpoint, &run, &mut outlook, observer)?;
+                    if !matches!(outlook.course, Course::Refuse(_)) {
+                        outlook.course = Course::Settled(run.id);
+                    }
                 } else {
                     self.recovered(checkpoint, &run, &mut outlook)?;
                     outlook.course = Course::GoOn(run.id);
@@ -641,6 +647,27 @@ impl Prospect {
             (Ok(Decision::GoOn { .. }), ..) => {}
         }
         Ok(outlook)
+    }
+
+    /// What an earlier start left to be deleted goes with the next one.
+    fn left_to_delete(
+        &self,
+        checkpoint: &Checkpoint,
+        run: &RunRow,
+        outlook: &mut Outlook,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Failure> {
+        let pipeline = &self.plan.pipeline;
+        let folder = Folder::new(&pipeline.state_dir, &self.start.target, &pipeline.name);
+        let of = (&folder, checkpoint, run);
+        let Some(left) = deletes::left(&self.plan, &self.start, of, &self.scratch.0, observer)? else {
+            return Ok(());
+        };
+        (outlook.vanished, outlook.delete) = (left.gone, left.doomed.count);
+        if let Err(failure) = left.refuse_too_many(pipeline, &self.start) {
+            outlook.course = Course::Refuse(failure);
+        }
+        Ok(())
     }
 
     /// Looks at what the start of a run would find of it.

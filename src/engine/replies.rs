@@ -3,14 +3,14 @@
 //! It is the `responses.ndjson` of that pipeline's newest run in the same target, read like any file. Nothing
 //! is read here; that there is no such file is said where it is opened.
 
-use super::vanished;
+use super::deletes;
 use crate::config::Pipeline;
 use crate::model::Failure;
 use crate::outcome::{Checkpoint, Folder};
 
 /// Names the file of a pipeline whose source is the replies of another, where there is one.
 pub fn find(pipeline: &mut Pipeline, target: &str) -> Result<(), Failure> {
-    let Some(other) = pipeline.source.replies_of() else { return vanished::find(pipeline, target) };
+    let Some(other) = pipeline.source.replies_of() else { return deletes::find(pipeline, target) };
     let folder = Folder::new(&pipeline.state_dir, target, other);
     let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(()) };
     let Some(run) = checkpoint.latest_run()? else { return Ok(()) };

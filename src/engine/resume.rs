@@ -234,6 +234,7 @@ mod tests {
             id: "20261122T0214-3f9c".into(),
             started_at: String::new(),
             destination: "freshchat https://a".into(),
+            scope: 0,
             meaning: "m".into(),
             meaning_files: String::new(),
             input: "users.csv".into(),

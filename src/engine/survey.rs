@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::Duplicates;
+use crate::config::{Duplicates, Idempotency};
 use crate::dedupe::{Among, Candidate, Collector, Counted};
 use crate::model::{Class, Diagnostic, Failure, Record, State};
-use crate::outcome::{HALF_DONE, KeyState, KnownKey};
+use crate::outcome::{HALF_DONE, KeyState, KnownKey, UNCHANGED};
 use crate::render::RunValues;
 
 use super::Observer;
@@ -41,6 +41,8 @@ pub struct Survey {
     pub known_keys: u64,
     /// Those of them that no record of the input has.
     pub vanished: u64,
+    /// Their hashes, ascending; only for a pipeline that deletes what they stand for.
+    pub gone: Vec<u64>,
     /// The records of an earlier run that the input's records are copies of.
     pub copies: Option<Copies>,
 }
@@ -69,6 +71,8 @@ pub enum Drop {
     UnchangedSince(u64),
     /// An earlier run delivered some of its calls.
     BegunIn(u64),
+    /// What deletes it may have arrived, because the input of this run did not have it.
+    DeletingSince(u64),
 }
 
 const KIND: u32 = 60;
@@ -82,6 +86,7 @@ impl Drop {
             Self::DeliveredIn(run) => 3 << KIND | run,
             Self::UnchangedSince(run) => 4 << KIND | run,
             Self::BegunIn(run) => 5 << KIND | run,
+            Self::DeletingSince(run) => 6 << KIND | run,
         }
     }
 
@@ -95,7 +100,8 @@ impl Drop {
             2 => Self::HeldSince(value),
             3 => Self::DeliveredIn(value),
             4 => Self::UnchangedSince(value),
-            _ => Self::BegunIn(value),
+            5 => Self::BegunIn(value),
+            _ => Self::DeletingSince(value),
         }
     }
 
@@ -125,12 +131,17 @@ impl Drop {
                 (State::Skipped, "delivered-before", format!("delivered in run {}", id(run)))
             }
             Self::UnchangedSince(run) => {
-                (State::Skipped, "unchanged", format!("as it was delivered in run {}", id(run)))
+                (State::Skipped, UNCHANGED, format!("as it was delivered in run {}", id(run)))
             }
             Self::BegunIn(run) => (
                 State::Skipped,
                 "begun-before",
                 format!("some of its calls were delivered in run {}; `runner retry` goes on there", id(run)),
+            ),
+            Self::DeletingSince(run) => (
+                State::Skipped,
+                "held",
+                format!("its delete after run {} may have arrived; settle that first", id(run)),
             ),
         }
     }
@@ -177,7 +188,7 @@ pub fn survey(
         if found.records.is_multiple_of(65_536) {
             observer.tick();
         }
-        if trial.shaped < TRIED && plan.columns.is_none() {
+        if trial.shaped < TRIED && plan.columns.is_none() && !plan.pipeline.source.is_of_vanished() {
             trial.look_at(plan, record.clone(), run);
         }
         if let Some(collector) = &mut collector {
@@ -236,7 +247,9 @@ impl Survey {
             let content = match known.state {
                 KeyState::Delivered { content } => content,
                 KeyState::Begun => HALF_DONE,
-                KeyState::Deleted | KeyState::Held => 0,
+                KeyState::Deleted | KeyState::Deleting | KeyState::Held => 0,
+                // What it is as was delivered before.
+                KeyState::Unchanged => return,
             };
             if let Err(error) = collector.add(known.position(), known.hash, content) {
                 failure = Some(error);
@@ -246,9 +259,12 @@ impl Survey {
     }
 }
 
-/// Keys for which something stands over there: what an earlier run did last was to deliver them.
-const STANDING: Among =
-    Among { from: INPUT, counts: |position| matches!(KnownKey::at(position).1, KeyState::Delivered { .. }) };
+/// Keys for which something stands over there: what an earlier run did last was to deliver them, or to delete
+/// them without it being known that it did.
+const STANDING: Among = Among {
+    from: INPUT,
+    counts: |position| matches!(KnownKey::at(position).1, KeyState::Delivered { .. } | KeyState::Deleting),
+};
 
 /// Why a record is not sent because of its key, if it is not. `dropped` is sorted by ordinal.
 #[must_use]
@@ -293,13 +309,16 @@ struct Group {
     held: Option<u64>,
     /// The last run that delivered it, and the digest of what it sent.
     delivered: Option<(u64, u64)>,
+    /// The run for which it may have been deleted since.
+    deleting: Option<u64>,
     /// Kept record by the second hash of its key.
     kept: HashMap<u64, u64>,
 }
 
 impl Groups<'_> {
     fn resolve(&mut self, collector: Collector) -> Result<(), Failure> {
-        let mut candidates = collector.candidates(STANDING)?;
+        let keeps_gone = self.plan.pipeline.deletes.is_some();
+        let mut candidates = collector.candidates(STANDING, keeps_gone)?;
         let mut group: Option<Group> = None;
         loop {
             let mut chunk: Vec<Candidate> = Vec::new();
@@ -309,6 +328,7 @@ impl Groups<'_> {
             if chunk.is_empty() {
                 let counted = candidates.counted();
                 (self.found.known_keys, self.found.vanished) = (counted.known, counted.without);
+                self.found.gone = candidates.take_without();
                 return Ok(());
             }
             let second = self.second_hashes(&chunk)?;
@@ -362,8 +382,9 @@ impl Groups<'_> {
             // In the order of the runs, so that the last one stays.
             match KnownKey::at(entry) {
                 (run, KeyState::Held) => group.held = Some(run),
-                (_, KeyState::Deleted) => group.delivered = None,
-                (run, _) => group.delivered = Some((run, mark)),
+                (_, KeyState::Deleted) => (group.delivered, group.deleting) = (None, None),
+                (run, KeyState::Deleting) => group.deleting = Some(run),
+                (run, _) => (group.delivered, group.deleting) = (Some((run, mark)), None),
             }
             return;
         };
@@ -373,7 +394,15 @@ impl Groups<'_> {
             self.pairs.push((ordinal, Drop::HeldSince(run).code()));
             return;
         }
-        if let Some((run, before)) = group.delivered {
+        if let Some(run) = group.deleting {
+            // Whether it stands or not: what is sent makes it so, unless that could make a second one.
+            self.found.delivered_before += 1;
+            if !may_repeat(self.plan) {
+                self.found.held_before += 1;
+                self.pairs.push((ordinal, Drop::DeletingSince(run).code()));
+                return;
+            }
+        } else if let Some((run, before)) = group.delivered {
             self.found.delivered_before += 1;
             let drop = match self.leaves_out {
                 LeavesOut::Delivered if before == HALF_DONE => Some(Drop::BegunIn(run)),
@@ -399,6 +428,13 @@ impl Groups<'_> {
             }
         }
     }
+}
+
+/// Whether sending a record that was delivered once more cannot make a second of it.
+fn may_repeat(plan: &Plan) -> bool {
+    let mut steps = plan.pipeline.steps();
+    let looks_first = plan.pipeline.steps().next().is_some_and(|first| first.only_looks);
+    looks_first || steps.all(|step| step.endpoint.idempotency == Idempotency::Natural)
 }
 
 /// Renders the first records on trial: a template that no record can satisfy is a mistake of the
@@ -445,6 +481,7 @@ mod tests {
             Drop::DeliveredIn(4),
             Drop::UnchangedSince(5),
             Drop::BegunIn(6),
+            Drop::DeletingSince(7),
         ] {
             assert_eq!(Drop::from_code(drop.code()), drop);
         }

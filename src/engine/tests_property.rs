@@ -17,6 +17,7 @@ fn run(records: &[u64], reached: usize, closed: bool) -> RunRow {
         id: "20261122T0214-3f9c".into(),
         started_at: String::new(),
         destination: "c https://a".into(),
+        scope: 0,
         meaning: "m".into(),
         meaning_files: String::new(),
         input: "a.csv".into(),

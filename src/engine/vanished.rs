@@ -1,36 +1,68 @@
-//! Keys that earlier runs delivered and that the input does not have any more (`sync: changed`).
+//! Keys that earlier runs delivered and that the input does not have any more (`sync: changed`), and which of
+//! them may be deleted.
 //!
-//! What they are is found out twice by the same rule: before anything is sent, to refuse a start that would
-//! delete too much, and when every record of the run has an outcome, to write them down as the input of the
-//! pipeline that deletes. Invariant: a key is named there only if it stands for something that was delivered to
-//! where the run delivers, and no record of the whole input can be it.
+//! Found out twice by the same rules: before anything is sent, to refuse a start that would delete too much, and
+//! when every record of the run has an outcome, for what is deleted then. Invariant: a key is deleted only if it
+//! stands for something that was delivered under the same scope (destination, pipeline, variables, settings and
+//! source), no record of the whole input can be it, and no key that stays stands for the same.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::config::{Cap, Deletes, Pipeline, Sync};
-use crate::model::{Class, Diagnostic, Event, Failure, State, Value, number};
-use crate::outcome::files::NewFile;
-use crate::outcome::{Checkpoint, Folder, KeyState, RunRow, Use, destination_hash};
+use crate::config::{Deletes, Pipeline, Sync};
+use crate::model::{Class, Diagnostic, Event, Failure, Map, Record, RecordPlace, Value, number};
+use crate::outcome::{Checkpoint, KeyState, KnownKey};
 
-use super::open::{self, Plan};
-use super::{Observer, Start, identity, survey};
+use super::open::{self, Plan, Wanted};
+use super::{Observer, Start, identity};
 
 /// How many keys stand for something, and what the input says of them.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Vanished {
+    /// Records of the input.
+    pub records: u64,
     /// Keys that earlier runs delivered.
     pub known: u64,
     /// Those of them that no record of the input has.
     pub gone: u64,
     /// Records of the input whose key cannot be told.
     pub without_key: u64,
+    /// What may be deleted of those that are gone.
+    pub doomed: Doomed,
+}
+
+/// How many of the keys that are gone may be deleted, and how many may not, by reason.
+#[derive(Debug, Clone, Default)]
+pub struct Doomed {
+    /// May be.
+    pub count: u64,
+    /// Hashes of those that would be but for the key that stays and stands for the same, ascending.
+    pub shared: Vec<u64>,
+    unnamed: u64,
+    elsewhere: u64,
+    begun: u64,
+}
+
+/// What a run can tell of keys that are gone.
+#[derive(Clone, Copy)]
+pub struct Gone<'a> {
+    /// Where it is kept what was delivered.
+    pub checkpoint: &'a Checkpoint,
+    /// What runs before this one know counts.
+    pub before: i64,
+    /// The scope of this one.
+    pub scope: u64,
+    /// Hashes of the keys, ascending.
+    pub hashes: &'a [u64],
 }
 
 /// What deletes, where this start may.
 pub fn deletes<'p>(pipeline: &'p Pipeline, start: &Start) -> Option<&'p Deletes> {
-    // Another input than the pipeline's own says nothing of what it does not have.
+    // Another input than the pipeline's own says nothing of what it does not have, and who picks records
+    // speaks of those.
+    let picks = start.limit.is_some() || !start.records.is_empty() || start.filter.is_some();
     let may = !start.no_deletes
         && !start.fresh
+        && !picks
         && pipeline.source.place.is_some()
         && pipeline.sync == Some(Sync::Changed);
     pipeline.deletes.as_deref().filter(|_| may)
@@ -38,34 +70,43 @@ pub fn deletes<'p>(pipeline: &'p Pipeline, start: &Start) -> Option<&'p Deletes>
 
 impl Vanished {
     /// Refuses a start that would delete more than is allowed.
-    pub fn refuse_too_many(self, pipeline: &Pipeline, start: &Start) -> Result<(), Failure> {
+    pub fn refuse_too_many(&self, pipeline: &Pipeline, start: &Start) -> Result<(), Failure> {
         let Some(Deletes { cap, place, .. }) = deletes(pipeline, start) else { return Ok(()) };
-        if cap.allows(self.gone, self.known) {
+        let count = self.doomed.count;
+        // A file without any record is more often an export that failed than a wish to delete all.
+        let is_empty = self.records == 0 && count > 0;
+        if cap.allows(count, self.known) && !is_empty {
             return Ok(());
         }
-        let most = match cap {
-            Cap::Count(most) => number(*most),
-            Cap::Share(share) => format!("{} %", share * 100.0),
+        let known = number(self.known);
+        let (rule, message) = if is_empty {
+            let message = format!("the input has no record, and `deletes` would delete all {known} keys");
+            ("input-empty", message)
+        } else {
+            let of = if self.known == 1 { "key" } else { "keys" };
+            let are = if count == 1 { "is" } else { "are" };
+            let message = format!(
+                "{} of the {known} {of} that earlier runs delivered {are} not in the input any more, and `deletes` \
+                 allows {cap}",
+                number(count)
+            );
+            ("too-many-deletes", message)
         };
-        let message = format!(
-            "{} of the {} keys that earlier runs delivered are not in the input any more, and `deletes` allows {most}",
-            number(self.gone),
-            number(self.known)
-        );
+        let raise = if is_empty { "" } else { "if the input is whole, raise `max`;\n" };
         Err(Failure::new(
             Class::Input,
-            Diagnostic::error("too-many-deletes", message)
+            Diagnostic::error(rule, message)
                 .place(place)
                 .note(format!("the input is {}; nothing was sent, nothing was deleted", pipeline.source.file))
                 .help(format!(
-                    "if the input is whole, raise `max`;\n`{} --no-deletes` sends what is there and deletes nothing",
+                    "{raise}`{} --no-deletes` sends what is there and deletes nothing",
                     start.command
                 )),
         ))
     }
 
     /// Says what vanished, and what follows.
-    pub fn tell(self, pipeline: &Pipeline, start: &Start, observer: &mut dyn Observer) {
+    pub fn tell(&self, pipeline: &Pipeline, start: &Start, observer: &mut dyn Observer) {
         if self.gone == 0 {
             return;
         }
@@ -74,157 +115,172 @@ impl Vanished {
             "{} {keys} that earlier runs delivered {are} not in the input any more",
             number(self.gone)
         );
-        let note = if deletes(pipeline, start).is_some() {
-            "deleted once every record of the run has an outcome"
+        let note = if deletes(pipeline, start).is_none() || self.doomed.count == 0 {
+            "what they stand for on the far side stays as it is".to_owned()
+        } else if self.without_key > 0 {
+            "nothing is deleted while a record has no key: any of them may be what seems to have vanished"
+                .to_owned()
+        } else if self.doomed.count == self.gone {
+            "deleted once every record of the run has an outcome".to_owned()
         } else {
-            "what they stand for on the far side stays as it is"
+            format!(
+                "{} of them deleted once every record of the run has an outcome",
+                number(self.doomed.count)
+            )
         };
         observer.event(&Event::Warning(Diagnostic::warning("vanished", message).note(note)));
     }
 }
 
-/// The file of the keys that vanished from a run's input.
-fn file_of(folder: &Folder, run: &RunRow) -> PathBuf {
-    folder.run(&run.id).join(format!("vanished-{:016x}.ndjson", run.input_digest))
-}
-
-/// Names the file of a pipeline whose source is the vanished keys of another, where there is one.
-pub fn find(pipeline: &mut Pipeline, target: &str) -> Result<(), Failure> {
-    let Some(other) = pipeline.source.vanished_of() else { return Ok(()) };
-    let folder = Folder::new(&pipeline.state_dir, target, other);
-    let Some(checkpoint) = Checkpoint::open_to_read(&folder)? else { return Ok(()) };
-    let files = checkpoint.runs()?.iter().rev().map(|run| file_of(&folder, run)).collect::<Vec<_>>();
-    if let Some(file) = files.iter().find(|file| std::fs::metadata(file).is_ok_and(|file| file.len() > 0)) {
-        pipeline.source.file = file.to_string_lossy().into_owned();
-    }
-    Ok(())
-}
-
-/// Writes down what vanished from the input of the newest run, if every record of it has an outcome; gives the
-/// file, where it names any key.
-pub fn write(
-    pipeline: &Pipeline,
-    start: &Start,
-    observer: &mut dyn Observer,
-) -> Result<Option<PathBuf>, Failure> {
-    if deletes(pipeline, start).is_none() {
-        return Ok(None);
-    }
-    let folder = Folder::new(&pipeline.state_dir, &start.target, &pipeline.name);
-    folder.prepare(Use::MustExist)?;
-    let _lock = folder.lock()?;
-    let checkpoint = Checkpoint::open(&folder)?;
-    let Some(run) = checkpoint.latest_run()? else { return Ok(None) };
-    if run.input != pipeline.source.file || checkpoint.counts(&run)?.unsent > 0 {
-        return Ok(None);
-    }
-    let file = file_of(&folder, &run);
-    if !file.is_file() {
-        let spool = folder.spool_of(&pipeline.source);
-        let plan = open::open(pipeline.clone(), &start.wanted(spool, &folder))?;
-        if !write_anew(&plan, start, (&folder, &checkpoint, &run), &file, observer)? {
-            return Ok(None);
+impl Gone<'_> {
+    /// Tells of each key whether it may be deleted; `each` sees those that may.
+    pub fn doomed(
+        &self,
+        mut each: impl FnMut(&KnownKey<'_>) -> Result<(), Failure>,
+    ) -> Result<Doomed, Failure> {
+        let mut found = Doomed::default();
+        if self.hashes.is_empty() {
+            return Ok(found);
         }
-    }
-    let is_empty = std::fs::metadata(&file).is_ok_and(|file| file.len() == 0);
-    Ok((!is_empty).then_some(file))
-}
-
-/// Reads the input once more and writes the file; `false` where it cannot be told what vanished.
-fn write_anew(
-    plan: &Plan,
-    start: &Start,
-    (folder, checkpoint, run): (&Folder, &Checkpoint, &RunRow),
-    file: &Path,
-    observer: &mut dyn Observer,
-) -> Result<bool, Failure> {
-    let values = identity::values(run, &plan.pipeline.name);
-    let mut found = survey::survey(plan, &folder.temporary(), &[], true, &values, observer)?;
-    let mut warn = |warning: Diagnostic| observer.event(&Event::Warning(warning));
-    if (found.records, found.digest) != (run.records, run.input_digest) {
-        let message = format!("{} changed while its run was under way", run.input);
-        warn(
-            Diagnostic::warning("input-changed", message).note("nothing is deleted; the next run sees to it"),
-        );
-        return Ok(false);
-    }
-    if found.without_key > 0 {
-        let message =
-            format!("{} records of {} have no key that could be told", number(found.without_key), run.input);
-        let note =
-            "any of them may be what seems to have vanished: nothing is deleted until they are corrected";
-        warn(Diagnostic::warning("key-missing", message).note(note));
-        return Ok(false);
-    }
-    let (hashes, counted) = found.vanished_keys(|each| checkpoint.keys_of_earlier_runs(run.number, each))?;
-    let vanished = Vanished { known: counted.known, gone: counted.without, without_key: 0 };
-    vanished.refuse_too_many(&plan.pipeline, start)?;
-    let ids = checkpoint.run_ids()?;
-    let here = destination_hash(&run.destination);
-    let (mut unnamed, mut elsewhere, mut begun) = (0_u64, 0_u64, 0_u64);
-    let mut out = NewFile::create(file)?;
-    checkpoint.last_of_keys(run.number, &hashes, |known| {
-        if known.state == KeyState::Begun {
-            begun += 1;
-        } else if known.destination != here {
-            elsewhere += 1;
-        } else if known.key.is_empty() {
-            unnamed += 1;
-        } else {
-            let captures = if known.captures.is_empty() { "{}" } else { known.captures };
-            let of = ids.get(&known.run.cast_unsigned());
-            let of = of.map_or(Value::Null, |id| Value::String(id.as_str().into()));
-            let key = Value::String(known.key.into());
-            out.line(&format!(
-                "{{\"key\":{},\"run\":{},\"captures\":{captures}}}",
-                key.to_json(),
-                of.to_json()
-            ))?;
-        }
-        Ok(())
-    })?;
-    out.finish()?;
-    for (count, why) in [
-        (
-            unnamed,
-            "they were delivered before the pipeline said `deletes`, and how they are called was not kept",
-        ),
-        (elsewhere, "they were delivered to another connection or base URL"),
-        (begun, "not all of their calls were delivered"),
-    ] {
-        if count > 0 {
-            let message = format!("{} keys that vanished are not deleted", number(count));
-            warn(Diagnostic::warning("not-deleted", message).note(why));
-        }
-    }
-    Ok(true)
-}
-
-/// Notes in a checkpoint what the pipeline that deletes has done so far. The caller holds the lock.
-pub fn settle(pipeline: &Pipeline, target: &str, checkpoint: &Checkpoint) -> Result<(), Failure> {
-    let Some(deletes) = &pipeline.deletes else { return Ok(()) };
-    let folder = Folder::new(&pipeline.state_dir, target, &deletes.pipeline.name);
-    let Some(done) = Checkpoint::open_to_read(&folder)? else { return Ok(()) };
-    let runs = checkpoint.runs()?;
-    for run in done.runs()? {
-        // Its input lies in the folder of the run in which the keys were missing.
-        let of = Path::new(&run.input).parent().and_then(Path::file_name);
-        let Some(of) = runs.iter().find(|other| of.is_some_and(|id| id == &*other.id)) else { continue };
-        let mut hashes = Vec::new();
-        done.each_row(&run, 0, |row| {
-            if row.state == State::Delivered {
-                hashes.push(row.key_hash);
+        self.checkpoint.last_of_keys(self.before, self.hashes, |known| {
+            if known.state == KeyState::Begun {
+                found.begun += 1;
+            } else if known.scope != self.scope {
+                found.elsewhere += 1;
+            } else if known.key.is_empty() {
+                found.unnamed += 1;
+            } else {
+                found.count += 1;
+                return each(&known);
             }
             Ok(())
         })?;
-        checkpoint.note_deleted(of.number, &hashes)?;
+        Ok(found)
     }
-    Ok(())
+
+    /// The same, without those whose deletion would be the very call that deletes what a key that stays stands for:
+    /// one thing under two names, such as a customer whose address is the key and has changed.
+    pub fn doomed_alone(&self, plan: &Plan, start: &Start) -> Result<Doomed, Failure> {
+        let Some(deletes) = plan.pipeline.deletes.as_deref().filter(|_| !self.hashes.is_empty()) else {
+            return Ok(Doomed::default());
+        };
+        let wanted = Wanted { target: start.target.clone(), input_may_be_missing: true, ..Wanted::default() };
+        let deleting = open::open(deletes.pipeline.clone(), &wanted)?;
+        // 16 bytes for each that may be deleted.
+        let mut calls: Vec<(u64, u64)> = Vec::new();
+        let mut by_key = false;
+        let mut found = self.doomed(|known| {
+            let Some(digest) = call_of(&deleting, known.key, known.captures) else { return Ok(()) };
+            // Where another key is another call, no two are the same.
+            by_key |= calls.is_empty()
+                && call_of(&deleting, &format!("{}-", known.key), known.captures) != Some(digest);
+            if !by_key {
+                calls.push((digest, known.hash));
+            }
+            Ok(())
+        })?;
+        if by_key || calls.is_empty() {
+            return Ok(found);
+        }
+        calls.sort_unstable();
+        let mut shared = Vec::new();
+        self.checkpoint.keys_of_earlier_runs(i64::MAX >> 41, |known| {
+            let stays = matches!(known.state, KeyState::Delivered { .. })
+                && self.hashes.binary_search(&known.hash).is_err();
+            if let Some(digest) = stays.then(|| call_of(&deleting, known.key, known.captures)).flatten() {
+                let from = calls.partition_point(|(other, _)| *other < digest);
+                let same = calls[from..].iter().take_while(|(other, _)| *other == digest);
+                shared.extend(same.map(|(_, hash)| *hash));
+            }
+        })?;
+        shared.sort_unstable();
+        shared.dedup();
+        found.count -= shared.len() as u64;
+        found.shared = shared;
+        Ok(found)
+    }
 }
 
-/// The same, as soon as it has ended; where another start is under way, that one does it.
-pub fn settle_now(pipeline: &Pipeline, target: &str) -> Result<(), Failure> {
-    let folder = Folder::new(&pipeline.state_dir, target, &pipeline.name);
-    let Ok(_lock) = folder.lock() else { return Ok(()) };
-    settle(pipeline, target, &Checkpoint::open(&folder)?)
+impl Doomed {
+    /// Says how many keys that vanished are not deleted, and why.
+    pub fn tell_rest(&self, observer: &mut dyn Observer) {
+        for (count, why) in [
+            (
+                self.unnamed,
+                "they were delivered before the pipeline said `deletes`, and how they are called was not kept",
+            ),
+            (
+                self.elsewhere,
+                "since they were delivered or found unchanged, the pipeline, its variables, settings, source or \
+                 destination became another",
+            ),
+            (self.begun, "not all of their calls were delivered"),
+            (self.shared.len() as u64, "deleting them would delete what a key of the input stands for"),
+        ] {
+            if count > 0 {
+                let keys = if count == 1 { "key that vanished is" } else { "keys that vanished are" };
+                let message = format!("{} {keys} not deleted", number(count));
+                observer.event(&Event::Warning(Diagnostic::warning("not-deleted", message).note(why)));
+            }
+        }
+    }
+}
+
+/// The digest of the call that deletes what a key stands for; `None` where it has none.
+fn call_of(deleting: &Plan, key: &str, captures: &str) -> Option<u64> {
+    if captures.len() <= "{}".len() {
+        return None;
+    }
+    let mut fields = Map::new();
+    fields.push("key", Value::text(key));
+    fields.push("captures", captures_of(captures));
+    for other in ["run", "missing_in", "input"] {
+        fields.push(other, Value::text("-"));
+    }
+    let place = RecordPlace { file: "".into(), line: 0, byte: 0 };
+    let record = Record { ordinal: 0, place, digest: 0, copy_of: None, fields: Ok(fields) };
+    let values = identity::new_run(&deleting.pipeline.name);
+    let shaped = deleting.preparer.shape(record, &values).ok()?;
+    Some(deleting.preparer.content(&shaped))
+}
+
+/// What was captured, as the call that deletes reads it: that of steps by the step's name.
+pub fn captures_of(json: &str) -> Value {
+    let Ok(serde_json::Value::Object(all)) = serde_json::from_str::<serde_json::Value>(json) else {
+        return Value::Object(Map::new());
+    };
+    let mut captures = Map::new();
+    for (name, value) in &all {
+        let value = Value::from(value);
+        match name.split_once('.') {
+            // The status of a step, and the one that is under way.
+            None if all.keys().any(|other| other.starts_with(&format!("{name}."))) || name == "@" => {}
+            None => captures.insert(name.as_str(), value),
+            Some((step, name)) => {
+                let mut of_step = match captures.remove(step) {
+                    Some(Value::Object(of_step)) => of_step,
+                    _ => Map::new(),
+                };
+                of_step.push(Arc::from(name), value);
+                captures.insert(step, Value::Object(of_step));
+            }
+        }
+    }
+    Value::Object(captures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::captures_of;
+
+    #[test]
+    fn what_steps_captured_stands_under_their_names() {
+        for (kept, read) in [
+            (r#"{"id":"t1"}"#, r#"{"id":"t1"}"#),
+            (r#"{"one":200,"one.id":"t2","one.x":1.50}"#, r#"{"one":{"id":"t2","x":1.5}}"#),
+            ("", "{}"),
+        ] {
+            assert_eq!(captures_of(kept).to_json(), read);
+        }
+    }
 }

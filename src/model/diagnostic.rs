@@ -169,7 +169,7 @@ impl Problems {
         &self.found
     }
 
-    /// The findings, sorted by file and position; what has no place stands last.
+    /// The findings, each once, sorted by file and position; what has no place stands last.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| match (&a.place, &b.place) {
@@ -178,7 +178,14 @@ impl Problems {
             (None, Some(_)) => std::cmp::Ordering::Greater,
             (None, None) => std::cmp::Ordering::Equal,
         });
-        self.found
+        let mut sorted: Vec<Diagnostic> = Vec::with_capacity(self.found.len());
+        for found in self.found {
+            let mut beside = sorted.iter().rev().take_while(|known| known.place == found.place);
+            if !beside.any(|known| known.is_same(&found)) {
+                sorted.push(found);
+            }
+        }
+        sorted
     }
 }
 

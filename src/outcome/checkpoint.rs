@@ -39,6 +39,8 @@ pub struct NewRun {
     pub started_at: String,
     /// Connector, connection and base URL.
     pub destination: String,
+    /// Hash of what its keys stand for ([`RunRow::scope`]).
+    pub scope: u64,
     /// Digest of the meaning.
     pub meaning: String,
     /// Digests of its files, as JSON.
@@ -63,6 +65,7 @@ impl NewRun {
             id: "20261122T0214-3f9c".into(),
             started_at: "2026-11-22T02:14:00Z".into(),
             destination: "c https://api.example.com".into(),
+            scope: 0x5c09,
             meaning: "8f".repeat(16),
             meaning_files: r#"{"pipelines/p.yaml":"ab"}"#.into(),
             input: "data/a.csv".into(),
@@ -249,12 +252,13 @@ impl Checkpoint {
                 add_note(connection, run.number, None, "close", why)?;
             }
             connection.execute(
-                "INSERT INTO run (id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
-                 input_digest, duplicates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT INTO run (id, started_at, destination, scope, meaning, meaning_files, input, input_stamp, \
+                 records, input_digest, duplicates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     new.id,
                     new.started_at,
                     new.destination,
+                    new.scope.cast_signed(),
                     new.meaning,
                     new.meaning_files,
                     new.input,
@@ -291,19 +295,19 @@ impl Checkpoint {
     }
 
     /// Notes that the rest of a run goes on under a changed meaning.
-    pub fn update_meaning(
-        &self,
-        run: &RunRow,
-        meaning: &str,
-        files: &str,
-        destination: &str,
-    ) -> Result<(), Failure> {
+    pub fn update_meaning(&self, run: &RunRow, new: &NewRun) -> Result<(), Failure> {
         self.durably(|connection| {
             connection.execute(
-                "UPDATE run SET meaning = ?2, meaning_files = ?3, destination = ?4 WHERE number = ?1",
-                params![run.number, meaning, files, destination],
+                "UPDATE run SET meaning = ?2, meaning_files = ?3, destination = ?4, scope = ?5 WHERE number = ?1",
+                params![
+                    run.number,
+                    new.meaning,
+                    new.meaning_files,
+                    new.destination,
+                    new.scope.cast_signed()
+                ],
             )?;
-            add_note(connection, run.number, None, "accept-changes", meaning)
+            add_note(connection, run.number, None, "accept-changes", &new.meaning)
         })
     }
 

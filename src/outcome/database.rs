@@ -12,7 +12,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 5;
+pub const FORMAT: i32 = 6;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -22,6 +22,7 @@ CREATE TABLE run (
   id TEXT NOT NULL UNIQUE,
   started_at TEXT NOT NULL,
   destination TEXT NOT NULL,
+  scope INTEGER NOT NULL,
   meaning TEXT NOT NULL,
   meaning_files TEXT NOT NULL,
   input TEXT NOT NULL,
@@ -91,9 +92,14 @@ CREATE TABLE delivered_key (
   key_hash INTEGER PRIMARY KEY,
   run INTEGER NOT NULL,
   content INTEGER NOT NULL,
-  destination INTEGER NOT NULL,
+  scope INTEGER NOT NULL,
   key TEXT,
   captures TEXT,
+  crc INTEGER NOT NULL
+) STRICT;
+CREATE TABLE deleting (
+  key_hash INTEGER PRIMARY KEY,
+  run INTEGER NOT NULL,
   crc INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE total (
@@ -387,8 +393,8 @@ mod tests {
         let sound = || {
             let connection = Connection::open_in_memory().unwrap();
             connection.execute_batch(TABLES).unwrap();
-            let run = "INSERT INTO run (id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
-                       input_digest, duplicates) VALUES ('r', 'a', 'd', 'm', 'f', 'i', 's', 3, -7, 0)";
+            let run = "INSERT INTO run (id, started_at, destination, scope, meaning, meaning_files, input, input_stamp, records, \
+                       input_digest, duplicates) VALUES ('r', 'a', 'd', 5, 'm', 'f', 'i', 's', 3, -7, 0)";
             let start = "INSERT INTO start (run, at, boot, process, version, meaning, intents, leased_from) \
                          VALUES (1, 'a', 'b', 1, 'v', 'm', 0, 0)";
             connection.execute_batch(&format!("{run}; {start};")).unwrap();
@@ -404,6 +410,7 @@ mod tests {
             "UPDATE run SET id = 's'",
             "UPDATE run SET started_at = 'b'",
             "UPDATE run SET lease = 1",
+            "UPDATE run SET scope = 6",
             "UPDATE run SET settled_digest = 1",
             "UPDATE run SET closed_at = ''",
             "UPDATE run SET crc = crc + 1",

@@ -23,8 +23,8 @@ pub struct KnownKey<'a> {
     pub hash: u64,
     /// What became of it.
     pub state: KeyState,
-    /// Hash of where it went ([`destination_hash`]); 0 where that does not matter.
-    pub destination: u64,
+    /// What it stood for ([`super::RunRow::scope`]); 0 where that does not matter.
+    pub scope: u64,
     /// The key as it is, where it was kept; else empty.
     pub key: &'a str,
     /// What was kept of the reply, as a JSON object; else empty.
@@ -45,6 +45,10 @@ pub enum KeyState {
     Begun,
     /// It may have arrived.
     Held,
+    /// It was delivered, and what deletes it may have arrived, before anything else that this run did.
+    Deleting,
+    /// Nothing was sent, as it was delivered before as it is.
+    Unchanged,
 }
 
 impl KnownKey<'_> {
@@ -53,18 +57,20 @@ impl KnownKey<'_> {
     pub const fn position(&self) -> u64 {
         let within = match self.state {
             KeyState::Deleted => 0,
-            KeyState::Delivered { .. } | KeyState::Begun => 1,
-            KeyState::Held => 2,
+            KeyState::Deleting => 1,
+            KeyState::Delivered { .. } | KeyState::Begun | KeyState::Unchanged => 2,
+            KeyState::Held => 3,
         };
         self.run.cast_unsigned() * 4 + within
     }
 
-    /// The run of a position, and whether the key is held since, deleted, or delivered.
+    /// The run of a position, and whether the key is held since, deleted, being deleted, or delivered.
     #[must_use]
     pub const fn at(position: u64) -> (u64, KeyState) {
         let state = match position % 4 {
             0 => KeyState::Deleted,
-            1 => KeyState::Delivered { content: 0 },
+            1 => KeyState::Deleting,
+            2 => KeyState::Delivered { content: 0 },
             _ => KeyState::Held,
         };
         (position / 4, state)
@@ -87,27 +93,30 @@ impl KeyState {
         }
     }
 
+    /// Whether calls of it were delivered then.
+    const fn is_delivery(self) -> bool {
+        matches!(self, Self::Delivered { .. } | Self::Begun)
+    }
+
     /// What a row says of its key, if it says anything.
-    const fn of_row(row: &RecordRow, is_half_done: bool) -> Option<Self> {
+    fn of_row(row: &RecordRow) -> Option<Self> {
         match row.state {
             State::InDoubt => Some(Self::Held),
-            _ if is_half_done => Some(Self::Begun),
+            _ if row.is_half_done() => Some(Self::Begun),
             State::Delivered => Some(Self::Delivered { content: row.request }),
+            State::Skipped if row.class == UNCHANGED => Some(Self::Unchanged),
             _ => None,
         }
     }
 }
 
-/// Where a run delivers to, as it is kept beside a key.
-#[must_use]
-pub fn destination_hash(destination: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(destination.as_bytes()).max(1)
-}
+/// The class of a record that is skipped because it is as it was delivered.
+pub const UNCHANGED: &str = "unchanged";
 
-const NOTE: &str = "INSERT INTO delivered_key (key_hash, run, content, destination, key, captures, crc)
+const NOTE: &str = "INSERT INTO delivered_key (key_hash, run, content, scope, key, captures, crc)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT (key_hash) DO UPDATE SET run = excluded.run, content = excluded.content,
-      destination = excluded.destination, key = excluded.key, captures = excluded.captures, crc = excluded.crc";
+      scope = excluded.scope, key = excluded.key, captures = excluded.captures, crc = excluded.crc";
 
 fn note(connection: &Connection, known: &KnownKey<'_>, content: u64, which: &str) -> rusqlite::Result<usize> {
     let mut statement = connection.prepare_cached(&format!("{NOTE} WHERE {which}"))?;
@@ -116,7 +125,7 @@ fn note(connection: &Connection, known: &KnownKey<'_>, content: u64, which: &str
         known.hash.cast_signed(),
         known.run,
         content.cast_signed(),
-        known.destination.cast_signed(),
+        known.scope.cast_signed(),
         text(known.key),
         text(known.captures),
         checksum(known, content)
@@ -125,15 +134,19 @@ fn note(connection: &Connection, known: &KnownKey<'_>, content: u64, which: &str
 
 fn sum_up(connection: &Connection) -> rusqlite::Result<()> {
     connection
-        .execute("UPDATE total SET keys_crc = (SELECT coalesce(sum(crc), 0) FROM delivered_key)", [])
+        .execute(
+            "UPDATE total SET keys_crc = (SELECT coalesce(sum(crc), 0) FROM delivered_key) \
+             + (SELECT coalesce(sum(crc), 0) FROM deleting)",
+            [],
+        )
         .map(|_| ())
 }
 
 /// Notes the keys that a run delivered, for the time when its records are removed.
 pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()> {
-    let destination: String =
-        connection.query_row("SELECT destination FROM run WHERE number = ?1", [run], |row| row.get(0))?;
-    let destination = destination_hash(&destination);
+    let scope: i64 =
+        connection.query_row("SELECT scope FROM run WHERE number = ?1", [run], |row| row.get(0))?;
+    let scope = scope.cast_unsigned();
     let mut records =
         connection.prepare(&format!("SELECT {COLUMNS} FROM record WHERE id >= ?1 AND id < ?2"))?;
     let mut rows = records.query(params![record_id(run, 0), record_id(run + 1, 0)])?;
@@ -143,12 +156,15 @@ pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()
             rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Integer, why)
         })?;
         let content = if record.is_half_done() { HALF_DONE } else { record.request };
+        if KeyState::of_row(&record) == Some(KeyState::Unchanged) {
+            confirm(connection, record.key_hash, run, scope)?;
+        }
         if (record.state == State::Delivered || record.is_half_done()) && record.key_hash != 0 {
             let known = KnownKey {
                 run,
                 hash: record.key_hash,
                 state: KeyState::of_content(content),
-                destination,
+                scope,
                 key: &record.key,
                 captures: if record.key.is_empty() { "" } else { &record.captures },
             };
@@ -160,6 +176,25 @@ pub(super) fn remember(connection: &Connection, run: i64) -> rusqlite::Result<()
         }
     }
     sum_up(connection)
+}
+
+/// Notes that a key that an older run delivered was found to be as it was by one of this scope.
+fn confirm(connection: &Connection, hash: u64, run: i64, scope: u64) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT run, content, key, captures FROM delivered_key WHERE key_hash = ?1 AND run < ?2 AND scope <> ?3",
+    )?;
+    let mut rows = statement.query(params![hash.cast_signed(), run, scope.cast_signed()])?;
+    let Some(row) = rows.next()? else { return Ok(()) };
+    let content = row.get::<_, i64>(1)?.cast_unsigned();
+    let known = KnownKey {
+        run: row.get(0)?,
+        hash,
+        state: KeyState::of_content(content),
+        scope,
+        key: row.get_ref(2)?.as_str_or_null()?.unwrap_or_default(),
+        captures: row.get_ref(3)?.as_str_or_null()?.unwrap_or_default(),
+    };
+    note(connection, &known, content, "true").map(|_| ())
 }
 
 /// A row as it answers: the fact, and a number that tells it from all others (`None` for keys of removed runs).
@@ -176,52 +211,73 @@ impl Checkpoint {
         self.visit_keys(before, &mut |known, _| each(known))
     }
 
-    /// The same, of those alone whose hashes are among `wanted` (sorted), and each once: what was known of it
-    /// last. In memory: 24 bytes for each of `wanted`.
+    /// What was delivered last of each of the keys whose hashes are `wanted` (sorted), each once, with the scope
+    /// of the last run that delivered it or found it unchanged, and with what was captured last. In memory: 72
+    /// bytes for each of `wanted`.
     pub fn last_of_keys(
         &self,
         before: i64,
         wanted: &[u64],
         mut each: impl FnMut(KnownKey<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut last: Vec<(u64, Option<i64>)> = vec![(0, None); wanted.len()];
+        let mut last: Vec<Last> = vec![Last::default(); wanted.len()];
         self.visit_keys(before, &mut |known, row| {
-            if let Ok(at) = wanted.binary_search(&known.hash)
-                && let Some(last) = last.get_mut(at)
-                && known.position() >= last.0
-            {
-                *last = (known.position(), row);
+            let at = wanted.binary_search(&known.hash);
+            if let Some(last) = at.ok().and_then(|at| last.get_mut(at)) {
+                last.see(&known, row);
             }
         })?;
         let mut ended = Ok(());
         self.visit_keys(before, &mut |known, row| {
-            let is_last = wanted
-                .binary_search(&known.hash)
-                .is_ok_and(|at| last.get(at) == Some(&(known.position(), row)));
-            if is_last && ended.is_ok() {
-                ended = each(known);
+            let at = wanted.binary_search(&known.hash);
+            let Some(last) = at.ok().and_then(|at| last.get(at)) else { return };
+            if known.state.is_delivery() && last.is_told_by(known.position(), row) && ended.is_ok() {
+                ended = each(KnownKey { scope: last.scope, ..known });
             }
         })?;
         ended
     }
 
-    /// Notes keys that were deleted because the input of a run did not have them.
-    pub fn note_deleted(&self, run: i64, hashes: &[u64]) -> Result<(), Failure> {
-        let known =
-            |hash| KnownKey { run, hash, state: KeyState::Deleted, destination: 0, key: "", captures: "" };
+    /// Notes what became of keys that the input of a run did not have: those that were deleted, and those of which
+    /// that may be; of all others of that run it is known that they were not.
+    pub fn note_deletes(&self, run: i64, deleted: &[u64], maybe: &[u64]) -> Result<(), Failure> {
+        let known = |hash| KnownKey { run, hash, state: KeyState::Deleted, scope: 0, key: "", captures: "" };
         // A later run may have delivered it again.
         let later =
             format!("excluded.run > run OR excluded.run = run AND content = {}", DELETED.cast_signed());
-        let news = self.not_noted(run, hashes).map_err(|error| self.failure(&error))?;
-        if news.is_empty() {
+        let news = self.not_noted(run, deleted).map_err(|error| self.failure(&error))?;
+        let before = self.deleting_of(run).map_err(|error| self.failure(&error))?;
+        let mut maybe: Vec<i64> = maybe.iter().map(|hash| hash.cast_signed()).collect();
+        maybe.sort_unstable();
+        if news.is_empty() && before == maybe {
             return Ok(());
         }
         self.durably(|connection| {
             for hash in news {
                 note(connection, &known(hash), DELETED, &later)?;
+                connection.execute(
+                    "DELETE FROM deleting WHERE key_hash = ?1 AND run <= ?2",
+                    params![hash.cast_signed(), run],
+                )?;
+            }
+            connection.execute("DELETE FROM deleting WHERE run = ?1", [run])?;
+            for hash in maybe {
+                connection.execute(
+                    "INSERT INTO deleting (key_hash, run, crc) VALUES (?1, ?2, ?3) \
+                     ON CONFLICT (key_hash) DO UPDATE SET run = excluded.run, crc = excluded.crc \
+                     WHERE excluded.run > run",
+                    params![hash, run, deleting_checksum(hash, run)],
+                )?;
             }
             sum_up(connection)
         })
+    }
+
+    /// The keys of a run that may have been deleted, as it is noted, ascending.
+    fn deleting_of(&self, run: i64) -> rusqlite::Result<Vec<i64>> {
+        let mut statement =
+            self.connection.prepare("SELECT key_hash FROM deleting WHERE run = ?1 ORDER BY key_hash")?;
+        statement.query_map([run], |row| row.get(0))?.collect()
     }
 
     /// Those of the hashes of which it is not noted yet.
@@ -256,17 +312,17 @@ impl Checkpoint {
     fn keys(&self, before: i64, visit: Visit<'_>) -> rusqlite::Result<Option<(&'static str, Option<i64>)>> {
         // One look, so that a run that is removed meanwhile does not come in between.
         let _look = self.connection.unchecked_transaction()?;
-        let mut destinations = HashMap::new();
-        let mut runs = self.connection.prepare("SELECT number, destination FROM run")?;
+        let mut scopes = HashMap::new();
+        let mut runs = self.connection.prepare("SELECT number, scope FROM run")?;
         let mut rows = runs.query([])?;
         while let Some(row) = rows.next()? {
-            destinations.insert(row.get::<_, i64>(0)?, destination_hash(row.get_ref(1)?.as_str()?));
+            scopes.insert(row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned());
         }
         // All rows are read and chosen from here: in a damaged one, what it would be chosen by may
         // be what is damaged.
         let mut removed = self
             .connection
-            .prepare("SELECT key_hash, run, content, destination, key, captures, crc FROM delivered_key")?;
+            .prepare("SELECT key_hash, run, content, scope, key, captures, crc FROM delivered_key")?;
         let mut rows = removed.query([])?;
         let mut sum = 0;
         while let Some(row) = rows.next()? {
@@ -276,7 +332,7 @@ impl Checkpoint {
                 run: row.get(1)?,
                 hash: hash.cast_unsigned(),
                 state: KeyState::of_content(content),
-                destination: row.get::<_, i64>(3)?.cast_unsigned(),
+                scope: row.get::<_, i64>(3)?.cast_unsigned(),
                 key: row.get_ref(4)?.as_str_or_null()?.unwrap_or_default(),
                 captures: row.get_ref(5)?.as_str_or_null()?.unwrap_or_default(),
             };
@@ -287,6 +343,19 @@ impl Checkpoint {
             sum += i64::from(crc);
             if known.run < before || known.run == before && known.state == KeyState::Deleted {
                 visit(known, None);
+            }
+        }
+        let mut deleting = self.connection.prepare("SELECT key_hash, run, crc FROM deleting")?;
+        let mut rows = deleting.query([])?;
+        while let Some(row) = rows.next()? {
+            let (hash, run, crc) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, u32>(2)?);
+            if crc != deleting_checksum(hash, run) {
+                return Ok(Some(("deleting", Some(hash))));
+            }
+            sum += i64::from(crc);
+            if run <= before {
+                let (hash, state) = (hash.cast_unsigned(), KeyState::Deleting);
+                visit(KnownKey { run, hash, state, scope: 0, key: "", captures: "" }, None);
             }
         }
         let total: i64 =
@@ -303,13 +372,13 @@ impl Checkpoint {
                 Ok(record) => record,
                 Err(Damaged { id }) => return Ok(Some(("record", Some(id)))),
             };
-            if let Some(state) = KeyState::of_row(&record, record.is_half_done())
+            if let Some(state) = KeyState::of_row(&record)
                 && record.key_hash != 0
             {
                 let run = id >> RUN_SHIFT;
-                let destination = destinations.get(&run).copied().unwrap_or_default();
+                let scope = scopes.get(&run).copied().unwrap_or_default();
                 let (key, captures) = (&*record.key, &*record.captures);
-                visit(KnownKey { run, hash: record.key_hash, state, destination, key, captures }, Some(id));
+                visit(KnownKey { run, hash: record.key_hash, state, scope, key, captures }, Some(id));
             }
         }
         Ok(None)
@@ -318,7 +387,7 @@ impl Checkpoint {
 
 fn checksum(known: &KnownKey<'_>, content: u64) -> u32 {
     let mut crc = crc32fast::Hasher::new();
-    for number in [known.hash, known.run.cast_unsigned(), content, known.destination] {
+    for number in [known.hash, known.run.cast_unsigned(), content, known.scope] {
         crc.update(&number.to_le_bytes());
     }
     for text in [known.key, known.captures] {
@@ -328,24 +397,72 @@ fn checksum(known: &KnownKey<'_>, content: u64) -> u32 {
     crc.finalize()
 }
 
+fn deleting_checksum(hash: i64, run: i64) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&hash.to_le_bytes());
+    crc.update(&run.to_le_bytes());
+    crc.finalize()
+}
+
+/// What is known last of one key.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    /// Position and row of its last delivery.
+    delivered: (u64, Option<i64>),
+    /// The same of the last of which something was captured: a person who settles a doubt captures nothing.
+    captured: (u64, Option<i64>),
+    /// Position of its last deletion.
+    deleted: u64,
+    /// Position of the last run that delivered it or found it unchanged, and its scope.
+    seen: u64,
+    scope: u64,
+}
+
+impl Last {
+    fn see(&mut self, known: &KnownKey<'_>, row: Option<i64>) {
+        let position = known.position();
+        if known.state == KeyState::Deleted {
+            self.deleted = self.deleted.max(position);
+        }
+        if (known.state.is_delivery() || known.state == KeyState::Unchanged) && position >= self.seen {
+            (self.seen, self.scope) = (position, known.scope);
+        }
+        if known.state.is_delivery() && position >= self.delivered.0 {
+            self.delivered = (position, row);
+        }
+        if known.state.is_delivery() && known.captures.len() > "{}".len() && position >= self.captured.0 {
+            self.captured = (position, row);
+        }
+    }
+
+    /// Whether what this row says is what is told of the key.
+    fn is_told_by(&self, position: u64, row: Option<i64>) -> bool {
+        // What was captured before it was deleted belongs to something else.
+        let told = if self.captured.0 > self.deleted { self.captured } else { self.delivered };
+        told == (position, row)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_happened_later_has_the_larger_position() {
-        let known = |run, state| KnownKey { run, hash: 1, state, destination: 0, key: "", captures: "" };
+        let known = |run, state| KnownKey { run, hash: 1, state, scope: 0, key: "", captures: "" };
         let delivered = KeyState::Delivered { content: 3 };
         let order = [
             known(1, delivered),
             known(1, KeyState::Held),
             known(2, KeyState::Deleted),
+            known(2, KeyState::Deleting),
             known(2, delivered),
             known(2, KeyState::Held),
         ];
         assert!(order.windows(2).all(|pair| pair[0].position() < pair[1].position()));
         assert_eq!(KnownKey::at(order[2].position()), (2, KeyState::Deleted));
-        assert_eq!(KnownKey::at(order[4].position()), (2, KeyState::Held));
+        assert_eq!(KnownKey::at(order[3].position()), (2, KeyState::Deleting));
+        assert_eq!(KnownKey::at(order[5].position()), (2, KeyState::Held));
         assert_eq!(known(2, KeyState::Begun).position(), known(2, delivered).position());
     }
 }

@@ -22,7 +22,7 @@ pub use batches::{BatchRow, BatchState};
 pub use checkpoint::{Checkpoint, Finished, NewRun};
 pub use database::seal;
 pub use folder::{Folder, Lock, Use};
-pub use keys::{HALF_DONE, KeyState, KnownKey, MOST_CONTENT, destination_hash};
+pub use keys::{HALF_DONE, KeyState, KnownKey, MOST_CONTENT, UNCHANGED};
 pub use queries::Reason;
 pub use responses::{Exchange, Responses};
 pub use rows::{AttemptRow, Grants, InputMark, NoteRow, RecordRow, RunRow, Settlement, StartRow};

@@ -29,7 +29,7 @@ pub struct Reason {
 
 pub(super) const RUN_COLUMNS: &str = "number, id, started_at, destination, meaning, meaning_files, input, input_stamp, records, \
      input_digest, duplicates, lease, lease_digest, settled, settled_file, settled_byte, settled_line, settled_digest, \
-     closed_at, class, complete";
+     closed_at, class, complete, scope";
 
 impl Checkpoint {
     /// The newest run, if there is one.
@@ -439,6 +439,7 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         closed_at: row.get(18)?,
         class: row.get(19)?,
         complete: row.get(20)?,
+        scope: unsigned(21)?,
     })
 }
 

@@ -13,6 +13,10 @@ pub struct RunRow {
     pub started_at: String,
     /// Connector, connection and base URL; a difference is a changed meaning.
     pub destination: String,
+    /// Hash of what a key of it stands for: the destination, the pipeline as it was written with its
+    /// variables and settings, and where its records come from. Only under the same one can it be told that a
+    /// key vanished, and what that was.
+    pub scope: u64,
     /// Digest of everything that decides what is sent.
     pub meaning: String,
     /// Digests of the files that the meaning was made from, as JSON: path to digest.

@@ -223,13 +223,21 @@ fn one(
     if job.start.reconcile.is_some() {
         look_only(&mut pipeline)?;
     }
-    let followed = (pipeline.webhook.is_some() || pipeline.deletes.is_some()).then(|| pipeline.clone());
     let target = if job.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
-    let mut report = send(invocation, pipeline, named, job, command, reporter)?;
+    let deleting = followers::again(invocation, &mut pipeline, named, (job, &target, command))?;
+    let followed = (pipeline.webhook.is_some() || pipeline.deletes.is_some()).then(|| pipeline.clone());
+    let mut job = job.clone();
+    job.start.deletes_hold = deleting.is_some();
+    let report = send(invocation, pipeline, named, &job, command, reporter);
+    if let Some((deleting, of)) = deleting {
+        deleting.settle(&of, &target)?;
+    }
+    let mut report = report?;
     if let Some(followed) = followed
         && report.signal.is_none()
     {
-        let class = followers::run(invocation, &followed, named, (job, &target, command), reporter);
+        let of = (&job, &*target, command);
+        let class = followers::run(invocation, &followed, named, of, report.class, reporter);
         report.class = report.class.worst(class);
     }
     Ok(report)

@@ -256,10 +256,14 @@ impl About {
             let n = number(forecast.delivered_before);
             row("", &format!("{n} of them were delivered by an earlier run"));
         }
-        if forecast.vanished > 0 {
-            let keys = counted(forecast.vanished, "key", "keys");
-            let what = if forecast.deletes { "delete" } else { "vanished" };
-            row(what, &format!("{keys} that earlier runs delivered, not in it any more"));
+        if forecast.delete > 0 {
+            let keys = counted(forecast.delete, "key", "keys");
+            row("delete", &format!("{keys} that earlier runs delivered, not in it any more"));
+        }
+        let stay = forecast.vanished.saturating_sub(forecast.delete);
+        if stay > 0 {
+            let keys = counted(stay, "key", "keys");
+            row("vanished", &format!("{keys} that earlier runs delivered, not in it any more; they stay"));
         }
         if forecast.before.settled() > 0 {
             row("done before", &settled_before(forecast));
@@ -286,7 +290,7 @@ impl About {
                 row(name, &format!("{}{}", counted(sum(groups), "record", "records"), listed(groups)));
             }
         }
-        if forecast.send > 0 {
+        if forecast.send > 0 || forecast.delete > 0 {
             let _ = writeln!(out, "nothing was sent; next: {}", self.next);
         }
         out
@@ -330,7 +334,7 @@ impl About {
                 "calls": forecast.calls.unwrap_or(forecast.send),
                 "send_again": forecast.again + forecast.delivered_before,
                 "vanished": forecast.vanished,
-                "delete": if forecast.deletes { forecast.vanished } else { 0 },
+                "delete": forecast.delete,
                 "left_out": forecast.left_out,
                 "behind": forecast.behind,
                 "asked_about": forecast.asked_about,

@@ -115,12 +115,7 @@ impl Session<'_> {
                     self.checkpoint.update_input(&run, &new)?;
                 }
                 if take_meaning {
-                    self.checkpoint.update_meaning(
-                        &run,
-                        &new.meaning,
-                        &new.meaning_files,
-                        &new.destination,
-                    )?;
+                    self.checkpoint.update_meaning(&run, &new)?;
                 }
                 if let Some(copies) = &copies {
                     return self.settle_copies(&run, copies);

@@ -2,17 +2,16 @@
 //! pipeline says so.
 //!
 //! Delivery never waits for it: it begins when the run has ended, and what could not be done goes out with the
-//! next start. Invariant: nothing is deleted while a record of the run has no outcome; replies of an older run
-//! go before those of a newer one.
+//! next start. Invariant: nothing is deleted while a record of the run has no outcome or somebody has to look at
+//! it first; replies of an older run go before those of a newer one.
 
 use std::path::{Path, PathBuf};
 
 use super::{Job, Watcher, send};
 use crate::cli::invocation::Invocation;
 use crate::config::{Pipeline, needs};
-use crate::engine::vanished;
-use crate::engine::{Report, Start, class_of, resend};
-use crate::model::{Class, Failure};
+use crate::engine::{Report, Start, class_of, deletes, resend};
+use crate::model::{Class, Diagnostic, Failure};
 use crate::outcome::{Checkpoint, Folder};
 use crate::report::Reporter;
 use crate::source;
@@ -23,6 +22,7 @@ pub fn run(
     pipeline: &Pipeline,
     named: &Path,
     (job, target, command): (&Job<'_>, &str, &str),
+    ended: Class,
     reporter: &mut Reporter,
 ) -> Class {
     let mut worst = Class::Ok;
@@ -35,7 +35,9 @@ pub fn run(
             }
         }
     };
-    if command == "apply" && pipeline.deletes.is_some() {
+    // One that stopped or was halted says that something is wrong, whatever has an outcome by now.
+    let is_over = matches!(ended, Class::Ok | Class::RecordsFailed | Class::InDoubt);
+    if command == "apply" && pipeline.deletes.is_some() && is_over {
         let ended = delete(invocation, pipeline, named, (job, target), reporter);
         note(ended, reporter);
     }
@@ -46,6 +48,31 @@ pub fn run(
         note(ended, reporter);
     }
     worst
+}
+
+/// Where deletes that were begun are gone on with by themselves: names their keys, if these still hold.
+pub fn again(
+    invocation: &Invocation<'_>,
+    pipeline: &mut Pipeline,
+    named: &Path,
+    (job, target, command): (&Job<'_>, &str, &str),
+) -> Result<Option<(deletes::Deleting, Pipeline)>, Failure> {
+    // `apply` is for the other to say.
+    if !pipeline.source.is_of_vanished() || command == "apply" {
+        return Ok(None);
+    }
+    if job.ask.selection.is_some_and(|selection| selection.input.is_some()) {
+        let refused =
+            Diagnostic::error("deletes-alone", "keys to be deleted are not taken from another file");
+        return Err(Failure::new(Class::Usage, refused.note("nothing was sent").help("leave `--input` out")));
+    }
+    let named = named.to_string_lossy();
+    let of = named.strip_suffix(".deletes").unwrap_or(&named);
+    let (of, _) = invocation.pipeline(Path::new(of), job.ask)?;
+    let start = Start { target: target.to_owned(), ..job.start.clone() };
+    let deleting = deletes::again(&of, &start)?;
+    pipeline.source.file = deleting.file.to_string_lossy().into_owned();
+    Ok(Some((deleting, of)))
 }
 
 /// How the pipeline that follows another is named on the command line.
@@ -62,17 +89,25 @@ fn delete(
     (job, target): (&Job<'_>, &str),
     reporter: &mut Reporter,
 ) -> Result<Class, Failure> {
-    let Some(deletes) = pipeline.deletes.as_deref() else { return Ok(Class::Ok) };
+    let Some(of) = pipeline.deletes.as_deref() else { return Ok(Class::Ok) };
     let settings = invocation.cli().settings();
     let typed = invocation.typed("apply", named, job.sandbox);
     let start = Start { target: target.to_owned(), command: typed, ..job.start.clone() };
     let watcher = &mut Watcher { reporter, settings: &settings };
-    let Some(file) = vanished::write(pipeline, &start, watcher)? else { return Ok(Class::Ok) };
-    let mut deleting = deletes.pipeline.clone();
-    deleting.source.file = file.to_string_lossy().into_owned();
-    let report = follow(invocation, deleting, &name_of(pipeline, named, "deletes"), job, reporter)?;
-    vanished::settle_now(pipeline, target)?;
-    Ok(report.class)
+    let Some(deleting) = deletes::begin(pipeline, &start, watcher)? else {
+        return doubt(pipeline, target);
+    };
+    let mut follower = of.pipeline.clone();
+    follower.source.file = deleting.file.to_string_lossy().into_owned();
+    let report = follow(invocation, follower, &name_of(pipeline, named, "deletes"), job, reporter);
+    // Whatever ended it: what was deleted so far is noted.
+    deleting.settle(pipeline, target)?;
+    Ok(report?.class.worst(doubt(pipeline, target)?))
+}
+
+/// A delete that an older run left in doubt is no good end of a newer one.
+fn doubt(pipeline: &Pipeline, target: &str) -> Result<Class, Failure> {
+    Ok(if deletes::are_in_doubt(pipeline, target)? { Class::InDoubt } else { Class::Ok })
 }
 
 /// Runs a pipeline that follows another.
@@ -84,7 +119,7 @@ fn follow(
     reporter: &mut Reporter,
 ) -> Result<Report, Failure> {
     // Flags that choose records or runs speak of the other.
-    let start = Start { max_duration: job.start.max_duration, ..Start::default() };
+    let start = Start { max_duration: job.start.max_duration, deletes_hold: true, ..Start::default() };
     send(invocation, follower, named, &Job { start, ..job.clone() }, "apply", reporter)
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::commands::far_side;
 use crate::cli::invocation::{Ask, Invocation};
-use crate::config::{Pipeline, needs};
+use crate::config::{Pipeline, deletes_name, needs};
 use crate::engine;
 use crate::model::{Class, Diagnostic, Failure, Problems};
 use crate::outcome::{Checkpoint, Folder};
@@ -68,20 +68,35 @@ impl Order {
             let (pipeline, _) = invocation.pipeline(Path::new(need), Ask::default())?;
             let target =
                 if self.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
-            let folder = Folder::new(&pipeline.state_dir, &target, &pipeline.name);
-            let standing = match Checkpoint::open_to_read(&folder)? {
-                None => None,
-                Some(checkpoint) => engine::standing(&folder, &checkpoint)?,
-            };
-            let why = match standing {
-                None => "it never ran".to_owned(),
-                Some(last) if last.class == Some(Class::Ok) && last.state == "complete" => continue,
-                Some(last) => format!(
-                    "its run {} is {}",
-                    last.run.id,
-                    last.class.map_or(last.state, |class| class.name()).replace('_', " ")
-                ),
-            };
+            let mut parts = vec![pipeline.name.clone()];
+            parts.extend(pipeline.deletes.is_some().then(|| deletes_name(&pipeline.name)));
+            let mut why = None;
+            for (at, part) in parts.iter().enumerate() {
+                let folder = Folder::new(&pipeline.state_dir, &target, part);
+                let standing = match Checkpoint::open_to_read(&folder)? {
+                    None => None,
+                    Some(checkpoint) => engine::standing(&folder, &checkpoint)?,
+                };
+                why = match standing {
+                    None if at == 0 => Some("it never ran".to_owned()),
+                    // Nothing has to have vanished.
+                    None => None,
+                    Some(last) if last.class == Some(Class::Ok) && last.state == "complete" => None,
+                    Some(last) => Some(format!(
+                        "{} is {}",
+                        if at == 0 {
+                            format!("its run {}", last.run.id)
+                        } else {
+                            format!("{part}, run {},", last.run.id)
+                        },
+                        last.class.map_or(last.state, |class| class.name()).replace('_', " ")
+                    )),
+                };
+                if why.is_some() {
+                    break;
+                }
+            }
+            let Some(why) = why else { continue };
             problems.push(
                 Diagnostic::error("needs-not-met", format!("{name} needs {need}, and {why}"))
                     .note("nothing was sent")
