@@ -242,6 +242,8 @@ fn writer(top: &Path, durability: Durability) -> Writer {
         id: "20261122T0214-3f9c".into(),
         started_at: "2026-11-22T02:14:00Z".into(),
         destination: String::new(),
+        scope: 1,
+        scope: 1,
         meaning: String::new(),
         meaning_files: String::new(),
         input: String::new(),

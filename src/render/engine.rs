@@ -161,7 +161,7 @@ fn slot_value(slot: &Slot, context: &Context) -> Option<EngineValue> {
 pub(super) struct Compiled {
     expression: Expression<'static, 'static>,
     /// The same without the engine, where it is one of the usual.
-    direct: Option<Direct>,
+    direct: Option<Box<Direct>>,
     slots: Vec<Slot>,
     /// Where the expression begins in its leaf.
     offset: usize,
@@ -181,7 +181,7 @@ impl Compiled {
         match base().compile_expression_owned(source) {
             Ok(expression) => {
                 let Checked { slots, calls, .. } = checked;
-                let direct = Direct::read(&words.tokens);
+                let direct = Direct::read(&words.tokens).map(Box::new);
                 Some(Self { expression, direct, slots, offset: inner.start, calls })
             }
             Err(error) => {
