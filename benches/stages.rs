@@ -243,7 +243,6 @@ fn writer(top: &Path, durability: Durability) -> Writer {
         started_at: "2026-11-22T02:14:00Z".into(),
         destination: String::new(),
         scope: 1,
-        scope: 1,
         meaning: String::new(),
         meaning_files: String::new(),
         input: String::new(),
