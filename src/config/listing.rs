@@ -21,6 +21,27 @@ pub(super) const OF_REPLIES: &str = "responses:";
 /// The same of the keys that vanished from the input of another pipeline.
 pub(super) const OF_VANISHED: &str = "vanished:";
 
+/// Refuses a file that would be taken for one of those.
+pub(super) fn check_file(file: &Placed<String>, problems: &mut Problems) {
+    let Some(prefix) = [OF_API, OF_REPLIES, OF_VANISHED].into_iter().find(|it| file.value.starts_with(it))
+    else {
+        return;
+    };
+    let help = match prefix {
+        OF_API => "a list of an API is written `endpoint: freshchat/list-agents`",
+        OF_REPLIES => "the replies of another pipeline are written `source: { responses: PIPELINE }`",
+        _ => "what vanished from an input is deleted by `deletes:` of its pipeline",
+    };
+    problems.push(
+        Diagnostic::error(
+            "file-name",
+            format!("`{prefix}` at the begin of a file's name has a meaning of its own"),
+        )
+        .place(&file.place)
+        .help(format!("{help}; a file that is called so is written `./{}`", file.value)),
+    );
+}
+
 impl SourceSpec {
     /// Whether the records come over standard input.
     #[must_use]

@@ -95,6 +95,7 @@ pub(super) fn check(name: &Placed<String>, raw: &RawLookup, problems: &mut Probl
 /// The source of a table that is a file.
 pub(super) fn file(raw: &RawLookup, files: &Files, problems: &mut Problems) -> Option<SourceSpec> {
     let file = raw.file.as_ref()?;
+    super::listing::check_file(file, problems);
     if file.value == "-" {
         problems.at("lookup-file", &file.place, "a lookup cannot be read from standard input");
     } else if let Err(finding) = files.inside(&file.value) {

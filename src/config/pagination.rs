@@ -23,7 +23,7 @@ raw! {
         size_param: Option<Placed<String>>,
         /// Items of a page that are asked for.
         size: Option<Window>,
-        /// Number of the first page; 1 unless said.
+        /// Number of the first page, 1 unless said; or offset of the first item, 0 unless said.
         start: Option<StartNumber>,
         /// How many pages there are, an expression over `response`; a list ends there.
         total_pages: Option<Placed<String>>,
@@ -103,7 +103,7 @@ pub struct Pagination {
     pub size_param: Option<String>,
     /// Items of a page that are asked for.
     pub size: Option<NonZeroUsize>,
-    /// Number of the first page.
+    /// Number of the first page, or offset of the first item.
     pub start: u64,
     /// How many pages there are.
     pub total_pages: Option<Placed<String>>,
@@ -161,7 +161,8 @@ pub(super) fn resolve(
     let (total_pages, next) = (all(|raw| raw.total_pages.clone()), all(|raw| raw.next.clone()));
     let size =
         own.size.or_else(|| of_all.and_then(|raw| raw.size)).and_then(|size| NonZeroUsize::new(size.0));
-    let start = own.start.or_else(|| of_all.and_then(|raw| raw.start)).map_or(1, |start| start.0);
+    let start = own.start.or_else(|| of_all.and_then(|raw| raw.start));
+    let start = start.map_or(u64::from(kind.value != Paging::Offset), |start| start.0);
     let max_pages = own.max_pages.or_else(|| of_all.and_then(|raw| raw.max_pages));
     if !matches!(endpoint.method.value, http::Method::GET | http::Method::POST) {
         problems.push(
@@ -189,6 +190,10 @@ pub(super) fn resolve(
                 format!("`{key}` means nothing to a list of this kind"),
             );
         }
+    }
+    let has_number = matches!(kind.value, Paging::Page | Paging::Offset) || mentions_page(endpoint);
+    if own.start.is_some() && !has_number {
+        problems.at("pagination", &place, "`start` means nothing to a list of this kind");
     }
     if size_param.is_some() != size.is_some() {
         problems.push(

@@ -385,6 +385,9 @@ words!(OnNewInput {
 
 /// Whether it is said where records come from, once.
 pub(super) fn check_source(raw: &RawSource, problems: &mut Problems) {
+    if let Some(file) = &raw.file {
+        super::listing::check_file(file, problems);
+    }
     if let Some(responses) = &raw.responses {
         let of_file =
             [raw.format.is_some(), raw.pointer.is_some(), raw.csv.is_some(), !raw.params.0.is_empty()];

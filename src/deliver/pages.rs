@@ -111,7 +111,10 @@ impl Pager {
             max_body,
             base,
             limits: RecordLimits { record: MOST_OF_A_PAGE, ..RecordLimits::default() },
-            at: Position { number: pagination.start, ..Position::default() },
+            at: match pagination.kind {
+                Paging::Offset => Position { number: 1, offset: pagination.start, ..Position::default() },
+                _ => Position { number: pagination.start, ..Position::default() },
+            },
             pagination,
             pages: 0,
             last: 0,
@@ -334,7 +337,7 @@ mod tests {
             param: Some("at".into()),
             size_param: Some("n".into()),
             size: std::num::NonZeroUsize::new(2),
-            start: 1,
+            start: u64::from(kind != Paging::Offset),
             total_pages: None,
             next: None,
             max_pages: 100,
@@ -488,6 +491,16 @@ mod tests {
             Err("list-endless"),
             "the first again"
         );
+    }
+
+    #[test]
+    fn an_offset_may_begin_at_another_number_than_0() {
+        let from = |start| pager(Paging::Offset, |pagination| pagination.start = start);
+        let (mut usual, mut from_one) = (from(0), from(1));
+        assert_eq!(turn(&mut usual, "", TWO).0, "/v2/things?at=0&n=2");
+        assert_eq!(turn(&mut usual, "", TWO).0, "/v2/things?at=2&n=2");
+        assert_eq!(turn(&mut from_one, "", TWO).0, "/v2/things?at=1&n=2");
+        assert_eq!(turn(&mut from_one, "", ONE).0, "/v2/things?at=3&n=2");
     }
 
     #[test]

@@ -368,3 +368,25 @@ fn a_list_that_repeats_a_credential_ends_before_it_is_kept() {
         assert!(!String::from_utf8_lossy(&bytes).contains("s3cr3t"), "{}", file.display());
     }
 }
+
+#[test]
+fn names_that_stand_for_lists_are_no_files() {
+    for name in ["api:GET /lists/page", "responses:p", "vanished:p"] {
+        let source = format!(
+            "connection: local\nendpoint: {{ method: POST, path: /things }}\nsource: {{ file: '{name}', format: csv }}\n"
+        );
+        let world = World::new().file("pipelines/p.yaml", source);
+        for command in ["validate", "apply p", "plan p", "extract p"] {
+            world.run(command).exits(3).says("error[file-name]").says("./");
+        }
+        let table = format!(
+            "connection: local\nendpoint: {{ method: POST, path: /things }}\nsource: {{ file: data/things.csv }}\nlookups: {{ t: {{ file: '{name}', key: id, format: csv }} }}\n"
+        );
+        World::new().pipeline(&table, things(1)).run("validate").exits(3).says("error[file-name]");
+    }
+    // Such a file can be named all the same.
+    let source =
+        "connection: local\nendpoint: { method: POST, path: /things }\nsource: { file: './api:x.csv' }\n";
+    let world = World::new().file("pipelines/p.yaml", source).file("api:x.csv", things(2));
+    world.run("apply p").exits(0).says("2 delivered");
+}

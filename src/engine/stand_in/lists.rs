@@ -99,13 +99,13 @@ impl Page {
             .max(1);
         let size = if pagination.kind == Paging::None { count.max(1) } else { size };
         let param = number(pagination.param.as_deref());
+        let start = usize::try_from(pagination.start).unwrap_or(0);
+        let behind_start = param.unwrap_or(start).saturating_sub(start);
         let from = match pagination.kind {
             Paging::None => 0,
-            Paging::Page => {
-                let start = usize::try_from(pagination.start).unwrap_or(0);
-                param.unwrap_or(start).saturating_sub(start).saturating_mul(size)
-            }
-            Paging::Offset | Paging::Cursor => param.unwrap_or(0),
+            Paging::Page => behind_start.saturating_mul(size),
+            Paging::Offset => behind_start,
+            Paging::Cursor => param.unwrap_or(0),
             Paging::NextUrl | Paging::Link => number(Some(OFFSET)).unwrap_or(0),
         };
         let from = from.min(count);
