@@ -83,6 +83,7 @@ pub fn explain(
     observer: &mut dyn Observer,
 ) -> Result<Explained, Failure> {
     let folder = Folder::new(&pipeline.state_dir, target, &pipeline.name);
+    folder.guard()?;
     let wanted = Wanted {
         target: target.to_owned(),
         show_keys: true,

@@ -232,6 +232,7 @@ impl Prospect {
     /// Opens a pipeline and its checkpoint, if there is one, to look.
     pub fn open(mut pipeline: Pipeline, start: Start) -> Result<Self, Failure> {
         let folder = Folder::new(&pipeline.state_dir, &start.target, &pipeline.name);
+        folder.guard()?;
         let scratch = Scratch::new()?;
         // What a look says must not depend on what a start may send.
         pipeline.require_state = false;

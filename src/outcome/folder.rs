@@ -78,6 +78,14 @@ impl Folder {
         self.temporary().join("list.part")
     }
 
+    /// Where a list that is whole lies until a run has taken it.
+    #[must_use]
+    pub fn untaken(listing: &Path) -> PathBuf {
+        let mut name = listing.as_os_str().to_owned();
+        name.push(".new");
+        PathBuf::from(name)
+    }
+
     /// Puts a list that is whole in the place of an older one.
     pub fn keep_listing(&self, part: &Path, listing: &Path) -> Result<(), Failure> {
         refuse_links(listing)?;
@@ -156,8 +164,16 @@ impl Folder {
 
     fn refuse_foreign_files(&self) -> Result<(), Failure> {
         let state = self.target.join("state");
-        for ending in ["db", "db-wal", "db-shm", "db-journal", "db.new", "lock", "stdin", "list"] {
+        for ending in ["db", "db-wal", "db-shm", "db-journal", "db.new", "lock", "stdin", "list", "list.new"]
+        {
             refuse_links(&state.join(format!("{}.{ending}", self.pipeline)))?;
+        }
+        // Whoever reads a table would follow a link, and wait at a pipe for ever.
+        let tables = format!("{}.lookup-", self.pipeline);
+        for entry in std::fs::read_dir(&state).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&tables) {
+                refuse_links(&entry.path())?;
+            }
         }
         Ok(())
     }

@@ -390,3 +390,23 @@ fn names_that_stand_for_lists_are_no_files() {
     let world = World::new().file("pipelines/p.yaml", source).file("api:x.csv", things(2));
     world.run("apply p").exits(0).says("2 delivered");
 }
+
+#[test]
+fn links_in_the_place_of_a_list_are_refused() {
+    for name in ["p.list", "p.list.new", "p.lookup-known", "p.lookup-known.new"] {
+        let table = "lookups:\n  known:\n    endpoint: { method: GET, path: /lists/whole, query: { count: 2 }, pagination: { kind: none, items: '{{ response.body.items }}' } }\n    key: id\n";
+        let world = World::new().file("secret", "{\"id\":\"stolen\"}\n");
+        world.write("pipelines/p.yaml", over("page", "count: 7", PAGES) + table);
+        world.run("apply p --limit 1").exits(0);
+        let place = world.path(&format!(".runner/default/state/{name}"));
+        let _ = fs::remove_file(&place);
+        std::os::unix::fs::symlink(world.path("secret"), &place).unwrap();
+        let before = world.seen().len();
+        for command in ["apply p", "plan p", "preview p", "explain p i1", "status p --files", "retry p"] {
+            let run = world.run(command).exits(5).says("error[state-foreign]");
+            assert!(!run.stdout.contains("stolen"), "{command}: {}", run.stdout);
+        }
+        assert_eq!(world.seen().len(), before, "{name}");
+        assert_eq!(world.read("secret"), "{\"id\":\"stolen\"}\n");
+    }
+}
