@@ -18,7 +18,7 @@ mod table;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::engine::Signal;
+use crate::model::Signal;
 use crate::report::Reporter;
 
 /// Runs the program: reads the command line, does what it says, gives the exit code.
@@ -41,16 +41,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let reporter = Reporter::new(&settings, crate::model::Mask::default());
     match commands::run(&invocation, reporter) {
         Ok(ended) => {
-            if ended.signal == Some(Signal::Interrupt) {
-                // A shell loop around us stops only when it sees that we died of the signal.
-                let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
-            }
+            die_of(ended.signal);
             ended.code.map_or_else(|| failure::exit(ended.class), ExitCode::from)
         }
         Err(refused) => {
             let (failure, mut reporter) = refused.parts();
             reporter.hide(invocation.mask());
-            failure::exit(failure::report(&failure, reporter))
+            let class = failure::report(&failure, reporter);
+            die_of(failure.signal);
+            failure::exit(class)
         }
+    }
+}
+
+/// A shell loop around us stops only when it sees that we died of the signal.
+fn die_of(signal: Option<Signal>) {
+    if signal == Some(Signal::Interrupt) {
+        let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
     }
 }

@@ -348,7 +348,7 @@ impl Connection {
                     ))
             })
             .collect();
-        (!diagnostics.is_empty()).then_some(Failure { class: Class::Config, diagnostics })
+        (!diagnostics.is_empty()).then_some(Failure::of(Class::Config, diagnostics))
     }
 }
 

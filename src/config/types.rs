@@ -146,6 +146,16 @@ impl Pipeline {
         std::iter::once(&mut self.first).chain(&mut self.later)
     }
 
+    /// The lookup tables that are lists of an API.
+    pub fn tables(&self) -> impl Iterator<Item = (&super::Lookup, &super::Listing)> {
+        self.lookups.iter().filter_map(|lookup| Some((lookup, lookup.listing.as_deref()?)))
+    }
+
+    /// All lists of an API that are read for a start: its source and its tables.
+    pub fn lists(&self) -> impl Iterator<Item = &super::Listing> {
+        self.listing.as_deref().into_iter().chain(self.tables().map(|(_, list)| list))
+    }
+
     /// The pipelines that are written down in this one and run after it.
     pub fn followers(&self) -> impl Iterator<Item = &Self> {
         self.deletes.iter().map(|deletes| &deletes.pipeline).chain(self.webhook.as_deref())

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Delivery, InDoubt, OnReject};
 use crate::deliver::{Budget, ItemReader, Order, Rate, Reading, Sender};
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, State};
+use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, Signal, State};
 use crate::outcome::{BatchState, InputMark, RecordRow, Writer};
 use crate::render::RunValues;
 
@@ -34,7 +34,7 @@ use super::gather::Assembler;
 use super::open::StepRules;
 use super::prepare::{Preparer, hidden};
 use super::steps::PerStep;
-use super::stop::{Signal, StopLine};
+use super::stop::StopLine;
 
 /// How often the observer is asked to redraw.
 const TICK: Duration = Duration::from_millis(100);

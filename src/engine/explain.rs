@@ -91,6 +91,7 @@ pub fn explain(
         folder: Some(folder.clone()),
         // What is not there was never read.
         spool: Some(folder.listing()).filter(|spool| pipeline.source.is_api() && spool.is_file()),
+        ..Wanted::default()
     };
     let plan = open::open(pipeline, &wanted)?;
     let checkpoint = Checkpoint::open_to_read(&folder)?;

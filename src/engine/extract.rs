@@ -13,10 +13,11 @@ use crate::config::Pipeline;
 use crate::model::{Class, Diagnostic, Failure, Map, Str, Value};
 use crate::outcome::{Folder, Use};
 use crate::render::{Root, RunValues};
-use crate::source;
+use crate::source::{self, Source};
 
 use super::open::{self, Plan, Wanted};
 use super::plan::Scratch;
+use super::stop::Until;
 use super::{Observer, identity, listing};
 
 /// What is written.
@@ -46,6 +47,9 @@ pub struct Extracted {
 /// Takes what is written; false when nobody wants more.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<bool, Failure> + 'a;
 
+/// What is done with each record; false when no more are wanted.
+type See<'a> = dyn FnMut(Map) -> Result<bool, Failure> + 'a;
+
 /// Bytes that are written at once.
 const AT_ONCE: usize = 64 << 10;
 /// Findings that are kept.
@@ -57,6 +61,7 @@ pub fn extract(
     target: &str,
     form: Form,
     limit: Option<u64>,
+    until: &Until,
     sink: &mut Sink<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Extracted, Failure> {
@@ -70,12 +75,13 @@ pub fn extract(
         // With a condition nobody knows how many items it takes.
         let most = limit.filter(|_| pipeline.select.filter.is_none());
         if let Some(list) = &pipeline.listing {
-            listing::read(&pipeline, (list, &pipeline.source.file), &spool, most, None, observer)?;
+            listing::read(&pipeline, (list, &pipeline.source.file), &spool, most, until, observer)?;
         }
         Some(spool)
     } else if pipeline.source.is_stdin() {
         let spool = scratch.path().join("stdin");
-        source::spool(&mut std::io::stdin().lock(), &spool)?;
+        let mut stdin = Attentive { stdin: std::io::stdin(), until };
+        source::spool(&mut stdin, &spool).map_err(|failure| interrupted(until).unwrap_or(failure))?;
         Some(spool)
     } else {
         None
@@ -85,56 +91,93 @@ pub fn extract(
     let mut wanted = wanted(spool);
     if looks {
         let folder = Folder::new(scratch.path(), target, &pipeline.name);
-        let tables = pipeline.lookups.iter().filter_map(|lookup| Some((lookup, lookup.listing.as_ref()?)));
-        for (lookup, list) in tables {
+        for (lookup, list) in pipeline.tables() {
             folder.prepare(Use::Create)?;
             let to = folder.lookup(&lookup.name.value);
-            listing::read(&pipeline, (list, &lookup.source.file), &to, None, None, observer)?;
+            listing::read(&pipeline, (list, &lookup.source.file), &to, None, until, observer)?;
         }
         wanted.folder = Some(folder);
     } else {
-        wanted.input_may_be_missing = pipeline.lookups.iter().any(|lookup| lookup.listing.is_some());
+        wanted.input_may_be_missing = pipeline.tables().next().is_some();
     }
     let plan = open::open(pipeline, &wanted)?;
     let run = identity::new_run(&plan.pipeline.name);
     let mut out = Out { sink, bytes: Vec::with_capacity(AT_ONCE * 2), is_wanted: true };
-    let mut extracted = match form {
-        Form::Ndjson => each(&plan, &run, limit, observer, &mut |record| {
-            Value::Object(record).write_json(&mut out.bytes);
-            out.bytes.push(b'\n');
-            out.pass_on()
-        })?,
+    let columns = match form {
+        Form::Ndjson => None,
         Form::Csv => {
-            let columns = columns(&plan, &run, limit, observer)?;
+            let columns = columns(&plan, &run, (limit, until), observer)?;
             row(columns.iter().map(|name| name.as_bytes().to_vec()), &mut out.bytes)?;
-            each(&plan, &run, limit, observer, &mut |record| {
-                row(columns.iter().map(|name| cell(record.get(name))), &mut out.bytes)?;
-                out.pass_on()
-            })?
+            Some(columns)
         }
     };
+    let source = plan.source()?;
+    // What is open is read all the same, and whatever ends the writing leaves nothing behind.
+    drop(scratch);
+    let mut extracted = each(&plan, source, &run, (limit, until), observer, &mut |record| {
+        if let Some(columns) = &columns {
+            row(columns.iter().map(|name| cell(record.get(name))), &mut out.bytes)?;
+        } else {
+            Value::Object(record).write_json(&mut out.bytes);
+            out.bytes.push(b'\n');
+        }
+        out.pass_on()
+    })?;
     out.end()?;
     extracted.warnings.clone_from(&plan.warnings);
     Ok(extracted)
 }
 
+/// Why nothing more is written, where a signal came.
+fn interrupted(until: &Until) -> Option<Failure> {
+    let signal = until.signal()?;
+    let found = Diagnostic::error("interrupted", signal.name())
+        .note("what was written so far is not all; a file named by `--out` is as it was");
+    Some(Failure::new(Class::Stopped, found).by(signal))
+}
+
+/// Standard input, whose reading ends where a signal comes: a pipe that says nothing would hold it up.
+struct Attentive<'u> {
+    stdin: std::io::Stdin,
+    until: &'u Until,
+}
+
+impl std::io::Read for Attentive<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            if self.until.signal().is_some() {
+                return Err(std::io::ErrorKind::ConnectionAborted.into());
+            }
+            match poll(&mut [PollFd::new(&self.stdin, PollFlags::IN)], Some(&TICK)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                _ => return rustix::io::read(&self.stdin, &mut *buffer).map_err(Into::into),
+            }
+        }
+    }
+}
+
 /// Shows each record that is wanted, until `see` wants no more.
 fn each(
     plan: &Plan,
+    mut source: Box<dyn Source>,
     run: &RunValues,
-    limit: Option<u64>,
+    (limit, until): (Option<u64>, &Until),
     observer: &mut dyn Observer,
-    see: &mut dyn FnMut(Map) -> Result<bool, Failure>,
+    see: &mut See<'_>,
 ) -> Result<Extracted, Failure> {
     let mut found = Extracted::default();
     let exclude = &plan.pipeline.select.exclude;
     let selection = &plan.preparer.selection;
-    let mut source = plan.source()?;
     let mut seen = 0_u64;
     while limit.is_none_or(|limit| found.records < limit)
         && let Some(record) = source.next()
     {
         let record = record?;
+        if let Some(failure) = interrupted(until) {
+            return Err(failure);
+        }
         seen += 1;
         if seen.is_multiple_of(4096) {
             observer.tick();
@@ -190,7 +233,7 @@ impl Extracted {
 fn columns(
     plan: &Plan,
     run: &RunValues,
-    limit: Option<u64>,
+    limits: (Option<u64>, &Until),
     observer: &mut dyn Observer,
 ) -> Result<Vec<Str>, Failure> {
     let exclude = &plan.pipeline.select.exclude;
@@ -202,7 +245,7 @@ fn columns(
     let most = plan.pipeline.source.limits.columns;
     let mut names: Vec<Str> = Vec::new();
     let mut known: HashSet<Str> = HashSet::new();
-    each(plan, run, limit, observer, &mut |record| {
+    each(plan, plan.source()?, run, limits, observer, &mut |record| {
         for (name, _) in &record {
             if !known.contains(name) {
                 known.insert(Str::clone(name));

@@ -74,11 +74,12 @@ pub fn meaning_digests(plan: &Plan) -> Digests {
         meaning.update([0]);
         meaning.update(file.text.as_bytes());
     }
-    for TableFile { digest, .. } in &plan.lookup_files {
+    // What a table does not keep decides nothing.
+    for TableFile { digest, cells, .. } in &plan.lookup_files {
         meaning.update([1]);
         meaning.update(digest.path.as_bytes());
         meaning.update([0]);
-        meaning.update(digest.sha256.as_deref().unwrap_or_default().as_bytes());
+        meaning.update(cells.as_bytes());
     }
     let mut files: BTreeMap<&str, String> = plan
         .pipeline
@@ -88,7 +89,9 @@ pub fn meaning_digests(plan: &Plan) -> Digests {
         .map(|file| (file.path.as_str(), short_digest(file)))
         .collect();
     files.extend(plan.lookup_files.iter().map(|file| {
-        let digest = file.digest.sha256.as_deref().unwrap_or_default();
+        // Of several files it is told which one changed.
+        let of_file = file.digest.sha256.as_deref().unwrap_or_default();
+        let digest = if file.is_list { &file.cells } else { of_file };
         (file.digest.path.as_str(), digest.get(..16).unwrap_or(digest).to_owned())
     }));
     Digests {
@@ -106,6 +109,13 @@ fn short_digest(file: &SourceText) -> String {
 pub fn is_of_meaning(files: &str, file: &SourceText) -> bool {
     let files: BTreeMap<String, String> = serde_json::from_str(files).unwrap_or_default();
     files.get(&file.path).is_some_and(|digest| *digest == short_digest(file))
+}
+
+/// Whether a table that is a list has these cells in the digests of a meaning.
+#[must_use]
+pub fn has_table(files: &str, name: &str, cells: &str) -> bool {
+    let files: BTreeMap<String, String> = serde_json::from_str(files).unwrap_or_default();
+    files.get(name).is_some_and(|digest| cells.starts_with(digest.as_str()) && !digest.is_empty())
 }
 
 /// Names of the files whose digest is not what it was.

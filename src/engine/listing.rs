@@ -7,16 +7,16 @@
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::config::{Delivery, InDoubt, Listing, Pipeline};
 use crate::deliver::{MOST_OF_A_PAGE, Meaning, Pager, Rate, Reader, Reading, Sender, Tries, Verdict, judge};
 use crate::model::{Arrived, Class, Diagnostic, Event, Failure, Map, Mask, Problems, Reply, Request, Value};
-use crate::outcome::{Checkpoint, Folder};
 use crate::render::{Context, Known, Root, RunValues, Scope};
 
-use super::{Observer, Start};
+use super::Observer;
+use super::stop::Until;
 
 /// A list and how it is read, compiled once.
 pub struct Lister<'a> {
@@ -75,76 +75,14 @@ pub fn compile<'a>(
     })
 }
 
-/// The spool of a pipeline whose source is a list: the one of the run that goes on, or a new one.
-pub(super) fn spool(
-    pipeline: &Pipeline,
-    folder: &Folder,
-    start: &Start,
-    observer: &mut dyn Observer,
-) -> Result<PathBuf, Failure> {
-    let spool = folder.listing();
-    if let Some(listing) = &pipeline.listing {
-        let is_known = is_of_run(Some(&pipeline.source.file), folder, start)?;
-        bring(pipeline, (listing, &pipeline.source.file), &spool, is_known, (folder, start), observer)?;
-    }
-    Ok(spool)
-}
-
-/// Reads the lookup tables of a pipeline that are lists, unless a run goes on with what it has.
-pub(super) fn lookups(
-    pipeline: &Pipeline,
-    folder: &Folder,
-    start: &Start,
-    observer: &mut dyn Observer,
-) -> Result<(), Failure> {
-    for lookup in &pipeline.lookups {
-        let Some(listing) = &lookup.listing else { continue };
-        let is_known = is_of_run(None, folder, start)?;
-        let spool = folder.lookup(&lookup.name.value);
-        bring(pipeline, (listing, &lookup.source.file), &spool, is_known, (folder, start), observer)?;
-    }
-    Ok(())
-}
-
-fn bring(
-    pipeline: &Pipeline,
-    list: (&Listing, &str),
-    spool: &Path,
-    is_known: bool,
-    (folder, start): (&Folder, &Start),
-    observer: &mut dyn Observer,
-) -> Result<(), Failure> {
-    if is_known && spool.is_file() {
-        return Ok(());
-    }
-    let part = folder.new_listing();
-    let deadline = start.max_duration.map(|limit| Instant::now() + limit);
-    read(pipeline, list, &part, None, deadline, observer)?;
-    folder.keep_listing(&part, spool)
-}
-
-/// Whether what lies in a spool is of a run that this start is about. What a finished run was about
-/// is read anew: there may be more now.
-fn is_of_run(input: Option<&str>, folder: &Folder, start: &Start) -> Result<bool, Failure> {
-    if start.fresh || start.close {
-        return Ok(false);
-    }
-    let Some(checkpoint) = Checkpoint::open_to_read(folder)? else { return Ok(false) };
-    let Some(run) = checkpoint.latest_run()? else { return Ok(false) };
-    if input.is_some_and(|input| run.input != input) {
-        return Ok(false);
-    }
-    let of_old_records = start.retry.is_some() || start.reconcile.is_some() || start.one.is_some();
-    Ok(of_old_records || run.closed_at.is_none() && checkpoint.counts(&run)?.unsent > 0)
-}
-
-/// Reads a list of a pipeline, by what it is called, into a new file, at most `limit` items of it.
+/// Reads a list of a pipeline, by what it is called, into a new file, at most `limit` items of it. What could not
+/// be read to its end leaves no file.
 pub fn read(
     pipeline: &Pipeline,
     (listing, name): (&Listing, &str),
     to: &Path,
     limit: Option<u64>,
-    deadline: Option<Instant>,
+    until: &Until,
     observer: &mut dyn Observer,
 ) -> Result<Listed, Failure> {
     let mut problems = Problems::new();
@@ -158,8 +96,16 @@ pub fn read(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start the runtime: {error}")))
     })?;
-    runtime.block_on(lister.pages(&sender, to, limit, deadline, observer))
+    let read = runtime.block_on(lister.pages(&sender, to, limit, until, observer));
+    if read.is_err() {
+        // Half of a list is no list.
+        let _ = std::fs::remove_file(to);
+    }
+    read
 }
+
+/// What to do where the reading was ended.
+const AGAIN: &str = "start the same command again; the list is then read from its begin";
 
 impl Lister<'_> {
     async fn pages(
@@ -167,7 +113,7 @@ impl Lister<'_> {
         sender: &Sender,
         to: &Path,
         limit: Option<u64>,
-        deadline: Option<Instant>,
+        until: &Until,
         observer: &mut dyn Observer,
     ) -> Result<Listed, Failure> {
         let write = |cause: std::io::Error| Failure::io("write", to, &cause);
@@ -182,7 +128,7 @@ impl Lister<'_> {
         loop {
             let request =
                 self.pager.request().map_err(|error| Failure::new(Class::Config, Diagnostic::from(error)))?;
-            let arrived = self.page(sender, &request, &mut rate, deadline, observer).await?;
+            let arrived = self.page(sender, &request, &mut rate, until, observer).await?;
             let turned =
                 self.pager.turn(&arrived, &request).map_err(|found| self.ended(Class::Halted, *found))?;
             listed.pages += 1;
@@ -206,6 +152,7 @@ impl Lister<'_> {
         }
         let file: File = out.into_inner().map_err(|error| write(error.into_error()))?;
         file.sync_all().map_err(write)?;
+        self.go_on(until, observer)?;
         Ok(listed)
     }
 
@@ -234,17 +181,17 @@ impl Lister<'_> {
         sender: &Sender,
         request: &Request,
         rate: &mut Rate,
-        deadline: Option<Instant>,
+        until: &Until,
         observer: &mut dyn Observer,
     ) -> Result<Arrived, Failure> {
         let retry = &self.delivery.retry;
         let mut made = 0;
         loop {
-            while let Err(until) = rate.take(Instant::now()) {
-                self.wait(until, deadline, observer).await?;
+            while let Err(free) = rate.take(Instant::now()) {
+                self.during(tokio::time::sleep_until(free.into()), until, observer).await?;
             }
             let begun = Instant::now();
-            let reply = sender.send(request).await;
+            let reply = self.during(sender.send(request), until, observer).await?;
             made += 1;
             observer.event(&Event::Attempted {
                 ordinal: self.pager.page() - 1,
@@ -275,33 +222,46 @@ impl Lister<'_> {
                         if reading.status > 0 { reading.status.to_string() } else { reading.class.clone() };
                     let ordinal = self.pager.page() - 1;
                     observer.event(&Event::Retrying { ordinal, attempt: made, why, wait: after });
-                    self.wait(Instant::now() + after, deadline, observer).await?;
+                    self.during(tokio::time::sleep(after), until, observer).await?;
                 }
                 verdict => return Err(self.refused(&reading, verdict)),
             }
         }
     }
 
-    async fn wait(
+    /// Waits for something, as long as nothing ends the reading.
+    async fn during<T>(
         &self,
-        until: Instant,
-        deadline: Option<Instant>,
+        work: impl Future<Output = T>,
+        until: &Until,
         observer: &mut dyn Observer,
-    ) -> Result<(), Failure> {
+    ) -> Result<T, Failure> {
         const TICK: Duration = Duration::from_millis(100);
+        let mut work = std::pin::pin!(work);
         loop {
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                let found = Diagnostic::error("max-duration", "`--max-duration` is over")
-                    .help("start the same command again; the list is then read from its begin");
-                return Err(self.ended(Class::Stopped, found));
+            self.go_on(until, observer)?;
+            let left = until.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(left.map_or(TICK, |left| left.min(TICK))) => observer.tick(),
             }
-            if now >= until {
-                return Ok(());
-            }
-            tokio::time::sleep((until - now).min(TICK)).await;
-            observer.tick();
         }
+    }
+
+    /// Ends the reading where a signal came, or where it is late.
+    fn go_on(&self, until: &Until, observer: &mut dyn Observer) -> Result<(), Failure> {
+        if until.wants_status() {
+            observer.status();
+        }
+        if let Some(signal) = until.signal() {
+            let found = Diagnostic::error("interrupted", signal.name()).help(AGAIN);
+            return Err(self.ended(Class::Stopped, found).by(signal));
+        }
+        if until.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            let found = Diagnostic::error("max-duration", "`--max-duration` is over").help(AGAIN);
+            return Err(self.ended(Class::Stopped, found));
+        }
+        Ok(())
     }
 
     fn too_large(&self) -> Failure {

@@ -21,6 +21,10 @@ pub struct TableFile {
     pub digest: FileDigest,
     /// Where it lies.
     pub path: PathBuf,
+    /// Whether the path is a list of an API.
+    pub is_list: bool,
+    /// The digest of what the table keeps of it, and of its other files.
+    pub cells: String,
 }
 
 /// The tables of a pipeline.
@@ -40,7 +44,9 @@ pub(super) fn read(
 ) -> Result<Lookups, Failure> {
     let mut lookups = Lookups::default();
     for lookup in &pipeline.lookups {
-        let spool = wanted.folder.as_ref().map(|folder| folder.lookup(&lookup.name.value));
+        let name = &lookup.name.value;
+        let kept = || wanted.folder.as_ref().map(|folder| folder.lookup(name));
+        let spool = wanted.new_tables.get(name).cloned().or_else(kept);
         let spool = spool.filter(|spool| lookup.source.is_api() && spool.is_file());
         if lookup.source.is_api() && spool.is_none() {
             if !wanted.input_may_be_missing {
@@ -68,6 +74,11 @@ pub(super) fn read(
     Ok(lookups)
 }
 
+/// How the digests of a run name a table that is a list.
+pub(super) fn name_of(lookup: &Lookup) -> String {
+    format!("{} lookups.{}", lookup.source.file, lookup.name.value)
+}
+
 fn not_read(lookup: &Lookup) -> Failure {
     let (table, name) = (&lookup.name.value, &lookup.source.file);
     let finding = Diagnostic::error("list-not-read", format!("the table `lookups.{table}` was not read yet"))
@@ -92,8 +103,10 @@ fn one(
     let before = source::stamp(&lookup.source, root, spool);
     let read = source::read_table(lookup, root, spool)?;
     for (name, path) in source::files(&lookup.source, root, spool)? {
-        let name = if spool.is_some() { format!("{name} lookups.{}", lookup.name.value) } else { name };
-        lookups.files.push(TableFile { digest: FileDigest::of_file(&name, &path), path });
+        let is_list = spool.is_some();
+        let name = if is_list { name_of(lookup) } else { name };
+        let (digest, cells) = (FileDigest::of_file(&name, &path), read.digest.clone());
+        lookups.files.push(TableFile { digest, path, is_list, cells });
     }
     let after = source::stamp(&lookup.source, root, spool);
     if before.ok() != after.ok() {

@@ -32,6 +32,7 @@ mod resume;
 mod retry;
 mod session;
 mod sieve;
+mod spools;
 pub mod stand_in;
 mod status;
 mod steps;
@@ -48,7 +49,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Pipeline;
 use crate::deliver::Sender;
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Reply, Request};
+use crate::model::{Class, Counts, Diagnostic, Event, Failure, Reply, Request, Signal};
 use crate::outcome::{Checkpoint, Folder, Reason, Use};
 use crate::source::{self};
 
@@ -64,11 +65,12 @@ pub use resolve::{Resolved, Select, resend, resolve};
 pub use retry::Said;
 pub use status::{Standing, names, rewrite, standing};
 pub use steps::Ahead;
-pub use stop::Signal;
+pub use stop::{Until, may_block};
 pub use trial::{AdHoc, One, Tried};
 pub use verify::verify;
 
 use session::{Session, narrowing};
+use spools::Spools;
 
 /// Whom the engine tells what happens. All calls come from the thread that runs it.
 pub trait Observer {
@@ -175,7 +177,8 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
     let usage = if pipeline.require_state { Use::MustExist } else { Use::Create };
     // Mistakes of the files are told before anything is made on disk; standard input can only be
     // looked at once it lies in a file.
-    let asks = pipeline.source.is_api() || pipeline.lookups.iter().any(|lookup| lookup.listing.is_some());
+    let asks = pipeline.lists().next().is_some();
+    let mut spools = None;
     let (plan, lock) = if asks || pipeline.source.is_stdin() {
         if asks {
             // Its own mistakes are told before anything is asked for.
@@ -185,14 +188,16 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
         folder.prepare(usage)?;
         let lock = folder.lock()?;
         folder.sweep();
-        let spool = folder.spool_of(&pipeline.source);
-        if pipeline.source.is_api() {
-            listing::spool(&pipeline, &folder, start, observer)?;
-        } else if let Some(spool) = &spool {
+        let stdin = pipeline.source.is_stdin().then(|| folder.stdin());
+        if let Some(spool) = &stdin {
             source::spool(&mut std::io::stdin().lock(), spool)?;
         }
-        listing::lookups(&pipeline, &folder, start, observer)?;
-        (open::open(pipeline, &start.wanted(spool, &folder))?, lock)
+        let deadline = start.max_duration.map(|limit| begun + limit);
+        let brought = Spools::bring(&pipeline, (&folder, stdin.as_deref()), (start, deadline), observer)?;
+        let wanted =
+            Wanted { new_tables: brought.new_tables(), ..start.wanted(brought.list().or(stdin), &folder) };
+        spools = Some(brought);
+        (open::open(pipeline, &wanted)?, lock)
     } else {
         let plan = open::open(pipeline, &start.wanted(None, &folder))?;
         folder.prepare(usage)?;
@@ -206,7 +211,7 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
     let narrow = narrowing(&plan, start)?;
     let checkpoint = Checkpoint::open(&folder)?;
     deletes::settle(&plan.pipeline, &start.target, &checkpoint)?;
-    let session = Session { plan, start, folder, checkpoint, sender, narrow, begun, lock };
+    let session = Session { plan, start, folder, checkpoint, spools, sender, narrow, begun, lock };
     session.run(observer)
 }
 
@@ -216,13 +221,24 @@ impl Start {
         self.retry.is_none() && self.reconcile.is_none() && self.one.is_none()
     }
 
+    /// Refuses a start that is about records of a run, where no run is kept of its input.
+    fn refuse_without_run(&self) -> Result<(), Failure> {
+        if self.retry.is_some() {
+            return Err(retry::no_run());
+        }
+        if self.reconcile.is_some() {
+            return Err(reconcile::nothing_held("no run of this input is kept"));
+        }
+        Ok(())
+    }
+
     fn wanted(&self, spool: Option<std::path::PathBuf>, folder: &Folder) -> Wanted {
         Wanted {
             target: self.target.clone(),
             show_keys: self.show_keys,
             spool,
             folder: Some(folder.clone()),
-            input_may_be_missing: false,
+            ..Wanted::default()
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Beyond the YAML itself, this is where files are opened. Nothing is sent, no client is made.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub struct Wanted {
     pub spool: Option<PathBuf>,
     /// Where lookup tables that are lists of an API lie.
     pub folder: Option<Folder>,
+    /// Where those of them lie, by name, that this start has read and no run has taken yet.
+    pub new_tables: BTreeMap<String, PathBuf>,
     /// Go on when the input is not there: the columns are then not known.
     pub input_may_be_missing: bool,
 }
@@ -131,7 +134,7 @@ pub fn open(pipeline: Pipeline, wanted: &Wanted) -> Result<Plan, Failure> {
         }
         _ => {
             warnings.extend(problems.into_sorted());
-            Err(Failure { class: Class::Config, diagnostics: warnings })
+            Err(Failure::of(Class::Config, warnings))
         }
     }
 }
@@ -448,7 +451,7 @@ impl Plan {
             .allow(Root::Status, Known::Any);
         let mut problems = Problems::new();
         Leaf::bare(&Placed::new(text.to_owned(), place), &scope, &mut problems)
-            .ok_or_else(|| Failure { class: Class::Usage, diagnostics: problems.into_sorted() })
+            .ok_or_else(|| Failure::of(Class::Usage, problems.into_sorted()))
     }
 
     /// The host that requests go to, with port: for messages.

@@ -114,6 +114,19 @@ fn not_one(chosen: usize) -> Failure {
     )
 }
 
+/// `retry` of an input that no run had.
+pub fn no_run() -> Failure {
+    Failure::new(
+        Class::State,
+        Diagnostic::error(
+            "nothing-to-retry",
+            "there is no run of this input whose failures could be sent again",
+        )
+        .note("nothing was sent")
+        .help("`runner status` shows the runs that are kept"),
+    )
+}
+
 /// `retry` of a run that has nothing to retry and is not finished: to call that done would be wrong.
 pub fn nothing_failed(run: &RunRow, unsent: u64, command: &str) -> Failure {
     Failure::new(

@@ -22,6 +22,7 @@ use super::gather::{Assembler, Gather};
 use super::narrow::Narrow;
 use super::open::{self, Plan, Wanted};
 use super::sieve::Sieve;
+use super::spools::Spools;
 use super::stop::StopLine;
 use super::{Observer, Report, Start, dispatch, feed, finish, reconcile, recover, status};
 
@@ -43,6 +44,8 @@ pub(super) struct Session<'a> {
     pub start: &'a Start,
     pub folder: Folder,
     pub checkpoint: Checkpoint,
+    /// The lists that it read, until a run has taken them.
+    pub spools: Option<Spools>,
     pub sender: Sender,
     pub narrow: Narrow,
     pub begun: Instant,
@@ -122,7 +125,7 @@ impl Session<'_> {
         recovered: recover::Recovered,
         observer: &mut dyn Observer,
     ) -> Result<Report, Failure> {
-        let Self { plan, start, folder, checkpoint, sender, narrow, begun, lock } = self;
+        let Self { plan, start, folder, checkpoint, sender, narrow, begun, lock, .. } = self;
         let Ready { run, values, dropped, counts, is_apart, .. } = ready;
         let run = &run;
         let pipeline = Arc::clone(&plan.pipeline);

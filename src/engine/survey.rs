@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Duplicates, Idempotency};
+use crate::config::{Duplicates, Idempotency, Pipeline};
 use crate::dedupe::{Among, Candidate, Collector, Counted};
 use crate::model::{Class, Diagnostic, Failure, Record, State};
 use crate::outcome::{HALF_DONE, KeyState, KnownKey, UNCHANGED};
 use crate::render::RunValues;
+use crate::source;
 
 use super::Observer;
 use super::copies::{Copies, Gather};
@@ -204,6 +205,31 @@ pub fn survey(
     found.keys = collector;
     found.copies = copies.map(Gather::finish).transpose()?.flatten();
     Ok(found)
+}
+
+/// Reads the whole input for what recognises it, and nothing else: its records and its running digests.
+pub fn skim(pipeline: &Pipeline, spool: Option<&Path>, digests_at: &[u64]) -> Result<Survey, Failure> {
+    let mut found = Survey::default();
+    let mut source = source::open(&pipeline.source, &pipeline.root, spool)?;
+    loop {
+        if digests_at.contains(&found.records) {
+            found.at.insert(found.records, found.digest);
+        }
+        let Some(record) = source.next() else { return Ok(found) };
+        found.digest = chain(found.digest, record?.digest);
+        found.records += 1;
+    }
+}
+
+/// The run of which the input is an outcome file, as its first record has it.
+pub fn copied_run(pipeline: &Pipeline, spool: Option<&Path>) -> Result<Option<String>, Failure> {
+    // Only what is named on the command line can be one.
+    if pipeline.source.place.is_some() {
+        return Ok(None);
+    }
+    let mut source = source::open(&pipeline.source, &pipeline.root, spool)?;
+    let first = source.next().transpose()?;
+    Ok(first.and_then(|record| record.copy_of).map(|copy| copy.run))
 }
 
 impl Survey {

@@ -3,7 +3,7 @@
 //! Whoever knows the cause builds the diagnostic and writes its cure; `report` alone draws it.
 //! Sentences are lowercase, without a full stop, and hold no secret and no record value.
 
-use super::{Class, Place, RecordPlace};
+use super::{Class, Place, RecordPlace, Signal};
 
 /// How grave a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -196,19 +196,33 @@ pub struct Failure {
     pub class: Class,
     /// What to show; warnings may be among them.
     pub diagnostics: Vec<Diagnostic>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<Signal>,
 }
 
 impl Failure {
     /// A failure with one message.
     #[must_use]
     pub fn new(class: Class, diagnostic: Diagnostic) -> Self {
-        Self { class, diagnostics: vec![diagnostic] }
+        Self::of(class, vec![diagnostic])
+    }
+
+    /// A failure with several messages.
+    #[must_use]
+    pub const fn of(class: Class, diagnostics: Vec<Diagnostic>) -> Self {
+        Self { class, diagnostics, signal: None }
+    }
+
+    /// The same, ended by a signal.
+    #[must_use]
+    pub fn by(self, signal: Signal) -> Self {
+        Self { signal: Some(signal), ..self }
     }
 
     /// A failure of class `config` with all that was found.
     #[must_use]
     pub fn config(problems: Problems) -> Self {
-        Self { class: Class::Config, diagnostics: problems.into_sorted() }
+        Self::of(Class::Config, problems.into_sorted())
     }
 
     /// A local file could not be read or written.

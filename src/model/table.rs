@@ -167,6 +167,40 @@ impl Table {
         cells.filter_map(|(name, value)| Some((Str::clone(name), value?))).collect()
     }
 
+    /// All rows in the order of their keys, each as bytes that are the same for the same cells: whoever takes a
+    /// digest of them gets another one only where a row can be told from what it was.
+    pub fn each_in_order(&self, mut see: impl FnMut(&[u8])) {
+        let mut rows: Vec<usize> = (0..self.rows.len()).collect();
+        rows.sort_unstable_by(|a, b| self.key(*a).cmp(self.key(*b)));
+        let mut columns: Vec<usize> = (0..self.columns.len()).collect();
+        columns.sort_unstable_by(|a, b| self.columns.get(*a).cmp(&self.columns.get(*b)));
+        let mut bytes = Vec::new();
+        for row in rows {
+            bytes.clear();
+            let cells: Vec<&[u8]> = self.cells(row).collect();
+            for at in &columns {
+                let (Some(name), Some(cell)) = (self.columns.get(*at), cells.get(*at)) else { continue };
+                // Whether other rows have the column says nothing of this one.
+                if *cell != [MISSING] {
+                    put_length(name.len(), &mut bytes);
+                    bytes.extend_from_slice(name.as_bytes());
+                    bytes.extend_from_slice(cell);
+                }
+            }
+            see(&bytes);
+        }
+    }
+
+    /// The bytes of each cell of a row.
+    fn cells(&self, row: usize) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes(row);
+        std::iter::from_fn(move || {
+            let whole = rest;
+            (!rest.is_empty()).then(|| skip_cell(&mut rest))?;
+            whole.get(..whole.len() - rest.len())
+        })
+    }
+
     /// The cells of a row as far as it has any.
     fn read(&self, row: usize) -> impl Iterator<Item = Option<Value>> {
         let mut rest = self.bytes(row);
@@ -247,6 +281,25 @@ fn read_cell(rest: &mut &[u8]) -> Option<Value> {
         }
         _ => Value::Null,
     })
+}
+
+fn skip_cell(rest: &mut &[u8]) {
+    let Some((kind, tail)) = rest.split_first() else { return };
+    *rest = tail;
+    match *kind {
+        NUMBER | TEXT => skip_text(rest),
+        LIST => (0..take_length(rest)).for_each(|_| skip_cell(rest)),
+        OBJECT => (0..take_length(rest)).for_each(|_| {
+            skip_text(rest);
+            skip_cell(rest);
+        }),
+        _ => {}
+    }
+}
+
+fn skip_text(rest: &mut &[u8]) {
+    let length = take_length(rest);
+    *rest = rest.get(length..).unwrap_or_default();
 }
 
 fn take_text<'b>(rest: &mut &'b [u8]) -> &'b str {
@@ -386,6 +439,32 @@ mod tests {
         assert!(table.size() > 4 << 20);
         let more = row(&[("id", Value::text("m")), ("c", Value::Null), ("d", Value::Null)]);
         assert_eq!(table.push(&more, |_| true, 2), Err(NotTaken::TooManyColumns));
+    }
+
+    #[test]
+    fn the_same_cells_are_the_same_in_any_order() {
+        let bytes = |rows: &[Map], wanted: &[&str]| {
+            let mut table = Table::new("id");
+            for row in rows {
+                table.push(row, |name| wanted.is_empty() || wanted.contains(&name), 100).unwrap();
+            }
+            let mut all = Vec::new();
+            table.each_in_order(|row| all.push(row.to_vec()));
+            all
+        };
+        let deep = Value::Array(vec![Value::Object(row(&[("x", number("1.10"))])), Value::Null]);
+        let a = row(&[("id", Value::text("a")), ("n", number("1")), ("deep", deep.clone())]);
+        let b = row(&[("late", Value::Bool(true)), ("id", number("2")), ("deep", deep)]);
+        let then = bytes(&[a.clone(), b.clone()], &[]);
+        assert_eq!(then.len(), 2);
+        assert_eq!(then, bytes(&[b.clone(), a.clone()], &[]));
+        let changed = row(&[("id", Value::text("a")), ("n", number("1.0")), ("deep", Value::Null)]);
+        assert_ne!(then, bytes(&[changed, b.clone()], &[]));
+        assert_ne!(then, bytes(std::slice::from_ref(&a), &[]));
+        // What is not kept makes no difference.
+        let changed = row(&[("id", Value::text("a")), ("n", number("1")), ("more", Value::Null)]);
+        assert_eq!(bytes(&[a.clone(), b.clone()], &["n"]), bytes(&[changed, b.clone()], &["n"]));
+        assert_ne!(bytes(std::slice::from_ref(&a), &["n"]), bytes(std::slice::from_ref(&b), &["n"]));
     }
 
     #[test]

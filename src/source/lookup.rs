@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
+use sha2::Digest as _;
+
 use super::{open, shown};
 use crate::config::{Lookup, SourceSpec};
-use crate::model::{Class, Diagnostic, Failure, NotTaken, Record, RecordPlace, Table, did_you_mean};
+use crate::model::{Class, Diagnostic, Failure, NotTaken, Record, RecordPlace, Table, did_you_mean, hex};
 
 /// Bytes of one table.
 const MOST: usize = 512 << 20;
@@ -17,6 +19,8 @@ const MOST: usize = 512 << 20;
 pub struct ReadTable {
     /// The rows.
     pub table: Table,
+    /// SHA-256 over the cells that are kept, whatever order the rows came in.
+    pub digest: String,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
 }
@@ -114,7 +118,16 @@ pub fn read_table(lookup: &Lookup, root: &Path, spool: Option<&Path>) -> Result<
         let finding = Diagnostic::warning("lookup-empty", format!("`{of}` has no rows")).place(&name.place);
         warnings.push(finding);
     }
-    Ok(ReadTable { table, warnings })
+    Ok(ReadTable { digest: digest(&table), table, warnings })
+}
+
+fn digest(table: &Table) -> String {
+    let mut digest = sha2::Sha256::new();
+    table.each_in_order(|row| {
+        digest.update(row.len().to_le_bytes());
+        digest.update(row);
+    });
+    hex(&digest.finalize())
 }
 
 /// Refuses a key, or a column to keep, that the table does not have.
@@ -134,7 +147,7 @@ fn check_columns(lookup: &Lookup, known: &[String]) -> Result<(), Failure> {
             )),
         });
     }
-    if found.is_empty() { Ok(()) } else { Err(Failure { class: Class::Config, diagnostics: found }) }
+    if found.is_empty() { Ok(()) } else { Err(Failure::of(Class::Config, found)) }
 }
 
 /// A failure of the file in words of the lookup.

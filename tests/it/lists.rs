@@ -1,6 +1,9 @@
 //! Sources that are lists of an API: every kind of pages, their ends, and what goes wrong on the way.
 
 use std::fs;
+use std::process::Stdio;
+
+use rustix::process::Signal;
 
 use crate::security::resources::peak;
 use crate::world::{World, things};
@@ -369,26 +372,191 @@ fn a_list_that_repeats_a_credential_ends_before_it_is_kept() {
     }
 }
 
+const LIST: &str = ".runner/default/state/p.list";
+
+/// A script line: the list `x` has items with these ids.
+fn has(ids: &[&str]) -> String {
+    let items: Vec<String> = ids.iter().map(|id| format!("{{\"id\":\"{id}\"}}")).collect();
+    format!("GET /lists/x -> 200 body='{{\"items\":[{}]}}'\n", items.join(","))
+}
+
+/// A run over the items `a`, `b` and `c` that ended behind `a`.
+fn interrupted() -> World {
+    let world = World::new().file("pipelines/p.yaml", over("x", "n: 1", "kind: none"));
+    world.answers(&has(&["a", "b", "c"]));
+    world.run("apply p --limit 1").exits(0);
+    assert_eq!(put(&world), ["a"]);
+    world
+}
+
+fn goes_on(world: &World) {
+    world.answers("GET /lists/* -> 404");
+    world.run("apply p").exits(0).says("3 delivered");
+    assert_eq!(put(world), ["a", "b", "c"]);
+    assert_eq!(fs::read_to_string(world.path(LIST)).unwrap().lines().count(), 3);
+    let left = fs::read_dir(world.path(".runner/default/state")).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(!left.iter().any(|name| name.contains(".new")), "{left:?}");
+}
+
 #[test]
-fn names_that_stand_for_lists_are_no_files() {
-    for name in ["api:GET /lists/page", "responses:p", "vanished:p"] {
-        let source = format!(
-            "connection: local\nendpoint: {{ method: POST, path: /things }}\nsource: {{ file: '{name}', format: csv }}\n"
-        );
-        let world = World::new().file("pipelines/p.yaml", source);
-        for command in ["validate", "apply p", "plan p", "extract p"] {
-            world.run(command).exits(3).says("error[file-name]").says("./");
-        }
-        let table = format!(
-            "connection: local\nendpoint: {{ method: POST, path: /things }}\nsource: {{ file: data/things.csv }}\nlookups: {{ t: {{ file: '{name}', key: id, format: csv }} }}\n"
-        );
-        World::new().pipeline(&table, things(1)).run("validate").exits(3).says("error[file-name]");
+fn a_start_that_is_refused_leaves_the_list_of_an_unfinished_run() {
+    for (command, code) in [
+        ("apply p --close --where record.(", 2),
+        ("apply p --close --resume", 2),
+        ("apply p --fresh --yes --max-duration 1ms", 7),
+    ] {
+        let world = interrupted();
+        world.answers(&has(&["x", "y"]));
+        let run = world.run(command);
+        assert_eq!(run.code, code, "{command}: {}", run.stderr);
+        goes_on(&world);
     }
-    // Such a file can be named all the same.
-    let source =
-        "connection: local\nendpoint: { method: POST, path: /things }\nsource: { file: './api:x.csv' }\n";
-    let world = World::new().file("pipelines/p.yaml", source).file("api:x.csv", things(2));
-    world.run("apply p").exits(0).says("2 delivered");
+    // The new list is found to be of no use only when it was read.
+    let world = interrupted();
+    world.answers(&has(&["x", "y"]).replace("]}", ",5,{\"id\":\"s\"}]}"));
+    let text = world.read("pipelines/p.yaml") + "schema: schemas/none.json\n";
+    let before = world.read("pipelines/p.yaml");
+    world.write("pipelines/p.yaml", text);
+    world.run("apply p --close").exits(3);
+    world.write("pipelines/p.yaml", before);
+    goes_on(&world);
+}
+
+#[test]
+fn a_settled_run_keeps_its_list_where_the_next_one_is_refused() {
+    let pipeline = over("x", "n: 1", "kind: none").replace("idempotency: natural", "idempotency: none");
+    let script = has(&["a", "b"]) + "PUT /things/b -> 422";
+    let world = World::new().file("pipelines/p.yaml", pipeline).script(&script);
+    world.run("apply p").exits(1);
+    world.answers(&has(&["a", "z"]));
+    world.run("apply p").exits(5).says("error[delivered-before]");
+    world.answers("GET /lists/* -> 404");
+    world.run("retry p").exits(0).says("2 delivered");
+}
+
+#[test]
+fn a_kill_between_two_lists_mixes_nothing() {
+    // Killed when the run was begun and its list did not lie in its place yet.
+    let world = interrupted();
+    fs::rename(world.path(LIST), world.path(&format!("{LIST}.new"))).unwrap();
+    world.write(LIST, "{\"id\":\"old\"}\n");
+    goes_on(&world);
+    // Killed before another run was begun.
+    let world = interrupted();
+    world.write(&format!("{LIST}.new"), "{\"id\":\"later\"}\n");
+    goes_on(&world);
+    // A state that was put back from a copy is still that of its run.
+    let world = interrupted();
+    let bytes = fs::read(world.path(LIST)).unwrap();
+    fs::remove_file(world.path(LIST)).unwrap();
+    world.write(LIST, bytes);
+    goes_on(&world);
+    // Another list in its place is not: it is read anew, and refused as it is another.
+    let world = interrupted();
+    world.write(LIST, "{\"id\":\"other\"}\n");
+    world.answers(&has(&["x", "y"]));
+    world.run("apply p").exits(5).says("error[input-changed]");
+    assert_eq!(put(&world).len(), 1);
+}
+
+#[test]
+fn retry_without_a_run_of_the_list_asks_nobody() {
+    let world = world("page", 7, PAGES).file("few.csv", things(2)).script("PUT /things/t2 -> 422");
+    world.run("retry p").exits(5).says("error[nothing-to-retry]");
+    world.run("apply p --input few.csv").exits(1);
+    world.run("retry p").exits(5).says("error[nothing-to-retry]");
+    assert!(asked(&world).is_empty(), "{:?}", asked(&world));
+}
+
+/// What lies in the state folder and in the folder for temporary files below the project.
+fn left(world: &World) -> Vec<String> {
+    let mut left = Vec::new();
+    for folder in [".runner/default/state", ".runner/default/state/p.tmp", "tmp", "."] {
+        let entries = fs::read_dir(world.path(folder)).into_iter().flatten().flatten();
+        left.extend(entries.map(|entry| entry.file_name().into_string().unwrap()));
+    }
+    left.retain(|name| {
+        ["list", ".new", ".part", "runner-", "lookup-"].iter().any(|part| name.contains(part))
+            && name != "pipelines"
+    });
+    left
+}
+
+#[test]
+fn max_duration_bounds_the_reading_of_lists() {
+    for script in ["GET /lists/* #2 -> hang", "GET /lists/* after=1 -> 429 retry-after=60"] {
+        let world = world("page", 7, PAGES).script(script);
+        let run = world.run("apply p --max-duration 300ms").exits(7).says("`--max-duration` is over");
+        run.says("while reading api:GET /lists/page; nothing was sent");
+        assert!(put(&world).is_empty());
+        assert!(left(&world).is_empty(), "{:?}", left(&world));
+        world.answers("");
+        world.run("apply p").exits(0).says("7 delivered");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_reading_of_a_list_and_leaves_nothing_half() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 7), (Signal::HUP, 7)] {
+        let world = world("page", 7, PAGES).script("GET /lists/* #2 -> hang");
+        let mut running = world.start("apply p");
+        assert!(world.until(&running, 2));
+        running.signal(signal);
+        let run =
+            running.ended(&world).exits(code).says("while reading api:GET /lists/page; nothing was sent");
+        assert_eq!(run.by_signal, signal == Signal::INT);
+        assert!(left(&world).is_empty(), "{:?}", left(&world));
+        world.answers("");
+        world.run("apply p").exits(0).says("7 delivered");
+        assert_eq!(put(&world), ids(7));
+    }
+}
+
+#[test]
+fn a_signal_ends_extract_and_leaves_nothing_half() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 7)] {
+        for arguments in ["extract p", "extract p --out out.csv", "extract p --out out.ndjson"] {
+            let world = world("page", 7, PAGES).script("GET /lists/* #2 -> hang").file("tmp/x", "");
+            let mut running =
+                crate::world::Running::of(world.command(arguments).env("TMPDIR", world.path("tmp")));
+            assert!(world.until(&running, 2));
+            running.signal(signal);
+            running.ended(&world).exits(code).says("nothing was sent");
+            assert!(left(&world).is_empty(), "{:?}", left(&world));
+            assert!(!world.path("out.csv").exists());
+        }
+        // Standard input that says nothing.
+        let world = World::new().file("tmp/x", "").file(
+            "pipelines/p.yaml",
+            "connection: local\nendpoint: { method: POST, path: /things }\nsource: { file: '-', format: csv }\n",
+        );
+        let mut command = world.command("extract p --out out.csv");
+        command.env("TMPDIR", world.path("tmp")).stdin(Stdio::piped());
+        let mut running = crate::world::Running::of(&mut command);
+        running.until_exists(&world.path("tmp"), "runner-");
+        running.signal(signal);
+        running.ended(&world).exits(code);
+        assert!(left(&world).is_empty(), "{:?}", left(&world));
+    }
+}
+
+#[test]
+fn a_settled_run_without_files_gets_them_from_the_list_that_it_read() {
+    let world = world("page", 4, PAGES).script("PUT /things/i4 -> delay 300ms");
+    let mut running = world.start("apply p");
+    assert!(world.until(&running, 3 + 4));
+    running.signal(Signal::TERM);
+    running.ended(&world).exits(7).says("4 delivered");
+    assert!(world.outcomes("delivered.ndjson").is_empty());
+    let before = asked(&world).len();
+    world.answers("");
+    world.run("apply p").exits(0).says("nothing to do").says("was not read again");
+    assert_eq!(asked(&world).len(), before);
+    assert_eq!(world.outcomes("delivered.ndjson").lines().count(), 4);
+    // From here on it is looked for more.
+    world.run("apply p").exits(0).says("nothing to do");
+    assert!(asked(&world).len() > before);
 }
 
 #[test]
@@ -409,4 +577,26 @@ fn links_in_the_place_of_a_list_are_refused() {
         assert_eq!(world.seen().len(), before, "{name}");
         assert_eq!(world.read("secret"), "{\"id\":\"stolen\"}\n");
     }
+}
+
+#[test]
+fn names_that_stand_for_lists_are_no_files() {
+    for name in ["api:GET /lists/page", "responses:p", "vanished:p"] {
+        let source = format!(
+            "connection: local\nendpoint: {{ method: POST, path: /things }}\nsource: {{ file: '{name}', format: csv }}\n"
+        );
+        let world = World::new().file("pipelines/p.yaml", source);
+        for command in ["validate", "apply p", "plan p", "extract p"] {
+            world.run(command).exits(3).says("error[file-name]").says("./");
+        }
+        let table = format!(
+            "connection: local\nendpoint: {{ method: POST, path: /things }}\nsource: {{ file: data/things.csv }}\nlookups: {{ t: {{ file: '{name}', key: id, format: csv }} }}\n"
+        );
+        World::new().pipeline(&table, things(1)).run("validate").exits(3).says("error[file-name]");
+    }
+    // Such a file can be named all the same.
+    let source =
+        "connection: local\nendpoint: { method: POST, path: /things }\nsource: { file: './api:x.csv' }\n";
+    let world = World::new().file("pipelines/p.yaml", source).file("api:x.csv", things(2));
+    world.run("apply p").exits(0).says("2 delivered");
 }

@@ -224,3 +224,157 @@ fn a_table_that_cannot_be_read_ends_the_start() {
         assert!(world.asked().iter().all(|asked| asked.starts_with("GET")), "{to}");
     }
 }
+
+const TABLE: &str = ".runner/default/state/p.lookup-known";
+
+/// A script line: the list of the table has these rows.
+fn rows(rows: &[(&str, &str)]) -> String {
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|(id, rest)| format!("{{\"id\":\"{id}\",\"to\":\"{rest}\",\"seen\":\"{rest}\"}}"))
+        .collect();
+    format!("GET /lists/known -> 200 body='{{\"items\":[{}]}}'\n", rows.join(","))
+}
+
+const OF_ROWS: &str = "\
+connection: local
+endpoint:
+  method: PUT
+  path: /things/{{ params.id }}
+  params: { id: { required: true } }
+  idempotency: natural
+source: { file: data/things.csv }
+key: '{{ record.id }}'
+lookups:
+  known:
+    endpoint: { method: GET, path: /lists/known, pagination: { kind: none, items: '{{ response.body.items }}' } }
+    key: id
+    columns: [to]
+body: { to: '{{ lookups.known[record.id].to }}' }
+delivery: { concurrency: 1, retry: { first_wait: 1ms, max_wait: 5ms } }
+";
+
+/// A run over `t1` to `t3` that ended behind `t1`, with the table `old`.
+fn interrupted(pipeline: &str) -> World {
+    let world = World::new().pipeline(pipeline, things(3));
+    world.answers(&rows(&[("t1", "old"), ("t2", "old"), ("t3", "old")]));
+    world.run("apply p --limit 1").exits(0);
+    assert_eq!(bodies(&world).len(), 1);
+    world
+}
+
+fn bodies(world: &World) -> Vec<String> {
+    let puts = world.seen().into_iter().filter(|seen| seen.method == "PUT");
+    puts.map(|seen| format!("{} {}", seen.path, String::from_utf8_lossy(&seen.body))).collect()
+}
+
+#[test]
+fn a_new_run_reads_its_table_anew() {
+    let new = rows(&[("t1", "new"), ("t2", "new"), ("t3", "new"), ("t9", "new")]);
+    // Other input closes the run that is not finished.
+    let world =
+        interrupted(&format!("{OF_ROWS}on_new_input: close\n")).file("other.csv", "id,name\nt9,nine\n");
+    world.answers(&new);
+    world.run("apply p --input other.csv").exits(0).says("1 delivered");
+    assert_eq!(bodies(&world).last().unwrap(), r#"/things/t9 {"to":"new"}"#);
+    // One record of an input that no run had.
+    let world = World::new().pipeline(OF_ROWS, things(1)).script(&rows(&[("t1", "old")]));
+    world.run("apply p").exits(0);
+    world.answers(&new);
+    world.write("data/things.csv", "id,name\nt9,nine\n");
+    world.run("try p").exits(0);
+    assert_eq!(bodies(&world).last().unwrap(), r#"/things/t9 {"to":"new"}"#);
+}
+
+#[test]
+fn a_run_that_goes_on_keeps_its_table_however_its_input_is_named() {
+    let new = rows(&[("t1", "new"), ("t2", "new"), ("t3", "new"), ("t4", "new")]);
+    let kept = "/things/t3 {\"to\":\"old\"}";
+    // Records were added, so that the file is not what it was.
+    let world = interrupted(OF_ROWS);
+    world.answers(&new);
+    world.write("data/things.csv", things(4));
+    world.run("apply p").exits(1).says("3 delivered, 0 failed, 1 invalid");
+    assert!(bodies(&world).contains(&kept.to_owned()), "{:?}", bodies(&world));
+    // A copy of the file under another name.
+    let world = interrupted(OF_ROWS).file("copy.csv", things(3));
+    world.answers(&new);
+    world.run("apply p --input copy.csv --close").exits(0).says("3 delivered");
+    assert!(bodies(&world).contains(&kept.to_owned()), "{:?}", bodies(&world));
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_the_table_of_an_unfinished_run() {
+    let world = interrupted(OF_ROWS).file("other.csv", "id,name\nt9,nine\n");
+    world.answers(&rows(&[("t2", "new"), ("t3", "new")]));
+    world.run("apply p --input other.csv").exits(5).says("error[input-changed]");
+    world.run("apply p --input other.csv --close --where record.(").exits(2);
+    world.run("apply p --fresh --yes --max-duration 1ms").exits(7);
+    world.answers("GET /lists/* -> 404");
+    world.run("apply p").exits(0).says("3 delivered");
+    assert!(bodies(&world).iter().all(|body| body.contains("old")), "{:?}", bodies(&world));
+    assert!(!world.path(&format!("{TABLE}.new")).exists());
+}
+
+#[test]
+fn a_kill_between_two_tables_mixes_nothing() {
+    let end = |world: &World| {
+        world.answers("GET /lists/* -> 404");
+        world.run("apply p").exits(0).says("3 delivered");
+        assert!(bodies(world).iter().all(|body| body.contains("old")), "{:?}", bodies(world));
+        assert!(!world.path(&format!("{TABLE}.new")).exists());
+    };
+    let other = "{\"id\":\"t2\",\"to\":\"other\"}\n{\"id\":\"t3\",\"to\":\"other\"}\n";
+    // Killed when the run was begun and its table did not lie in its place yet.
+    let world = interrupted(OF_ROWS);
+    std::fs::rename(world.path(TABLE), world.path(&format!("{TABLE}.new"))).unwrap();
+    world.write(TABLE, other);
+    end(&world);
+    // Killed before another run was begun.
+    let world = interrupted(OF_ROWS);
+    world.write(&format!("{TABLE}.new"), other);
+    end(&world);
+    // What is lost is read again, and is used only if it is what it was.
+    for (there, code) in [("old", 0), ("new", 5)] {
+        let world = interrupted(OF_ROWS);
+        world.write(TABLE, other);
+        world.write(&format!("{TABLE}.new"), other);
+        world.answers(&rows(&[("t1", there), ("t2", there), ("t3", there)]));
+        world.run("apply p").exits(code);
+    }
+}
+
+#[test]
+fn what_a_table_does_not_keep_is_not_its_meaning() {
+    let world = World::new().pipeline(OF_ROWS, things(2)).script(
+        "GET /lists/known -> 200 body='{\"items\":[{\"id\":\"t1\",\"to\":\"x\",\"seen\":1},{\"id\":\"t2\",\"to\":\"x\"}]}'\nPUT /things/t2 -> 422",
+    );
+    world.run("apply p").exits(1);
+    let table = world.path(TABLE);
+    // The same cells in another order, with other columns beside them.
+    std::fs::write(&table, "{\"to\":\"x\",\"id\":\"t2\",\"seen\":9}\n{\"id\":\"t1\",\"to\":\"x\"}\n")
+        .unwrap();
+    world.answers("PUT /things/t2 -> 200");
+    world.run("retry p").exits(0).says("2 delivered");
+
+    let world = self::world(2, TEAMS).script("PUT /things/t2 -> 401");
+    world.run("apply p --concurrency 1").exits(9);
+    world.answers("");
+    world.write("data/teams.csv", TEAMS.replace(",x\n", ",z\n"));
+    world.run("apply p").exits(0).says("2 delivered");
+}
+
+#[test]
+fn retry_of_an_input_that_no_run_had_asks_nobody() {
+    let world = World::new().pipeline(OF_ROWS, things(2)).file("other.csv", "id,name\nt9,nine\n");
+    for command in ["retry p", "reconcile p", "retry p --input other.csv"] {
+        let run = world.run(command);
+        assert!(run.code == 5 || run.code == 3, "{command}: {}", run.stderr);
+    }
+    world.answers(&rows(&[("t1", "a"), ("t2", "a")]));
+    world.run("apply p").exits(0);
+    let before = world.seen().len();
+    std::fs::remove_file(world.path(TABLE)).unwrap();
+    world.run("retry p --input other.csv").exits(5).says("error[nothing-to-retry]");
+    assert_eq!(world.seen().len(), before);
+}

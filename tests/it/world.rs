@@ -311,6 +311,18 @@ impl Running {
         assert_eq!(met.ok(), Some(true), "it never said `{wanted}`");
     }
 
+    /// Waits until a folder has an entry whose name begins so.
+    pub fn until_exists(&self, folder: &Path, begin: &str) {
+        let has = || {
+            let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+            entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(begin))
+        };
+        while !has() {
+            assert!(self.text.borrow().open > 0, "it ended before");
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until stdout has so many lines; false when the command ends before.
     pub fn until_lines(&self, lines: usize) -> bool {
         let mut text = self.text.clone();

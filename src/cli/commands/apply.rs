@@ -13,8 +13,8 @@ use super::{Refused, far_side, plan};
 use crate::cli::args::{Apply, Reconcile, Retry, Selection};
 use crate::cli::invocation::{Ask, Invocation, shell_word};
 use crate::config::{InDoubt, Pipeline};
-use crate::engine::{self, Observer, Report, Said, Select, Signal, Start};
-use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, State};
+use crate::engine::{self, Observer, Report, Said, Select, Start};
+use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request, Signal, State};
 use crate::outcome::{Checkpoint, Folder};
 use crate::report::text::{counted, number};
 use crate::report::{Reason, Reporter, RunSummary, Settings, Volume};
@@ -119,6 +119,7 @@ fn in_order(
             Err(failure) if is_one => return Err(Refused::new(failure, reporter)),
             Err(failure) => {
                 worst = worst.worst(failure.class);
+                signal = failure.signal;
                 ended.push((name, Some(failure.class)));
                 for diagnostic in &failure.diagnostics {
                     reporter.diagnostic(diagnostic);

@@ -12,7 +12,7 @@ use super::request::json_safe;
 use super::{Ended, Refused, apply, far_side};
 use crate::cli::args::{Extract as Args, ExtractForm};
 use crate::cli::invocation::{Ask, Invocation};
-use crate::engine::{Extracted, Form, Observer, extract as write_source};
+use crate::engine::{Extracted, Form, Observer, Until, extract as write_source, may_block};
 use crate::model::{Class, Diagnostic, Event, Failure, Reply, Request};
 use crate::report::text::{self, counted};
 use crate::report::{Format, Reporter};
@@ -65,12 +65,20 @@ fn written(
     apply::warn_unverified(&pipeline, reporter);
     let target = if args.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
     let limit = args.limit.map(std::num::NonZeroU64::get);
+    let until = Until::signal_or(None)?;
     let shared = std::cell::RefCell::new(reporter);
     let mut watcher = Shared(&shared);
     let extracted = if let Some(path) = &out {
         let mut new = NewFile::create(path)?;
-        let extracted =
-            write_source(pipeline, &target, form, limit, &mut |bytes| new.write(bytes), &mut watcher)?;
+        let extracted = write_source(
+            pipeline,
+            &target,
+            form,
+            limit,
+            &until,
+            &mut |bytes| new.write(bytes),
+            &mut watcher,
+        )?;
         let replaced = new.keep()?;
         (extracted, Some(Out { path: path.clone(), replaced }))
     } else {
@@ -78,15 +86,15 @@ fn written(
         let mut sink = |bytes: &[u8]| {
             let mut reporter = shared.borrow_mut();
             if !is_terminal {
-                return Ok(reporter.data(bytes));
+                return Ok(may_block(|| reporter.data(bytes)));
             }
             // Whole lines: what a terminal would obey is shown instead.
             let text = String::from_utf8_lossy(bytes);
             let is_json = form == Form::Ndjson;
             let safe = if is_json { json_safe(&text) } else { text::block(&text).into_owned() };
-            Ok(reporter.data(safe.as_bytes()))
+            Ok(may_block(|| reporter.data(safe.as_bytes())))
         };
-        (write_source(pipeline, &target, form, limit, &mut sink, &mut watcher)?, None)
+        (write_source(pipeline, &target, form, limit, &until, &mut sink, &mut watcher)?, None)
     };
     drop(sandbox);
     Ok(extracted)

@@ -11,8 +11,9 @@ use super::Session;
 use crate::engine::copies::{self, Copies};
 use crate::engine::look::{self, Look};
 use crate::engine::resume::Decision;
+use crate::engine::spools::Spools;
 use crate::engine::survey::LeavesOut;
-use crate::engine::{Observer, identity, reconcile, retry, trial};
+use crate::engine::{Observer, identity, retry, trial};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure};
 use crate::outcome::RunRow;
 use crate::render::RunValues;
@@ -45,19 +46,8 @@ impl Session<'_> {
         let found =
             look::look(&self.plan, self.start, Some(&self.checkpoint), &self.folder.temporary(), observer)?;
         let pipeline = Arc::clone(&self.plan.pipeline);
-        if self.start.retry.is_some() && matches!(found.decision, Ok(Decision::Begin { .. })) {
-            return Err(Failure::new(
-                Class::State,
-                Diagnostic::error(
-                    "nothing-to-retry",
-                    "there is no run of this input whose failures could be sent again",
-                )
-                .note("nothing was sent")
-                .help("`runner status` shows the runs that are kept"),
-            ));
-        }
-        if self.start.reconcile.is_some() && matches!(found.decision, Ok(Decision::Begin { .. })) {
-            return Err(reconcile::nothing_held("no run of this input is kept"));
+        if matches!(found.decision, Ok(Decision::Begin { .. })) {
+            self.start.refuse_without_run()?;
         }
         found.refuse(&self.plan, self.start)?;
         if let Some(run) = &found.gone {
@@ -86,7 +76,9 @@ impl Session<'_> {
             Decision::Begin { close } => {
                 self.remove_old_runs()?;
                 let close = last.as_ref().map(|(run, _)| run).zip(close);
+                self.offer_lists();
                 let run = self.checkpoint.begin_run(&new, close)?;
+                self.keep_lists(true, true)?;
                 self.folder.make_run(&run.id)?;
                 vanished.tell(&pipeline, self.start, observer);
                 if delivered_before > 0 && leaves_out == LeavesOut::None {
@@ -111,12 +103,17 @@ impl Session<'_> {
                 let Some((run, _)) = last else {
                     return Err(bug("there is no run to go on with"));
                 };
-                if input_changed || (surveyed && run.input_stamp != new.input_stamp) {
+                let takes_input = input_changed || (surveyed && run.input_stamp != new.input_stamp);
+                // The same cells are as good as those that it has.
+                let takes_tables = take_meaning || run.meaning == new.meaning;
+                self.offer_lists();
+                if takes_input {
                     self.checkpoint.update_input(&run, &new)?;
                 }
                 if take_meaning {
                     self.checkpoint.update_meaning(&run, &new)?;
                 }
+                self.keep_lists(takes_input, takes_tables)?;
                 if let Some(copies) = &copies {
                     return self.settle_copies(&run, copies);
                 }
@@ -153,6 +150,23 @@ impl Session<'_> {
                 })))
             }
         }
+    }
+
+    fn offer_lists(&mut self) {
+        self.spools.iter_mut().for_each(Spools::offer);
+    }
+
+    /// Puts the lists that the run has taken in their places; the others were read for nothing.
+    fn keep_lists(&mut self, input: bool, tables: bool) -> Result<(), Failure> {
+        let Some(spools) = &mut self.spools else { return Ok(()) };
+        if input {
+            spools.keep_list(&mut self.plan)?;
+        }
+        if tables {
+            spools.keep_tables(&mut self.plan)?;
+        }
+        spools.discard();
+        Ok(())
     }
 
     /// Goes on with the run whose records the input holds copies of.

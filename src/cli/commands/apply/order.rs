@@ -107,7 +107,7 @@ impl Order {
             );
         }
         if problems.has_errors() {
-            return Err(Failure { class: Class::State, diagnostics: problems.into_sorted() });
+            return Err(Failure::of(Class::State, problems.into_sorted()));
         }
         Ok(())
     }
