@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use url::Url;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::config::{Listing, Pagination, Paging, RecordLimits};
 use crate::model::{Arrived, Diagnostic, Map, Number, Problems, Request, Value};
@@ -31,7 +31,8 @@ pub struct Pager {
     at: Position,
     /// Pages that were read.
     pages: u64,
-    /// Hash of the items of the last page.
+    /// Hashes of the items of the first page and of the last one.
+    first: u64,
     last: u64,
     /// Hashes of cursors and URLs that were used.
     seen: HashSet<u64>,
@@ -117,6 +118,7 @@ impl Pager {
             },
             pagination,
             pages: 0,
+            first: 0,
             last: 0,
             seen: HashSet::new(),
             credentials: listing
@@ -195,6 +197,7 @@ impl Pager {
             }
             Paging::Link => self.by_url(link::next(&arrived.headers), request)?,
         };
+        self.refuse_repeated(&items, more)?;
         self.pages += 1;
         if more && self.pages >= self.pagination.max_pages {
             let message = format!("the list does not end within {} pages", self.pagination.max_pages);
@@ -208,22 +211,46 @@ impl Pager {
         Ok(Turned { items, more })
     }
 
-    /// A page that is empty is the last where nobody says how many there are. That one is short proves nothing:
-    /// many servers have a limit below the size that was asked for, others leave out what one may not see.
-    fn by_number(&mut self, items: &[Value], context: &Context) -> Result<bool, Box<Diagnostic>> {
+    /// Refuses a page that was there before: the far side does not know what it was asked for, or begins again
+    /// behind its end, and would give items twice without an end.
+    fn refuse_repeated(&mut self, items: &[Value], more: bool) -> Result<(), Box<Diagnostic>> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let mut hasher = Xxh3::new();
         let mut bytes = Vec::new();
         for item in items {
+            bytes.clear();
             item.write_json(&mut bytes);
             bytes.push(b'\n');
+            hasher.update(&bytes);
         }
-        let hash = xxh3_64(&bytes);
-        if !items.is_empty() && self.pages > 0 && hash == self.last {
-            return Err(self
-                .wrong("page-repeated", "holds the same items as the page before")
-                .help("the far side seems not to know the parameter of the page: look at `param`; a list with one page is `kind: none`")
-                .into());
+        let hash = hasher.digest();
+        let is_numbered = matches!(self.pagination.kind, Paging::Page | Paging::Offset);
+        let before = match self.pages {
+            0 => None,
+            // With a cursor or URL it is one of its own, and may be the last.
+            _ if hash == self.last && (is_numbered || more) => Some("the page before"),
+            _ if is_numbered && hash == self.first => Some("the first page"),
+            _ => None,
+        };
+        if self.pages == 0 {
+            self.first = hash;
         }
         self.last = hash;
+        let Some(before) = before else { return Ok(()) };
+        let help = if is_numbered {
+            "the far side seems not to know the parameter of the page: look at `param`; a list with one page is `kind: none`, and one that \
+             begins again behind its end needs `total_pages`"
+        } else {
+            "the far side seems not to know what it is asked for: look at `param` and `next`"
+        };
+        Err(self.wrong("page-repeated", &format!("holds the same items as {before}")).help(help).into())
+    }
+
+    /// A page that is empty is the last where nobody says how many there are. That one is short proves nothing:
+    /// many servers have a limit below the size that was asked for, others leave out what one may not see.
+    fn by_number(&self, items: &[Value], context: &Context) -> Result<bool, Box<Diagnostic>> {
         let total = self.total_pages.as_ref().map(|leaf| leaf.lenient_value(context));
         let total = match total {
             None | Some(Value::Absent | Value::Null) => return Ok(!items.is_empty()),
@@ -235,6 +262,10 @@ impl Pager {
             let message = "has no whole number where `total_pages` should be one";
             return Err(self.wrong("page-unreadable", message).into());
         };
+        if total == 0 && !items.is_empty() {
+            let message = "has items, and says with `total_pages` that there is no page";
+            return Err(self.wrong("page-unreadable", message).into());
+        }
         Ok(self.pages + 1 < total)
     }
 
@@ -510,7 +541,22 @@ mod tests {
         for body in ["{", "{}", "[]", r#"{"items":{}}"#, r#"{"items":"x"}"#] {
             assert_eq!(one(body), Err("page-unreadable"), "{body}");
         }
-        assert_eq!(all(pager(Paging::Page, |_| {}), &[TWO, TWO]).1, Err("page-repeated"));
+        for kind in [Paging::Page, Paging::Offset, Paging::Cursor] {
+            let cursor = |pagination: &mut Pagination| {
+                pagination.next = (kind == Paging::Cursor).then(|| template("{{ response.body.next }}"));
+            };
+            let page = |cursor: &str| format!(r#"{{"items":[1,2],"next":"{cursor}"}}"#);
+            assert_eq!(
+                all(pager(kind, cursor), &[&page("a"), &page("b")]).1,
+                Err("page-repeated"),
+                "{kind:?}"
+            );
+        }
+        assert_eq!(all(pager(Paging::Page, |_| {}), &[TWO, OTHER, TWO]).1, Err("page-repeated"));
+        let none =
+            |pagination: &mut Pagination| pagination.total_pages = Some(template("{{ response.body.n }}"));
+        assert_eq!(all(pager(Paging::Page, none), &[r#"{"items":[1],"n":0}"#]).1, Err("page-unreadable"));
+        assert_eq!(all(pager(Paging::Page, none), &[r#"{"items":[],"n":0}"#]).1, Ok((0, false)));
         let short = || pager(Paging::Page, |pagination| pagination.max_pages = 2);
         assert_eq!(all(short(), &[TWO, OTHER]).1, Err("list-endless"));
         assert_eq!(all(short(), &[TWO, NONE]).1, Ok((0, false)));
