@@ -10,7 +10,7 @@ use super::auth::{
 };
 use super::auth_forms::{GrantWord, RawAuth, RawHmac, RawJwt, RawOAuth2, RawSigV4};
 use super::connector::check_header;
-use super::settings::{Settings, Slot, unknown_setting};
+use super::settings::{Settings, Slot, left_out, unknown_setting};
 use crate::model::{Diagnostic, Placed, Problems, Secret, Value};
 
 /// Fills what `auth:` names with the values of settings. `url` checks the address of a token endpoint
@@ -68,7 +68,12 @@ fn oauth2(
 ) -> Option<OAuth2> {
     let token_url = raw.token_url.0.as_ref().and_then(|text| url(text, problems));
     let mut get = |name: Option<&Placed<String>>| credential(name?, settings, problems);
-    let (client_id, client_secret) = (get(raw.client_id.0.as_ref()), get(raw.client_secret.as_ref()));
+    let client_id = get(raw.client_id.0.as_ref());
+    let client_secret = match raw.grant.0 {
+        Some(GrantWord::ClientCredentials) => get(raw.client_secret.as_ref()),
+        _ => credential_if_given(raw.client_secret.as_ref(), settings, problems),
+    };
+    let mut get = |name: Option<&Placed<String>>| credential(name?, settings, problems);
     let (refresh_token, user, password) =
         (get(raw.refresh_token.as_ref()), get(raw.user.as_ref()), get(raw.password.as_ref()));
     let word = raw.grant.0?;
@@ -98,7 +103,8 @@ fn oauth2(
     let own = [("scope", &raw.scope), ("audience", &raw.audience)];
     let own = own.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
     let further = raw.params.0.iter().map(|(name, text)| (name.value.as_str(), text));
-    let form = own.chain(further).map(|(name, text)| {
+    let given = own.chain(further).filter(|(_, text)| !settings.is_of_left_out(text));
+    let form = given.map(|(name, text)| {
         let out = settings.expand(text, problems);
         let is_secret = out.as_ref().is_some_and(|out| out.secret);
         let value = out.filter(|out| !out.unset).map(|out| Secret::new(out.text));
@@ -137,7 +143,7 @@ fn jwt(raw: &RawJwt, settings: &Settings, problems: &mut Problems) -> Option<Jwt
     }
     let mut claims = Vec::new();
     for (name, text) in [("iss", &raw.issuer), ("sub", &raw.subject), ("aud", &raw.audience)] {
-        if let Some(text) = text {
+        if let Some(text) = text.as_ref().filter(|text| !settings.is_of_left_out(text)) {
             claims.push((name.to_owned(), Claim::Text(filled(text, settings, problems))));
         }
     }
@@ -155,6 +161,9 @@ fn jwt(raw: &RawJwt, settings: &Settings, problems: &mut Problems) -> Option<Jwt
         let claim = match &value.value {
             Value::String(text) => {
                 let text = Placed::new(text.to_string(), value.place.clone());
+                if settings.is_of_left_out(&text) {
+                    continue;
+                }
                 Claim::Text(filled(&text, settings, problems))
             }
             other => Claim::Value(other.clone()),
@@ -174,7 +183,7 @@ fn jwt(raw: &RawJwt, settings: &Settings, problems: &mut Problems) -> Option<Jwt
     Some(Jwt {
         algorithm,
         key,
-        key_id: raw.key_id.as_ref().and_then(|text| filled(text, settings, problems)),
+        key_id: raw.key_id.as_ref().and_then(|text| filled_if_given(text, settings, problems)),
         claims,
         lifetime,
         header: text(&raw.header, "Authorization"),
@@ -223,7 +232,7 @@ fn hmac(raw: &RawHmac, settings: &Settings, problems: &mut Problems) -> Option<H
 fn sigv4(raw: &RawSigV4, settings: &Settings, problems: &mut Problems) -> SigV4 {
     let mut get = |name: Option<&Placed<String>>| credential(name?, settings, problems);
     let (access_key, secret_key) = (get(raw.access_key.0.as_ref()), get(raw.secret_key.0.as_ref()));
-    let session_token = get(raw.session_token.as_ref());
+    let session_token = credential_if_given(raw.session_token.as_ref(), settings, problems);
     let region = raw.region.0.as_ref().and_then(|text| filled(text, settings, problems));
     let service = raw.service.0.as_ref().and_then(|text| filled(text, settings, problems));
     SigV4 { access_key, secret_key, session_token, region, service }
@@ -234,6 +243,21 @@ fn filled(text: &Placed<String>, settings: &Settings, problems: &mut Problems) -
     settings.expand(text, problems).filter(|out| !out.unset).map(|out| Secret::new(out.text))
 }
 
+/// The same of a text that may be left out.
+fn filled_if_given(text: &Placed<String>, settings: &Settings, problems: &mut Problems) -> Option<Secret> {
+    if settings.is_of_left_out(text) { None } else { filled(text, settings, problems) }
+}
+
+/// The value of a setting that may be left out.
+fn credential_if_given(
+    name: Option<&Placed<String>>,
+    settings: &Settings,
+    problems: &mut Problems,
+) -> Option<Secret> {
+    let name = name.filter(|name| !settings.is_left_out(&name.value))?;
+    credential(name, settings, problems)
+}
+
 /// The value of the setting that `auth` names.
 fn credential(name: &Placed<String>, settings: &Settings, problems: &mut Problems) -> Option<Secret> {
     match settings.get(&name.value) {
@@ -241,6 +265,10 @@ fn credential(name: &Placed<String>, settings: &Settings, problems: &mut Problem
         // A user name need not be secret.
         Some(Slot::Public(Value::String(text))) => Some(Secret::new(text.to_string())),
         Some(Slot::Public(other)) => Some(Secret::new(other.to_json())),
+        Some(Slot::LeftOut) => {
+            problems.push(left_out(&name.value, &name.place));
+            None
+        }
         Some(Slot::Unset { .. } | Slot::Nothing) => None,
         None => {
             let names: Vec<&str> = settings.names().collect();

@@ -108,7 +108,8 @@ pub(super) fn credentials(
 /// Credentials that are fetched or signed.
 fn signed(kinds: &RawAuthKinds, settings: &Settings, add: &mut impl FnMut(Carrier, Vec<CredentialPart>)) {
     let all = |names: &[Option<&Placed<String>>]| -> Vec<CredentialPart> {
-        names.iter().flatten().map(|name| part_of(&name.value, settings)).collect()
+        let given = names.iter().flatten().filter(|name| !settings.is_left_out(&name.value));
+        given.map(|name| part_of(&name.value, settings)).collect()
     };
     let text = |text: &str| CredentialPart::Text(text.to_owned());
     if let Some(raw) = &kinds.oauth2 {
@@ -152,7 +153,7 @@ fn signed(kinds: &RawAuthKinds, settings: &Settings, add: &mut impl FnMut(Carrie
         if let [access, secret] = keys.as_slice() {
             add(carrier, vec![access.clone(), text(":"), secret.clone()]);
         }
-        if let Some(name) = &raw.session_token {
+        if let Some(name) = raw.session_token.as_ref().filter(|name| !settings.is_left_out(&name.value)) {
             add(Carrier::Header("X-Amz-Security-Token".into()), vec![part_of(&name.value, settings)]);
         }
     }

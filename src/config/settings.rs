@@ -21,7 +21,9 @@ pub(super) enum Slot {
     Secret(Secret),
     /// Nothing yet; what it shows as.
     Unset { shown: String, secret: bool },
-    /// Something wrong, which is noted; or nothing, where nothing is needed.
+    /// Left out, as it may be: `required: false`.
+    LeftOut,
+    /// Something wrong, which is noted.
     Nothing,
 }
 
@@ -76,6 +78,21 @@ impl Settings {
         matches!(self.get(name), Some(Slot::Secret(_) | Slot::Unset { secret: true, .. }))
     }
 
+    /// Whether a setting has no value on purpose.
+    pub(super) fn is_left_out(&self, name: &str) -> bool {
+        match self.get(name) {
+            Some(Slot::LeftOut) => true,
+            Some(Slot::Public(value)) => value.as_str() == Some(""),
+            _ => false,
+        }
+    }
+
+    /// Whether a text is nothing but such a setting.
+    pub(super) fn is_of_left_out(&self, text: &Placed<String>) -> bool {
+        let parts = parts(&text.value).unwrap_or_default();
+        matches!(parts.as_slice(), [Part::Setting(name, _)] if self.is_left_out(name))
+    }
+
     /// A text as it may be shown, with stars for secrets.
     pub(super) fn shown(&self, text: &Placed<String>) -> String {
         let shown = |part| match part {
@@ -84,7 +101,7 @@ impl Settings {
                 Some(Slot::Public(Value::String(text))) => text.to_string(),
                 Some(Slot::Public(other)) => other.to_json(),
                 Some(Slot::Unset { shown, .. }) => shown.clone(),
-                Some(Slot::Secret(_) | Slot::Nothing) | None => "***".to_owned(),
+                Some(Slot::Secret(_) | Slot::LeftOut | Slot::Nothing) | None => "***".to_owned(),
             },
         };
         parts(&text.value).unwrap_or_default().into_iter().map(shown).collect()
@@ -125,6 +142,10 @@ impl Settings {
                         out.text.push_str(shown);
                     }
                     Some(Slot::Nothing) => return None,
+                    Some(Slot::LeftOut) => {
+                        problems.push(left_out(name, &text.place.within(&text.value, at)));
+                        return None;
+                    }
                     None => {
                         let place = text.place.within(&text.value, at);
                         problems.push(unknown_setting(name, &place, self.names()));
@@ -150,6 +171,13 @@ pub(super) fn unknown_setting<'a>(
         None if names.is_empty() => finding.help("the connector declares no settings"),
         None => finding.help(format!("the settings are: {}", names.join(", "))),
     }
+}
+
+/// A setting that is needed where it is named, and that the connection leaves out.
+pub(super) fn left_out(name: &str, place: &Place) -> Diagnostic {
+    Diagnostic::error("missing-setting", format!("`{name}` is needed here, but has no value"))
+        .place(place)
+        .help("give it one in the connection; the variable that it is read from may be empty")
 }
 
 /// Fills the declared settings, or, without a connector, takes what the connection gives.
@@ -188,16 +216,14 @@ pub(super) fn resolve(
             None => match &decl.default {
                 Some(Placed { value: Value::String(_), .. }) => continue,
                 Some(default) => Slot::Public(default.value.clone()),
+                None if decl.required == Some(false) => Slot::LeftOut,
                 None => {
-                    if decl.required != Some(false) {
-                        let message = format!("connection `{name}` needs `{}`", key.value);
-                        let finding = Diagnostic::error("missing-setting", message).place(place);
-                        let example = if decl.secret == Some(true) { "" } else { ", secret: false" };
-                        let variable = format!("{name}_{}", key.value).to_uppercase().replace('-', "_");
-                        problems.push(
-                            finding.help(format!("add `{}: {{ env: {variable}{example} }}`", key.value)),
-                        );
-                    }
+                    let message = format!("connection `{name}` needs `{}`", key.value);
+                    let finding = Diagnostic::error("missing-setting", message).place(place);
+                    let example = if decl.secret == Some(true) { "" } else { ", secret: false" };
+                    let variable = format!("{name}_{}", key.value).to_uppercase().replace('-', "_");
+                    problems
+                        .push(finding.help(format!("add `{}: {{ env: {variable}{example} }}`", key.value)));
                     Slot::Nothing
                 }
             },
@@ -311,6 +337,8 @@ impl Taker<'_> {
         let secret = declared_secret || said != Some(false);
         match found {
             Found::Bad => Slot::Nothing,
+            // A variable that is not there is how one runner.yaml serves those who have it and those who do not.
+            Found::Unset(_) if decl.is_some_and(|decl| decl.required == Some(false)) => Slot::LeftOut,
             Found::Unset(from) => {
                 self.note_unset(key, given, &from);
                 Slot::Unset { shown: format!("${{{}}}", from.value), secret }

@@ -188,7 +188,7 @@ fn with_auth(auth: &str) -> World {
         .file(
             "templates/api/connector.yaml",
             format!(
-                "settings:\n  token: {{ type: string, secret: true }}\n  user: {{ type: string, secret: true, required: false }}\n\
+                "settings:\n  token: {{ type: string, secret: true }}\n  user: {{ type: string, secret: true }}\n\
                  base_url: {url}\nauth: {auth}\nerrors: {{ message: '{{{{ response.text }}}}' }}\n"
             ),
         )

@@ -246,6 +246,70 @@ const KINDS: [(&str, &[&str], &str); 8] = [
 ];
 
 #[test]
+fn a_session_token_is_signed_where_there_is_one() {
+    let auth = "{ aws_sigv4: { access_key: id, secret_key: key, session_token: session, region: eu-central-1, service: sqs } }";
+    let world = connector(auth, &["id", "key", "session"]);
+    let far_side = World::new();
+    let optional = world
+        .read("templates/x/connector.yaml")
+        .replace(
+            "session: { type: string, secret: true }",
+            "session: { type: string, secret: true, required: false }",
+        )
+        .replace("https://api.example.com/v1", &far_side.url());
+    world.write("templates/x/connector.yaml", &optional);
+    let given = world.read("runner.yaml");
+    let with = |arguments: &str, session: Option<&str>| {
+        let mut command = world.command(arguments);
+        command.env("ID", "AKIDEXAMPLE").env("KEY", "a-secret-key");
+        if let Some(session) = session {
+            command.env("SESSION", session);
+        }
+        Run::of(command.output().expect("it runs"), &world).exits(0)
+    };
+    with("apply p", Some("a-session-token")).says("5 delivered");
+    // Not there, empty, and not named by the connection.
+    with("apply p --fresh", None);
+    with("apply p --fresh", Some(""));
+    world.write("runner.yaml", given.replace("    session: { env: SESSION }\n", ""));
+    with("apply p --fresh", Some("a-session-token"));
+    world.write("templates/x/connector.yaml", optional.replace("required: false", "default: ''"));
+    with("apply p --fresh", Some("a-session-token"));
+    let seen = far_side.seen();
+    for (at, seen) in seen.iter().enumerate() {
+        let token = seen.headers.get("x-amz-security-token").map(|token| token.to_str().expect("text"));
+        assert_eq!(token, (at < 5).then_some("a-session-token"), "{at}");
+        let signed = seen.headers[AUTHORIZATION].to_str().expect("text").contains("x-amz-security-token");
+        assert_eq!(signed, at < 5, "{at}");
+    }
+    assert_eq!(seen.len(), 25);
+    assert!(!with("preview p --as curl --limit 1", None).stdout.contains("Security-Token"));
+    world.write("templates/x/connector.yaml", &optional);
+    world.write("runner.yaml", &given);
+    let curl = with("preview p --as curl --limit 1", Some("x-session")).stdout;
+    assert!(curl.contains("X-Amz-Security-Token: $SESSION") && !curl.contains("x-session"), "{curl}");
+    with("apply p --sandbox", None).says("5 delivered");
+    with("apply p --sandbox --fresh", Some("a-session-token")).says("5 delivered");
+}
+
+#[test]
+fn a_setting_that_auth_needs_is_not_left_out_in_silence() {
+    for auth in [
+        "{ bearer: key }",
+        "{ hmac: { key: key, header: X-S, sign: [body] } }",
+        "{ oauth2: { grant: client_credentials, token_url: 'https://x.test', client_id: id, client_secret: key } }",
+    ] {
+        let world = connector(auth, &["id", "key"]);
+        let optional = world.read("templates/x/connector.yaml").replace(
+            "key: { type: string, secret: true }",
+            "key: { type: string, secret: true, required: false }",
+        );
+        world.write("templates/x/connector.yaml", optional);
+        world.run("apply p").exits(3).says("missing-setting").says("`key`");
+    }
+}
+
+#[test]
 fn every_kind_works_in_the_sandbox_and_offline_without_a_secret() {
     for (auth, settings, shown) in KINDS {
         let world = connector(auth, settings);

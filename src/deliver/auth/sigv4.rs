@@ -48,7 +48,8 @@ impl Signer {
         let get = |secret: &Option<Secret>| required(secret.as_ref(), connection).cloned();
         let (access_key, secret_key) = (get(&auth.access_key)?, get(&auth.secret_key)?);
         let (region, service) = (get(&auth.region)?, get(&auth.service)?);
-        let session_token = match &auth.session_token {
+        // An empty one would be signed and refused.
+        let session_token = match auth.session_token.as_ref().filter(|token| !token.expose().is_empty()) {
             Some(token) => Some(secret_value(token.expose(), connection)?),
             None => None,
         };

@@ -79,18 +79,20 @@ fn a_server_of_aws_apis_takes_signed_messages() {
         world = world.file(path, std::fs::read(root.join(path)).expect("a file"));
     }
     let yaml = format!(
-        "connections:\n  sqs:\n    connector: sqs\n    base_url: {}/123456789012\n    region: eu-central-1\n    account: \"123456789012\"\n    access_key: {{ env: AWS_ACCESS_KEY_ID }}\n    secret_key: {{ env: AWS_SECRET_ACCESS_KEY }}\n",
+        "connections:\n  sqs:\n    connector: sqs\n    base_url: {}/123456789012\n    region: eu-central-1\n    account: \"123456789012\"\n    access_key: {{ env: AWS_ACCESS_KEY_ID }}\n    secret_key: {{ env: AWS_SECRET_ACCESS_KEY }}\n    session_token: {{ env: AWS_SESSION_TOKEN }}\n",
         server.url()
     );
     let pipeline = "connection: sqs\nendpoint: sqs/send-message\nsource: { file: data/things.csv }\nkey: '{{ record.id }}'\nparams: { queue: people, text: 'größer: {{ record.name }} & more' }\n";
     let world = world.file("runner.yaml", yaml).pipeline(pipeline, things(20));
-    let apply = || {
-        let mut command = world.command("apply p");
+    let apply = |arguments: &str, session: &str| {
+        let mut command = world.command(arguments);
         command.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "secret/key+example");
-        Run::of(command.output().expect("it runs"), &world)
+        Run::of(command.env("AWS_SESSION_TOKEN", session).output().expect("it runs"), &world)
     };
-    apply().exits(0).says("20 delivered");
-    apply().exits(0).says("nothing to do");
+    // Temporary credentials for some, and lasting ones for the rest.
+    apply("apply p --limit 5", "session/token+example==").exits(0).says("5 delivered");
+    apply("apply p", "").exits(0).says("20 delivered");
+    apply("apply p", "").exits(0).says("nothing to do");
     assert!(world.outcomes("delivered.csv").contains("message_id"), "the id of each message is kept");
     let script = format!(
         "{client}url = sys.stdin.read().strip()\nseen = set()\nwhile True:\n    got = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get('Messages', [])\n    if not got: break\n    for one in got:\n        seen.add(one['Body'])\n        sqs.delete_message(QueueUrl=url, ReceiptHandle=one['ReceiptHandle'])\nprint(len(seen), 'größer: thing 7 & more' in seen)"
