@@ -19,7 +19,6 @@ pub struct Invocation<'a> {
     cwd: PathBuf,
     vars: Vec<(String, String)>,
     secrets: RefCell<Vec<Secret>>,
-    tokens: RefCell<Vec<Learned>>,
 }
 
 /// What a command says about one load of a pipeline.
@@ -54,7 +53,7 @@ impl<'a> Invocation<'a> {
             }
         };
         let vars = cli.everywhere.vars.iter().map(|set| (set.name.clone(), set.value.clone())).collect();
-        Ok(Self { cli, cwd, vars, secrets: RefCell::default(), tokens: RefCell::default() })
+        Ok(Self { cli, cwd, vars, secrets: RefCell::default() })
     }
 
     /// The command line.
@@ -73,7 +72,7 @@ impl<'a> Invocation<'a> {
     #[must_use]
     pub fn mask(&self) -> Mask {
         let mask = Mask::new(self.secrets.borrow().iter());
-        self.tokens.borrow().iter().fold(mask, Mask::and_learned)
+        mask.and_learned(&Learned::of_process())
     }
 
     /// Calls `work` with the inputs of `config`.
@@ -216,9 +215,6 @@ impl<'a> Invocation<'a> {
 
     fn remember(&self, connection: &config::Connection) {
         self.secrets.borrow_mut().extend(connection.secrets.iter().cloned());
-        if connection.auth.makes_tokens() {
-            self.tokens.borrow_mut().push(connection.tokens.clone());
-        }
         super::logs::hide(self.mask());
     }
 }

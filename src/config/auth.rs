@@ -47,7 +47,7 @@ pub enum Auth {
 }
 
 /// `oauth2:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OAuth2 {
     /// How a token is asked for.
     pub grant: Grant,
@@ -64,7 +64,7 @@ pub struct OAuth2 {
 }
 
 /// `grant:`, with what it needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
     /// RFC 6749, 4.4.
     ClientCredentials,
@@ -80,7 +80,7 @@ pub enum Grant {
 }
 
 /// One parameter of a token request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// Its name.
     pub name: String,
@@ -231,12 +231,6 @@ impl Auth {
     #[must_use]
     pub const fn is_some(&self) -> bool {
         !matches!(self, Self::None)
-    }
-
-    /// Whether secrets come to be while requests are sent.
-    #[must_use]
-    pub const fn makes_tokens(&self) -> bool {
-        matches!(self, Self::OAuth2(_) | Self::Jwt(_))
     }
 
     /// Names of the headers that it sets, in lower case: no template may set these.

@@ -167,7 +167,7 @@ pub(super) fn resolve(
         auth,
         headers,
         secrets: settings.secrets(),
-        tokens: Learned::default(),
+        tokens: Learned::of_process(),
         credentials: super::credential::credentials(raw_auth.as_ref(), &raw_headers.0, &settings),
         secrets_from: settings.secrets_from,
         unset: settings.unset,
@@ -328,8 +328,7 @@ impl Connection {
     /// Hides its secrets, and the tokens that come later.
     #[must_use]
     pub fn mask(&self) -> Mask {
-        let mask = Mask::new(&self.secrets);
-        if self.auth.makes_tokens() { mask.and_learned(&self.tokens) } else { mask }
+        Mask::new(&self.secrets).and_learned(&self.tokens)
     }
 
     /// Why a command that sends cannot go on: the settings that are not set.

@@ -429,7 +429,7 @@ pub struct Unset {
 }
 
 /// `tls:` of a connection; paths are absolute.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// PEM file with extra certificate authorities.
     pub ca: Option<PathBuf>,

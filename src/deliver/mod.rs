@@ -30,5 +30,5 @@ pub use pages::{MOST_OF_A_PAGE, Pager, Turned};
 pub use probe::{Found, Prober};
 pub use rate::Rate;
 pub use reading::{Expected, Reader, Reading};
-pub use send::Sender;
+pub use send::{Pass, Sender};
 pub use upload::{in_words, is_untouched, look_at};

@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use crate::config::{Auth, Connection, Delivery, is_refused_address};
 use crate::model::{Arrived, Class, Diagnostic, Failure, Form, Lost, Reply, Request};
 
-use super::auth::{Call, Credentials, Token, Tokens};
+use super::auth::{Call, Credentials, Token};
 use super::upload::{self, Broken};
 
 /// Sends requests of one connection.
@@ -27,6 +27,27 @@ pub struct Sender {
     fresh: Arc<OnceLock<reqwest::Client>>,
     settings: Arc<(Connection, Delivery)>,
     credentials: Arc<Credentials>,
+}
+
+/// What one request is sent with: the token, where the connection has one that is fetched.
+#[derive(Debug, Clone, Default)]
+pub struct Pass {
+    token: Option<Arc<Token>>,
+    /// Whether it was fetched since the same request was refused with the one before.
+    is_second: bool,
+}
+
+impl Pass {
+    const fn with(token: Arc<Token>, is_second: bool) -> Self {
+        Self { token: Some(token), is_second }
+    }
+
+    /// Whether a reply refuses the token, which says that nothing was done, and another may help.
+    #[must_use]
+    pub fn may_be_renewed_after(&self, reply: &Reply) -> bool {
+        let token = self.token.as_ref().filter(|_| !self.is_second && is_unauthorized(reply));
+        token.is_some_and(|token| token.is_worth_renewing())
+    }
 }
 
 impl Sender {
@@ -54,41 +75,52 @@ impl Sender {
         &self.settings.1
     }
 
-    /// Sends one request and waits for its reply, at most for the time limit of one attempt. Where a
-    /// token has to be fetched first, that has a limit of its own, and so has the request that is sent
-    /// once more after a 401.
-    pub async fn send(&self, request: &Request) -> Reply {
+    /// What a request carries now, if it is there: `None` says that a token has to be fetched first.
+    #[must_use]
+    pub fn pass(&self) -> Option<Pass> {
         match self.credentials.tokens() {
-            None => self.attempt(request, None).await,
-            // In a box, so that connections without tokens do not carry its size.
-            Some(tokens) => Box::pin(self.send_with_token(tokens, request)).await,
+            None => Some(Pass::default()),
+            Some(tokens) => Some(Pass::with(tokens.at_hand()?, false)),
         }
     }
 
-    /// A 401 says that nothing was done, so the request goes out again, with a new token, once.
-    async fn send_with_token(&self, tokens: &Tokens, request: &Request) -> Reply {
+    /// The same, fetched where it has to be; `refused` is one that the API answered by 401.
+    pub async fn fetch_pass(&self, refused: Option<&Pass>) -> Result<Pass, Lost> {
+        let Some(tokens) = self.credentials.tokens() else { return Ok(Pass::default()) };
         let ask = async |call| self.ask(call).await;
-        let token = match tokens.token(ask).await {
-            Ok(token) => token,
-            Err(lost) => return Reply::Lost(lost),
+        match refused.and_then(|pass| pass.token.as_ref()) {
+            None => Ok(Pass::with(tokens.token(ask).await?, false)),
+            Some(refused) => Ok(Pass::with(tokens.renew(refused, ask).await?, true)),
+        }
+    }
+
+    /// Sends one request and waits for its reply, at most for the time limit of one attempt.
+    pub async fn send_with(&self, request: &Request, pass: &Pass) -> Reply {
+        let reply = self.attempt(request, pass.token.as_deref()).await;
+        if let Some(token) = &pass.token {
+            token.was_answered(is_unauthorized(&reply), pass.is_second);
+        }
+        reply
+    }
+
+    /// The same with all that belongs to it. Where a token has to be fetched first, that has a limit of
+    /// its own, and so has the request that is sent once more after a 401, with a new token.
+    pub async fn send(&self, request: &Request) -> Reply {
+        let pass = match self.pass() {
+            Some(pass) => pass,
+            // In a box, so that connections without tokens do not carry its size.
+            None => match Box::pin(self.fetch_pass(None)).await {
+                Ok(pass) => pass,
+                Err(lost) => return Reply::Lost(lost),
+            },
         };
-        let reply = self.attempt(request, Some(&token)).await;
-        if !is_unauthorized(&reply) {
-            token.was_accepted();
+        let reply = self.send_with(request, &pass).await;
+        if !pass.may_be_renewed_after(&reply) {
             return reply;
         }
-        if !token.is_worth_renewing() {
-            return reply;
-        }
-        match tokens.renew(&token, ask).await {
+        match Box::pin(self.fetch_pass(Some(&pass))).await {
+            Ok(pass) => self.send_with(request, &pass).await,
             Err(lost) => Reply::Lost(lost),
-            Ok(token) => {
-                let reply = self.attempt(request, Some(&token)).await;
-                if !is_unauthorized(&reply) {
-                    token.was_accepted();
-                }
-                reply
-            }
         }
     }
 

@@ -3,11 +3,12 @@
 //! One task owns everything: order, rate, budget, retries. Attempts are futures that know only
 //! their request and lane, so that a stop can tell for every lane which record was under way.
 //! Invariants: no attempt starts before its lease (and intent, where a repeat could harm) is on
-//! disk; a record leaves this loop with an outcome row, or with a pending row that says so.
+//! disk; nothing is noted as sent while a token for it is still to be had; a record leaves this loop with an outcome row, or with a pending row that says so.
 
 mod calls;
 pub(super) mod lanes;
 mod looks;
+mod passes;
 mod verdicts;
 
 use std::cmp::Reverse;
@@ -23,7 +24,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::config::{Delivery, InDoubt, OnReject};
-use crate::deliver::{Budget, ItemReader, Order, Rate, Reading, Sender};
+use crate::deliver::{Budget, ItemReader, Order, Pass, Rate, Reading, Sender};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, Signal, State};
 use crate::outcome::{BatchState, InputMark, RecordRow, Writer};
 use crate::render::RunValues;
@@ -35,6 +36,7 @@ use super::open::StepRules;
 use super::prepare::{Preparer, hidden};
 use super::steps::PerStep;
 use super::stop::StopLine;
+use passes::{Awaiting, Fetch};
 
 /// How often the observer is asked to redraw.
 const TICK: Duration = Duration::from_millis(100);
@@ -135,7 +137,18 @@ pub struct Stopped {
     pub signal: Option<Signal>,
 }
 
-type Attempt = Pin<Box<dyn Future<Output = (usize, Option<Reply>, Duration)>>>;
+type Attempt = Pin<Box<dyn Future<Output = Landed>>>;
+
+/// The end of an attempt.
+struct Landed {
+    /// The lane that it took.
+    lane: usize,
+    /// What came back; `None` where its intent could not be written.
+    reply: Option<Reply>,
+    /// What it was sent with. Until the reply is dealt with, it is hidden wherever that repeats it.
+    pass: Pass,
+    took: Duration,
+}
 
 struct Due {
     at: Instant,
@@ -185,6 +198,9 @@ struct Loop<'a> {
     lanes: Vec<Option<Box<Job>>>,
     free: Vec<usize>,
     flying: FuturesUnordered<Attempt>,
+    /// Calls that are not sent before a token is had, by lane; nothing on disk says that they were.
+    awaiting: HashMap<usize, Awaiting>,
+    fetching: FuturesUnordered<Fetch>,
     blocks: VecDeque<Progress>,
     first_block: u64,
     settled: InputMark,
@@ -231,6 +247,8 @@ pub async fn dispatch(
         lanes: std::iter::repeat_with(|| None).take(lanes).collect(),
         free: (0..lanes).rev().collect(),
         flying: FuturesUnordered::new(),
+        awaiting: HashMap::new(),
+        fetching: FuturesUnordered::new(),
         blocks: VecDeque::new(),
         first_block: 0,
         settled: start,
@@ -260,10 +278,11 @@ pub async fn dispatch(
         }
         if this.stopped.is_some() && grace.is_none() {
             grace = Some(now + this.with.delivery.stop_grace);
+            this.stop_awaiting();
             this.announce_stop();
         }
         let done = input_ended && this.queue.is_empty() && this.ready.is_empty() && this.retries.is_empty();
-        if this.flying.is_empty() && (this.stopped.is_some() || done) {
+        if this.is_idle() && (this.stopped.is_some() || done) {
             break;
         }
         let ends = [wake, Some(next_tick), grace, this.with.deadline.filter(|_| grace.is_none())];
@@ -285,11 +304,17 @@ pub async fn dispatch(
                     _ => break,
                 }
             }
-            Some((lane, reply, took)) = this.flying.next(), if !this.flying.is_empty() => {
-                this.finish(lane, reply, took);
+            Some(landed) = this.flying.next(), if !this.flying.is_empty() => {
+                this.finish(landed);
                 // What is ready together is noted together, and its lanes are filled together.
-                while let Some(Some((lane, reply, took))) = this.flying.next().now_or_never() {
-                    this.finish(lane, reply, took);
+                while let Some(Some(landed)) = this.flying.next().now_or_never() {
+                    this.finish(landed);
+                }
+            }
+            Some((lane, pass)) = this.fetching.next(), if !this.fetching.is_empty() => {
+                this.take_pass(lane, pass);
+                while let Some(Some((lane, pass))) = this.fetching.next().now_or_never() {
+                    this.take_pass(lane, pass);
                 }
             }
             block = blocks.recv(), if !input_ended && this.queue.is_empty() && this.stopped.is_none() => {
@@ -441,6 +466,11 @@ impl<'a> Loop<'a> {
                 *self.with.settled.lock().unwrap_or_else(PoisonError::into_inner) = progress.end;
             }
         }
+    }
+
+    /// Whether no lane is taken.
+    fn is_idle(&self) -> bool {
+        self.flying.is_empty() && self.awaiting.is_empty()
     }
 
     /// Remembers the first reason to stop; later ones change nothing.

@@ -27,7 +27,7 @@ pub use place::{Place, Placed, SourceText};
 pub use record::{BadRecord, CopyOf, Record, RecordPlace};
 pub use reply::{Arrived, Lost, Reply};
 pub use request::Request;
-pub use secret::{Learned, Mask, Secret};
+pub use secret::{Hidden, Learned, Mask, Secret};
 pub use signal::Signal;
 pub use table::{NotTaken, Table, Tables};
 pub use text::{hex, number};

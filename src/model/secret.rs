@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -27,6 +27,13 @@ impl Secret {
         self.0.expose_secret()
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+impl Eq for Secret {}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,19 +61,41 @@ pub struct Mask {
 /// Secrets that become known while requests are sent, such as a token that was fetched: whoever has a
 /// mask with it hides them from then on. Clones share what one of them learns.
 #[derive(Clone, Default)]
-pub struct Learned(Arc<RwLock<VecDeque<Mask>>>);
+pub struct Learned(Arc<RwLock<VecDeque<Arc<Mask>>>>);
 
-/// So many learned secrets are remembered, the newest: older tokens have ended long since.
-const MOST_LEARNED: usize = 8;
+/// Keeps a learned secret hidden for as long as something may repeat it.
+#[derive(Clone)]
+pub struct Hidden(#[expect(dead_code, reason = "held, so that it is not forgotten")] Arc<Mask>);
+
+/// So many learned secrets are remembered, the newest, and older ones while they are held.
+const MOST_LEARNED: usize = 64;
 
 impl Learned {
+    /// What this process has learned: a reply of one connection may repeat the token of another.
+    #[must_use]
+    pub fn of_process() -> Self {
+        static ALL: OnceLock<Learned> = OnceLock::new();
+        ALL.get_or_init(Self::default).clone()
+    }
+
     /// Hides this one too, from now on.
-    pub fn learn(&self, secret: &Secret) {
+    pub fn learn(&self, secret: &Secret) -> Hidden {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() == MOST_LEARNED {
-            known.pop_front();
+        // A token server may give the same token again and again.
+        let same = known.iter().position(|mask| mask.is_of(secret));
+        let mask = same.and_then(|at| known.remove(at)).unwrap_or_else(|| Arc::new(Mask::new([secret])));
+        known.push_back(Arc::clone(&mask));
+        if known.len() > MOST_LEARNED {
+            let oldest = known.iter().position(|mask| Arc::strong_count(mask) == 1);
+            oldest.and_then(|at| known.remove(at));
         }
-        known.push_back(Mask::new([secret]));
+        Hidden(mask)
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden")
     }
 }
 
@@ -113,39 +142,38 @@ impl Mask {
     /// The same mask, which hides what is learned later too.
     #[must_use]
     pub fn and_learned(mut self, learned: &Learned) -> Self {
-        self.learned.push(learned.clone());
+        if !self.learned.iter().any(|known| Arc::ptr_eq(&known.0, &learned.0)) {
+            self.learned.push(learned.clone());
+        }
         self
+    }
+
+    /// Whether it was made for this secret.
+    fn is_of(&self, secret: &Secret) -> bool {
+        self.needles.first().is_some_and(|needle| needle.expose_secret() == secret.expose())
     }
 
     /// The text with every secret replaced by `***`.
     #[must_use]
     pub fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        // A token may hold another secret within itself, so tokens go first.
-        let mut text = Cow::Borrowed(text);
+        let mut found = self.found(text);
         for learned in &self.learned {
-            for mask in learned.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
-                if let Cow::Owned(masked) = mask.own(&text) {
-                    text = Cow::Owned(masked);
-                }
-            }
+            let learned = learned.0.read().unwrap_or_else(PoisonError::into_inner);
+            found.extend(learned.iter().flat_map(|mask| mask.found(text)));
         }
-        match text {
-            Cow::Borrowed(text) => self.own(text),
-            Cow::Owned(text) => Cow::Owned(self.own(&text).into_owned()),
+        if found.is_empty() {
+            return Cow::Borrowed(text);
         }
-    }
-
-    /// The text without the secrets that the mask was made for.
-    fn own<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        // One secret may hold another, or begin like it: no tail of either is left standing.
+        found.sort_unstable_by_key(|range| range.start);
         let mut out = String::new();
         let mut done = 0;
-        for range in self.found(text) {
-            out.push_str(text.get(done..range.start).unwrap_or_default());
-            out.push_str("***");
-            done = range.end;
-        }
-        if done == 0 {
-            return Cow::Borrowed(text);
+        for range in found {
+            if range.start > done || done == 0 {
+                out.push_str(text.get(done..range.start).unwrap_or_default());
+                out.push_str("***");
+            }
+            done = done.max(range.end);
         }
         out.push_str(text.get(done..).unwrap_or_default());
         Cow::Owned(out)
@@ -365,7 +393,29 @@ mod tests {
         for number in 0..MOST_LEARNED {
             learned.learn(&Secret::new(format!("newer-token-{number}")));
         }
-        assert_eq!(mask.apply("newer-token-0 newer-token-7"), "*** ***");
+        assert_eq!(mask.apply("newer-token-0 newer-token-63"), "*** ***");
+    }
+
+    #[test]
+    fn a_learned_secret_is_hidden_while_something_may_repeat_it() {
+        // S23
+        let learned = Learned::default();
+        let mask = Mask::default().and_learned(&learned);
+        let hidden = learned.learn(&Secret::new("old-token".into()));
+        learned.learn(&Secret::new("left-token".into()));
+        for number in 0..2 * MOST_LEARNED {
+            learned.learn(&Secret::new(format!("newer-token-{number}")));
+        }
+        assert_eq!(mask.apply("old-token left-token"), "*** left-token");
+        for _ in 0..2 * MOST_LEARNED {
+            learned.learn(&Secret::new("the-same-token".into()));
+        }
+        assert_eq!(mask.apply("newer-token-127"), "***", "the same again takes no room");
+        drop(hidden);
+        for number in 0..2 * MOST_LEARNED {
+            learned.learn(&Secret::new(format!("newest-token-{number}")));
+        }
+        assert_eq!(mask.apply("old-token"), "old-token");
     }
 
     #[test]

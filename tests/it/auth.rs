@@ -10,17 +10,17 @@ use runner::sandbox::{Options, PathPattern, Route, Rules, Sandbox, ScriptedReply
 use crate::bad::tls::{Authority, Server};
 use crate::world::{POST_THINGS, PUT_THINGS, Run, World, things};
 
-const SECRET: &str = "client-secret-4711";
+pub const SECRET: &str = "client-secret-4711";
 
 /// A token endpoint of the far side that gives one token after the other.
-const TOKENS: &str = r#"
+pub const TOKENS: &str = r#"
 POST /login #1 -> 200 body='{"access_token":"first-token-0815","token_type":"Bearer","expires_in":3600}'
 POST /login #2 -> 200 body='{"access_token":"second-token-0815","token_type":"Bearer","expires_in":3600}'
 POST /login -> 200 body='{"access_token":"later-token-0815","token_type":"Bearer","expires_in":3600}'
 "#;
 
 /// A project whose connection gets its tokens from the far side.
-fn oauth2(pipeline: &str, n: usize, script: &str) -> World {
+pub fn oauth2(pipeline: &str, n: usize, script: &str) -> World {
     let world = World::new();
     let yaml = format!(
         "connections:\n  local:\n    base_url: \"{url}\"\n    id: client-7\n    secret: {{ env: CLIENT_SECRET }}\n    \
@@ -32,12 +32,12 @@ fn oauth2(pipeline: &str, n: usize, script: &str) -> World {
     world.file("runner.yaml", yaml).pipeline(pipeline, things(n)).script(script)
 }
 
-fn run(world: &World, arguments: &str) -> Run {
+pub fn run(world: &World, arguments: &str) -> Run {
     Run::of(world.command(arguments).env("CLIENT_SECRET", SECRET).output().expect("it runs"), world)
 }
 
 /// The tokens that requests to the API carried, in their order.
-fn carried(world: &World) -> Vec<String> {
+pub fn carried(world: &World) -> Vec<String> {
     let value = |seen: &runner::sandbox::Seen| {
         let value = seen.headers.get(AUTHORIZATION).map(|value| value.to_str().expect("text").to_owned());
         value.unwrap_or_default()
@@ -45,13 +45,13 @@ fn carried(world: &World) -> Vec<String> {
     world.seen().iter().filter(|seen| seen.path != "/login").map(value).collect()
 }
 
-fn asked_for_tokens(world: &World) -> usize {
+pub fn asked_for_tokens(world: &World) -> usize {
     world.seen().iter().filter(|seen| seen.path == "/login").count()
 }
 
 /// Fails if one of the texts stands in a file below a folder.
 #[track_caller]
-fn stands_nowhere(folder: &Path, texts: &[&str]) {
+pub fn stands_nowhere(folder: &Path, texts: &[&str]) {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
         if path.is_dir() {
@@ -168,19 +168,6 @@ fn a_token_endpoint_that_is_down_is_asked_again_like_a_far_side() {
     let world = oauth2(POST_THINGS, 5, "POST /login -> 503\n");
     run(&world, "apply p").exits(7).says("token-unavailable").says("answered 503").says("5 unsent");
     assert!(carried(&world).is_empty());
-}
-
-#[test]
-fn a_token_without_a_life_is_fetched_again_for_the_next_request() {
-    let pipeline = PUT_THINGS.replace("delivery: { ", "delivery: { concurrency: 1, ");
-    let script = TOKENS.replace("3600", "0");
-    let world = oauth2(&pipeline, 3, &script);
-    run(&world, "apply p").exits(0).says("3 delivered");
-    assert_eq!(asked_for_tokens(&world), 3);
-    assert_eq!(
-        carried(&world),
-        ["Bearer first-token-0815", "Bearer second-token-0815", "Bearer later-token-0815"]
-    );
 }
 
 /// A connector with settings and `auth`, an endpoint and a pipeline of it.

@@ -9,7 +9,7 @@ use crate::oracle::{DELIVERED, FAILED, IN_DOUBT, Said};
 use crate::world::{World, things};
 
 /// A pipeline over `data/things.csv` that sends its rows together; `/bulk` tells of each.
-fn bulk(batch: &str, endpoint: &str, more: &str) -> String {
+pub fn bulk(batch: &str, endpoint: &str, more: &str) -> String {
     format!(
         "connection: local\nendpoint: {{ method: POST, path: /bulk{endpoint} }}\n\
          source: {{ file: data/things.csv }}\nkey: {{ value: '{{{{ record.id }}}}', public: true }}\n\

@@ -37,6 +37,7 @@ mod security;
 mod signals;
 mod steps;
 mod table;
+mod tokens;
 mod validate;
 mod webhook;
 mod world;

@@ -8,7 +8,7 @@ use crate::oracle::{DELIVERED, FAILED, IN_DOUBT, SKIPPED, Said};
 use crate::world::{World, things};
 
 /// Creates a thing, then posts about it under the id that it got, then closes it.
-fn steps(second: &str, more: &str) -> String {
+pub fn steps(second: &str, more: &str) -> String {
     format!(
         "connection: local
 source: {{ file: data/things.csv }}

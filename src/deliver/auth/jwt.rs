@@ -1,14 +1,12 @@
 //! Bearer tokens that are signed here (RFC 7519), made anew ahead of their end.
 
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use tokio::time::Instant;
 
-use super::{header_name, required, secret_value, sensitive};
+use super::{Moment, header_name, required, secret_value, sensitive};
 use crate::config::{Claim, Connection, Jwt, JwtAlgorithm, signing_key};
 use crate::model::{Class, Diagnostic, Failure, Learned, Lost, Secret};
 
@@ -21,8 +19,8 @@ pub(super) struct Signer {
     name: HeaderName,
     scheme: String,
     learned: Learned,
-    /// The newest token, and when it is made anew.
-    current: RwLock<Option<(HeaderValue, Instant)>>,
+    /// The newest token, and when it was made.
+    current: RwLock<Option<(HeaderValue, Moment)>>,
 }
 
 impl std::fmt::Debug for Signer {
@@ -73,22 +71,28 @@ impl Signer {
     }
 
     /// The header's value: a token that is good for a while yet.
-    pub(super) fn value(&self, now: Instant, wall: Timestamp) -> Result<HeaderValue, Lost> {
-        if let Some((value, until)) = &*self.current.read().unwrap_or_else(PoisonError::into_inner)
-            && now < *until
+    pub(super) fn value(&self, now: Moment) -> Result<HeaderValue, Lost> {
+        let skew = backdated(self.lifetime);
+        let renew = super::oauth2::renewed_after(self.lifetime.saturating_sub(skew));
+        // One that was signed in what is the future now may not be taken yet.
+        let is_good = |made: Moment| made.until(now) < renew && made.wall <= now.wall;
+        if let Some((value, made)) = &*self.current.read().unwrap_or_else(PoisonError::into_inner)
+            && is_good(*made)
         {
             return Ok(value.clone());
         }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((value, until)) = &*current
-            && now < *until
+        if let Some((value, made)) = &*current
+            && is_good(*made)
         {
             return Ok(value.clone());
         }
         let mut claims = self.claims.clone();
-        let seconds = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
-        claims.insert("iat".into(), wall.as_second().into());
-        claims.insert("exp".into(), wall.as_second().saturating_add(seconds).into());
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let issued = seconds(wall.saturating_sub(skew));
+        claims.insert("iat".into(), issued.into());
+        claims.insert("exp".into(), issued.saturating_add(seconds(self.lifetime)).into());
         let token = jsonwebtoken::encode(&self.header, &claims, &self.key).map_err(|_| Lost {
             certain: true,
             class: Lost::TOKEN_REFUSED,
@@ -99,9 +103,15 @@ impl Signer {
             "" => sensitive(&token)?,
             scheme => sensitive(&format!("{scheme} {token}"))?,
         };
-        *current = Some((value.clone(), now + super::oauth2::renewed_after(self.lifetime)));
+        *current = Some((value.clone(), now));
         Ok(value)
     }
+}
+
+/// How far in the past a token says that it was issued, so that a far side whose clock is behind takes it:
+/// a minute, or a fifth of a short life. Its end comes as much earlier, as the life is what was set.
+fn backdated(lifetime: Duration) -> Duration {
+    Duration::from_secs((lifetime.as_secs() / 5).min(60))
 }
 
 /// Whether a token was signed with HS256 by this secret and has not ended: for the sandbox.
@@ -150,15 +160,20 @@ mod tests {
     #[tokio::test]
     async fn a_token_is_kept_until_it_is_about_to_end() {
         let signer = signer(&jwt(JwtAlgorithm::Hs256, "secret")).unwrap();
-        let (now, wall) = (Instant::now(), Timestamp::now());
-        let first = signer.value(now, wall).unwrap();
+        let now = Moment::now();
+        let first = signer.value(now).unwrap();
         let later = |seconds: u64| {
-            let wall = wall + Duration::from_secs(seconds);
-            signer.value(now + Duration::from_secs(seconds), wall).unwrap()
+            let by = Duration::from_secs(seconds);
+            signer.value(Moment { steady: now.steady + by, wall: now.wall + by }).unwrap()
         };
-        assert_eq!(later(269), first);
-        let second = later(271);
+        assert_eq!(later(209), first);
+        let second = later(211);
         assert_ne!(second, first);
+        let back = Moment { steady: now.steady, wall: now.wall - Duration::from_hours(1) };
+        assert_ne!(signer.value(back).unwrap(), second, "of the future");
+        let slept = signer.value(Moment { steady: now.steady, wall: now.wall }).unwrap();
+        let woken = Moment { steady: now.steady, wall: now.wall + Duration::from_hours(1) };
+        assert_ne!(signer.value(woken).unwrap(), slept);
         assert!(accepts(&text(&first), "secret") && accepts(&text(&second), "secret"));
         assert!(!accepts(&text(&first), "another") && !accepts("a.b.c", "secret"));
         let mask = crate::model::Mask::default().and_learned(&signer.learned);
@@ -168,16 +183,24 @@ mod tests {
     #[tokio::test]
     async fn claims_and_times_stand_in_the_token_and_keys_of_each_kind_sign() {
         let ec = rcgen::KeyPair::generate().unwrap();
-        let wall = Timestamp::now();
+        let now = Moment::now();
         let signer = signer(&jwt(JwtAlgorithm::Es256, &ec.serialize_pem().replace('\n', "\\n"))).unwrap();
-        let token = text(&signer.value(Instant::now(), wall).unwrap());
+        let token = text(&signer.value(now).unwrap());
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&["us"]);
         let public = DecodingKey::from_ec_pem(ec.public_key_pem().as_bytes()).unwrap();
         let decoded = jsonwebtoken::decode::<serde_json::Value>(&token, &public, &validation).unwrap();
         assert_eq!(decoded.header.kid.as_deref(), Some("k1"));
-        let (iat, exp) = (wall.as_second(), wall.as_second() + 300);
+        let issued = (now.wall - Duration::from_mins(1)).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let (iat, exp) = (issued.as_secs(), issued.as_secs() + 300);
         assert_eq!(decoded.claims, serde_json::json!({ "iss": "us", "admin": true, "iat": iat, "exp": exp }));
+    }
+
+    #[test]
+    fn a_short_life_is_not_over_when_it_begins() {
+        for (lifetime, want) in [(10, 2), (60, 12), (300, 60), (600, 60), (86_400, 60)] {
+            assert_eq!(backdated(Duration::from_secs(lifetime)).as_secs(), want);
+        }
     }
 
     #[test]

@@ -6,9 +6,11 @@
 
 mod hmac;
 mod jwt;
+mod moment;
 mod oauth2;
 mod sigv4;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -20,6 +22,7 @@ use crate::model::{Class, Diagnostic, Failure, Lost, Request, Secret};
 
 pub use self::hmac::{Signer as HmacSigner, Signing};
 pub use self::jwt::accepts as accepts_jwt;
+use self::moment::Moment;
 pub use self::oauth2::{Call, Token, Tokens};
 pub use self::sigv4::{Canonical, accepts as accepts_sigv4};
 
@@ -36,7 +39,7 @@ pub struct Credentials {
 enum Changing {
     #[default]
     Nothing,
-    OAuth2(Box<Tokens>),
+    OAuth2(Arc<Tokens>),
     Jwt(Box<jwt::Signer>),
     Hmac(Box<HmacSigner>),
     SigV4(Box<sigv4::Signer>),
@@ -71,7 +74,7 @@ impl Credentials {
             Auth::ApiKeyQuery { name, value } => {
                 query = Some((name.clone(), required(value.as_ref(), connection)?.clone()));
             }
-            Auth::OAuth2(auth) => changing = Changing::OAuth2(Box::new(Tokens::new(auth, connection)?)),
+            Auth::OAuth2(auth) => changing = Changing::OAuth2(Tokens::shared(auth, connection)?),
             Auth::Jwt(auth) => changing = Changing::Jwt(Box::new(jwt::Signer::new(auth, connection)?)),
             Auth::Hmac(auth) => {
                 let key = required(auth.key.as_ref(), connection)?;
@@ -127,7 +130,7 @@ impl Credentials {
                 }
             }
             Changing::Jwt(signer) => {
-                let value = signer.value(tokio::time::Instant::now(), Timestamp::now())?;
+                let value = signer.value(Moment::now())?;
                 headers.insert(signer.name().clone(), value);
             }
             Changing::Hmac(signer) => {

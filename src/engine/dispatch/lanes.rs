@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Loop;
+use super::{Landed, Loop};
 use crate::config::OnFailure;
-use crate::deliver::{Reading, Sender, Turn};
+use crate::deliver::{Pass, Reading, Sender, Turn};
 use crate::engine::block::{Job, Member, Prepared};
-use crate::model::{Event, Reply, Request, State};
+use crate::model::{Event, Request, State};
 use crate::outcome::{BatchState, RecordRow};
 
 impl Loop<'_> {
@@ -20,7 +20,7 @@ impl Loop<'_> {
         // What waits is bounded: a far side that throttles must not make us hoard.
         let most_waiting = (4 * self.lanes.len()).max(1024 / self.with.call_size);
         loop {
-            let canary_is_out = self.budget.in_canary() && !self.flying.is_empty();
+            let canary_is_out = self.budget.in_canary() && !self.is_idle();
             if self.free.is_empty() || canary_is_out || self.stopped.is_some() {
                 return None;
             }
@@ -117,13 +117,24 @@ impl Loop<'_> {
     }
 
     fn start(&mut self, job: Box<Job>) {
-        let Some(mut job) = self.fresh(job) else { return };
+        let Some(job) = self.fresh(job) else { return };
         let Some(lane) = self.free.pop() else {
             self.ready.push_front(job);
             return;
         };
+        match self.with.sender.pass() {
+            Some(pass) => self.launch(lane, job, pass, false),
+            None => self.fetch_pass(lane, job),
+        }
+    }
+
+    /// Sends what a lane holds. `is_repeat`: the same attempt once more, after a token was refused.
+    pub(super) fn launch(&mut self, lane: usize, mut job: Box<Job>, pass: Pass, is_repeat: bool) {
         if job.doubt.is_some() {
-            self.start_look(job, lane);
+            if !is_repeat {
+                count_look(&mut job);
+            }
+            self.start_look(job, lane, pass);
             return;
         }
         let wall = jiff::Timestamp::now().as_millisecond();
@@ -137,12 +148,9 @@ impl Loop<'_> {
         if job.first_at == 0 {
             job.first_at = wall;
         }
-        if job.made_now == 0 {
-            job.replies_before = self.replies;
+        if !is_repeat {
+            self.count_attempt(&mut job);
         }
-        job.made += 1;
-        job.made_now += 1;
-        self.attempts += 1;
         let request = Arc::clone(&job.request);
         let sender = self.with.sender.clone();
         let intent = match job.call_row(BatchState::InFlight) {
@@ -153,7 +161,22 @@ impl Loop<'_> {
             None => None,
         };
         self.lanes[lane] = Some(job);
-        self.flying.push(Box::pin(attempt(lane, sender, request, intent)));
+        self.flying.push(Box::pin(attempt(lane, sender, request, pass, intent)));
+    }
+
+    pub(super) fn count_attempt(&mut self, job: &mut Job) {
+        if job.made_now == 0 {
+            job.replies_before = self.replies;
+        }
+        job.made += 1;
+        job.made_now += 1;
+        self.attempts += 1;
+    }
+}
+
+pub(super) fn count_look(job: &mut Job) {
+    if let Some(doubt) = &mut job.doubt {
+        doubt.looks += 1;
     }
 }
 
@@ -174,14 +197,15 @@ pub(super) async fn attempt(
     lane: usize,
     sender: Sender,
     request: Arc<Request>,
+    pass: Pass,
     intent: Option<crate::outcome::Ack>,
-) -> (usize, Option<Reply>, Duration) {
+) -> Landed {
     if let Some(intent) = intent
         && !intent.await.unwrap_or(false)
     {
-        return (lane, None, Duration::ZERO);
+        return Landed { lane, reply: None, pass, took: Duration::ZERO };
     }
     let begin = Instant::now();
-    let reply = sender.send(&request).await;
-    (lane, Some(reply), begin.elapsed())
+    let reply = Some(sender.send_with(&request, &pass).await);
+    Landed { lane, reply, pass, took: begin.elapsed() }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::lanes::attempt;
 use super::{Due, Loop, Stopped};
 use crate::config::Mode;
-use crate::deliver::{Found, Meaning, Reading, Turn, backoff};
+use crate::deliver::{Found, Meaning, Pass, Reading, Turn, backoff};
 use crate::engine::block::{Doubt, Job};
 use crate::model::{Class, Diagnostic, Reply, State, Value};
 use crate::outcome::RecordRow;
@@ -54,19 +54,17 @@ impl Loop<'_> {
     }
 
     /// Begins a look in a lane.
-    pub(super) fn start_look(&mut self, mut job: Box<Job>, lane: usize) {
+    pub(super) fn start_look(&mut self, job: Box<Job>, lane: usize, pass: Pass) {
         let look = match (self.rules(&job).prober(), &job.context) {
             (Some(prober), Some(context)) => {
                 prober.request(context, &job.request).map_err(|error| error.message)
             }
             _ => Err("its record cannot be read any more".to_owned()),
         };
-        if let Some(doubt) = &mut job.doubt {
-            doubt.looks += 1;
-        }
         match look {
             Ok(look) => {
-                self.flying.push(Box::pin(attempt(lane, self.with.sender.clone(), Arc::new(look), None)));
+                let sender = self.with.sender.clone();
+                self.flying.push(Box::pin(attempt(lane, sender, Arc::new(look), pass, None)));
                 self.lanes[lane] = Some(job);
             }
             Err(why) => {

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Due, Loop, Seen, Stopped};
+use super::{Due, Landed, Loop, Seen, Stopped};
 use crate::config::{InDoubt, OnFailure};
 use crate::deliver::{Enough, Meaning, Reading, Tries, Verdict, judge};
 use crate::engine::block::{Identity, Job};
@@ -17,14 +17,18 @@ use crate::model::{Class, Diagnostic, Event, Lost, Outcome, Pause, Reply, State,
 use crate::outcome::{BatchState, Exchange, RecordRow};
 
 impl Loop<'_> {
-    pub(super) fn finish(&mut self, lane: usize, reply: Option<Reply>, took: Duration) {
+    pub(super) fn finish(&mut self, landed: Landed) {
+        let Landed { lane, reply, pass, took } = landed;
         let Some(mut job) = self.lanes.get_mut(lane).and_then(Option::take) else { return };
-        self.free.push(lane);
         let Some(reply) = reply else {
             // The intent could not be written: the request never left.
             self.broken = true;
             return;
         };
+        if pass.may_be_renewed_after(&reply) {
+            return self.renew_pass(lane, job, pass);
+        }
+        self.free.push(lane);
         let now = Instant::now();
         if job.doubt.is_some() {
             self.finish_look(job, &reply, now);
