@@ -100,7 +100,7 @@ impl Prober {
             Reply::Lost(lost) if lost.class == Lost::TOKEN_REFUSED => {
                 return Found::Refused(shortened(&self.mask.apply(&lost.message)));
             }
-            Reply::Lost(lost) => return Found::Unclear(shortened(&lost.message), None),
+            Reply::Lost(lost) => return Found::Unclear(shortened(&lost.message), lost.asked),
         };
         let status = arrived.status;
         if status == http::StatusCode::UNAUTHORIZED && !self.reads_status() {
@@ -233,7 +233,7 @@ mod tests {
         let look = prober.request(&context, &sent).expect("a look");
         assert_eq!(look.url.as_str(), "http://127.0.0.1:1/things?ref=r%201");
         let reply = if status == 0 {
-            Reply::Lost(Lost { certain: true, class: "connect", message: "refused".into() })
+            Reply::Lost(Lost { certain: true, class: "connect", message: "refused".into(), asked: None })
         } else {
             Reply::Arrived(Arrived {
                 status: StatusCode::from_u16(status).expect("a status"),

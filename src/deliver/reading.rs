@@ -359,6 +359,7 @@ fn read_lost(lost: &Lost) -> Reading {
     let meaning = match lost {
         _ if lost.is_final() => Meaning::Stop,
         _ if lost.is_of_this_alone() => Meaning::Refused { settles_unknown: false },
+        _ if lost.certain && lost.asked.is_some() => Meaning::NotNow { asked: lost.asked },
         _ if lost.certain => Meaning::NotSent,
         _ => Meaning::Unknown,
     };

@@ -177,6 +177,7 @@ impl Sender {
                 certain: false,
                 class: "timeout",
                 message: format!("no reply within {}", humantime::format_duration(timeout)),
+                asked: None,
             }),
             Ok(Err(error)) => Reply::Lost(lost(&error)),
             Ok(Ok(response)) => Reply::Arrived(self.receive(response, deadline).await),
@@ -319,31 +320,31 @@ fn lost(error: &reqwest::Error) -> Lost {
     let message = cause(error);
     let tls = message.contains("certificate") || message.contains("TLS") || message.contains("tls");
     if message.contains(ADDRESS_REFUSED) {
-        return Lost { certain: true, class: "address-refused", message };
+        return Lost { certain: true, class: "address-refused", message, asked: None };
     }
     if let Some(alert) = client_alert(&message) {
         // Said before the handshake was taken for good, so nothing was read behind it.
         let message = format!("the far side refused the client certificate ({alert})");
-        return Lost { certain: true, class: "client-certificate", message };
+        return Lost { certain: true, class: "client-certificate", message, asked: None };
     }
     if error.is_connect() || error.is_builder() {
         let class = if error.is_dns() {
             "dns"
         } else if message.contains("invalid peer certificate") {
             let message = about_certificate(&message);
-            return Lost { certain: true, class: "certificate", message };
+            return Lost { certain: true, class: "certificate", message, asked: None };
         } else if tls {
             "tls"
         } else {
             "connect"
         };
-        return Lost { certain: true, class, message };
+        return Lost { certain: true, class, message, asked: None };
     }
     if message.contains("REFUSED_STREAM") {
-        return Lost { certain: true, class: "refused-stream", message };
+        return Lost { certain: true, class: "refused-stream", message, asked: None };
     }
     let class = if error.is_timeout() { "timeout" } else { "reset" };
-    Lost { certain: false, class, message }
+    Lost { certain: false, class, message, asked: None }
 }
 
 /// The alert by which a server refuses a client's certificate, or asks for one that is missing

@@ -103,11 +103,11 @@ pub(super) async fn check(form: &Form) -> Result<(), Lost> {
             Ok(Ok(false)) => return Err(has_changed(true, &name)),
             Ok(Err(error)) => {
                 let message = format!("{name} cannot be read: {}", in_words(&error));
-                return Err(Lost { certain: true, class: Lost::FILE_MISSING, message });
+                return Err(Lost { certain: true, class: Lost::FILE_MISSING, message, asked: None });
             }
             Err(_) => {
                 let message = format!("{name} was not read to its end");
-                return Err(Lost { certain: true, class: Lost::FILE_MISSING, message });
+                return Err(Lost { certain: true, class: Lost::FILE_MISSING, message, asked: None });
             }
         }
     }
@@ -128,7 +128,7 @@ fn shown(file: &Upload) -> String {
 
 fn has_changed(certain: bool, name: &str) -> Lost {
     let message = format!("{name} was changed after its request was made");
-    Lost { certain, class: Lost::FILE_CHANGED, message }
+    Lost { certain, class: Lost::FILE_CHANGED, message, asked: None }
 }
 
 /// Why a body was broken off, once it was.

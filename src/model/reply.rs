@@ -1,5 +1,7 @@
 //! What one attempt brought back, or why nothing came.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
@@ -37,6 +39,8 @@ pub struct Lost {
     pub class: &'static str,
     /// The cause in words, without the URL.
     pub message: String,
+    /// The wait that a token endpoint asks for.
+    pub asked: Option<Duration>,
 }
 
 impl Lost {

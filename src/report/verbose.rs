@@ -171,7 +171,12 @@ mod tests {
         let lost = Event::Attempted {
             ordinal: 1,
             request: "POST https://x.test/a".into(),
-            reply: Reply::Lost(Lost { certain: false, class: "timeout", message: "no reply in 30 s".into() }),
+            reply: Reply::Lost(Lost {
+                certain: false,
+                class: "timeout",
+                message: "no reply in 30 s".into(),
+                asked: None,
+            }),
             took: Duration::from_secs(30),
         };
         assert_snapshot!(lines(&lost, Volume::Requests, &Mask::default()).unwrap(), @"attempt    record 1: POST https://x.test/a -> timeout: no reply in 30 s in 30 s");

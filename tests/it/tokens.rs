@@ -170,3 +170,29 @@ fn a_token_that_a_reply_repeats_is_in_no_output_whatever_its_form() {
     assert!(ended.stderr.contains("not ***"), "{}", ended.stderr);
     stands_nowhere(&world.path(".runner"), &forms);
 }
+
+#[test]
+fn a_token_endpoint_that_names_a_wait_is_obeyed() {
+    // The schedule alone would be over long before.
+    let script = format!("POST /login first=1 -> 429 retry-after=1\n{}", TOKENS.replace("#1", "#2"));
+    let world = oauth2(POST_THINGS, 5, &script);
+    let pipeline = POST_THINGS.replace("delivery: { retry: {", "delivery: { retry: { attempts: 2,");
+    world.write("pipelines/p.yaml", pipeline);
+    run(&world, "apply p").exits(0).says("5 delivered");
+    assert_eq!(asked_for_tokens(&world), 2);
+
+    let world = oauth2(POST_THINGS, 5, "POST /login -> 503 retry-after=90000\n");
+    run(&world, "apply p").exits(7).says("the token endpoint asked to wait").says("5 unsent");
+    assert_eq!(world.seen().len(), 1);
+}
+
+#[test]
+fn a_token_that_cannot_be_renewed_fails_no_record() {
+    // The fourth was answered before, but for what is left there is no token.
+    let first = TOKENS.lines().nth(1).expect("a line");
+    let script = format!(
+        "{first}\nPOST /login -> 503\nPOST /things #4 -> 429 retry-after=0\nPOST /things after=4 -> 401\n"
+    );
+    let world = oauth2(&POST_THINGS.replace("delivery: {", NO_PACE), 8, &script);
+    run(&world, "apply p").exits(7).says("token-unavailable").says("3 delivered, 0 failed").says("5 unsent");
+}

@@ -97,6 +97,7 @@ impl Signer {
             certain: true,
             class: Lost::TOKEN_REFUSED,
             message: "the key of `jwt` does not sign".into(),
+            asked: None,
         })?;
         self.learned.learn(&Secret::new(token.clone()));
         let value = match self.scheme.as_str() {

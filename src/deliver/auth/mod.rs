@@ -151,6 +151,7 @@ fn sensitive(text: &str) -> Result<HeaderValue, Lost> {
         certain: true,
         class: Lost::TOKEN_REFUSED,
         message: "the credentials hold a character that no header can carry".into(),
+        asked: None,
     })?;
     value.set_sensitive(true);
     Ok(value)

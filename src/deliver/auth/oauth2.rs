@@ -12,7 +12,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +24,7 @@ use url::form_urlencoded;
 
 use super::{Moment, required, secret_value, sensitive};
 use crate::config::{ClientProof, Connection, Grant, OAuth2, Tls};
+use crate::deliver::headers::retry_after;
 use crate::model::{Arrived, Class, Diagnostic, Failure, Hidden, Learned, Lost, Reply, Secret};
 
 /// How old a token gets before it is renewed: until 30 seconds before its end, or a fifth of its life if
@@ -118,9 +119,9 @@ impl Token {
         self.life.as_ref().is_some_and(|life| life.since.until(now) >= life.end)
     }
 
-    fn renew_later(&self, now: Moment) {
+    fn renew_later(&self, now: Moment, after: Duration) {
         if let Some(life) = &self.life {
-            let later = life.since.until(now) + AGAIN;
+            let later = life.since.until(now).saturating_add(after);
             *life.renew.write().unwrap_or_else(PoisonError::into_inner) = later;
         }
     }
@@ -247,7 +248,7 @@ impl Tokens {
         match self.ask(asking, false, token.number, ask).await {
             Err(lost) if !lost.is_final() && !token.has_ended(Moment::now()) => {
                 tracing::warn!(host = self.host, class = lost.class, "the token could not be renewed yet");
-                token.renew_later(Moment::now());
+                token.renew_later(Moment::now(), lost.asked.unwrap_or(AGAIN).max(AGAIN));
                 Ok(token)
             }
             other => other,
@@ -372,7 +373,7 @@ impl Tokens {
         let arrived = match reply {
             Reply::Lost(lost) if lost.is_final() => {
                 let message = format!("the token endpoint {}: {}", self.host, lost.message);
-                return Err(Lost { certain: true, class: lost.class, message });
+                return Err(Lost { certain: true, class: lost.class, message, asked: None });
             }
             Reply::Lost(lost) => {
                 return Err(self.unavailable(&format!("cannot be asked: {}", lost.message)));
@@ -381,7 +382,9 @@ impl Tokens {
         };
         match arrived.status.as_u16() {
             408 | 425 | 429 | 500.. => {
-                return Err(self.unavailable(&format!("answered {}", arrived.status.as_u16())));
+                let lost = self.unavailable(&format!("answered {}", arrived.status.as_u16()));
+                let asked = retry_after(&arrived.headers, SystemTime::now());
+                return Err(Lost { asked, ..lost });
             }
             200..=299 if !arrived.complete => {
                 return Err(self.unavailable("sent a reply that was cut or is too large"));
@@ -392,7 +395,8 @@ impl Tokens {
         let reply: Value = serde_json::from_slice(&arrived.body).unwrap_or_default();
         let text = |name: &str| reply.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let Some(token) = text("access_token") else {
-            return Err(self.refused(&format!("{}, without an `access_token`", arrived.status.as_u16())));
+            // Some refuse with status 200.
+            return Err(self.refused(&format!("{}, without an `access_token`", refusal(arrived))));
         };
         // A client must not use a token of a type that it does not know (RFC 6749, 7.1).
         if let Some(other) = text("token_type").filter(|word| !word.eq_ignore_ascii_case("bearer")) {
@@ -405,13 +409,13 @@ impl Tokens {
 
     fn unavailable(&self, why: &str) -> Lost {
         let message = format!("the token endpoint {} {why}", self.host);
-        Lost { certain: true, class: Lost::TOKEN_UNAVAILABLE, message }
+        Lost { certain: true, class: Lost::TOKEN_UNAVAILABLE, message, asked: None }
     }
 
     fn refused(&self, why: &str) -> Lost {
         let message =
             format!("the token endpoint {} of connection `{}` answered {why}", self.host, self.connection);
-        Lost { certain: true, class: Lost::TOKEN_REFUSED, message }
+        Lost { certain: true, class: Lost::TOKEN_REFUSED, message, asked: None }
     }
 }
 

@@ -70,14 +70,12 @@ impl Loop<'_> {
             Verdict::GaveUp => self.give_up(job, reading),
             Verdict::TooLong { asked } => {
                 self.put_back_one(&job);
+                let is_of_token = reading.class == Lost::TOKEN_UNAVAILABLE;
+                let host = if is_of_token { "the token endpoint" } else { &self.with.host };
                 self.stop(Stopped {
                     class: Class::Stopped,
-                    why: format!("{} asked to wait {}", self.with.host, humantime::format_duration(asked)),
-                    diagnostics: vec![too_long(
-                        &self.with.host,
-                        asked,
-                        self.with.delivery.retry.max_retry_after,
-                    )],
+                    why: format!("{host} asked to wait {}", humantime::format_duration(asked)),
+                    diagnostics: vec![too_long(host, asked, self.with.delivery.retry.max_retry_after)],
                     signal: None,
                 });
             }
@@ -135,6 +133,7 @@ impl Loop<'_> {
         if self.rate.pause(now + wait) && self.stopped.is_none() {
             self.paused = true;
             let why = match reading.status {
+                0 if reading.class == Lost::TOKEN_UNAVAILABLE => "the token endpoint".to_owned(),
                 0 => self.with.host.clone(),
                 status => format!("{status} from {}", self.with.host),
             };
@@ -378,7 +377,9 @@ impl Loop<'_> {
 
     /// The tries ran out and all certainly did nothing.
     fn give_up(&mut self, job: Box<Job>, reading: Reading) {
-        let far_side_is_down = reading.meaning == Meaning::NotSent && self.replies == job.replies_before;
+        // Without a token nothing more can be sent, whatever was answered before.
+        let far_side_is_down = reading.class == Lost::TOKEN_UNAVAILABLE
+            || reading.meaning == Meaning::NotSent && self.replies == job.replies_before;
         if !far_side_is_down {
             self.settle(job, State::Failed, reading, None);
             return;

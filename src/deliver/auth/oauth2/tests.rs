@@ -220,6 +220,9 @@ async fn an_endpoint_that_refuses_is_not_asked_again() {
     for (status, body, want) in [
         (200, "{}", "200, without an `access_token`"),
         (200, "<html>", "200, without an `access_token`"),
+        (200, r#"{"error":"invalid_grant"}"#, "200 invalid_grant, without an `access_token`"),
+        (200, r#"{"access_token":""}"#, "200, without an `access_token`"),
+        (200, r#"{"access_token":7}"#, "200, without an `access_token`"),
         (302, "", "answered 302"),
         (200, r#"{"access_token":"x","token_type":"mac"}"#, "type \"mac\""),
     ] {
