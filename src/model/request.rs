@@ -48,17 +48,9 @@ impl Request {
     /// bytes. It does not depend on any secret.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
-        let mut part = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        part(self.method.as_str().as_bytes());
-        part(self.url.as_str().as_bytes());
-        for (name, value) in &self.headers {
-            part(name.as_str().as_bytes());
-            part(value.as_bytes());
-        }
+        let mut hasher = Parts::default();
+        hasher.head(&self.method, &self.url, &self.headers);
+        let mut part = |bytes: &[u8]| hasher.part(bytes);
         part(&self.body);
         for stretch in self.form.iter().flat_map(|form| form.stretches()) {
             match stretch {
@@ -69,6 +61,34 @@ impl Request {
                 }
             }
         }
-        hasher.digest()
+        hasher.0.digest()
+    }
+
+    /// A hash over what has to be the same for all records of one call: method, URL and headers.
+    #[must_use]
+    pub fn digest_of_head(method: &Method, url: &url::Url, headers: &HeaderMap) -> u64 {
+        let mut hasher = Parts::default();
+        hasher.head(method, url, headers);
+        hasher.0.digest()
+    }
+}
+
+/// Hashes parts so that none can run into the next.
+#[derive(Default)]
+struct Parts(xxhash_rust::xxh3::Xxh3Default);
+
+impl Parts {
+    fn part(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    fn head(&mut self, method: &Method, url: &url::Url, headers: &HeaderMap) {
+        self.part(method.as_str().as_bytes());
+        self.part(url.as_str().as_bytes());
+        for (name, value) in headers {
+            self.part(name.as_str().as_bytes());
+            self.part(value.as_bytes());
+        }
     }
 }

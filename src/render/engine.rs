@@ -207,6 +207,14 @@ impl Compiled {
         }
     }
 
+    /// The value; null where anything goes wrong.
+    pub fn lenient(&self, context: &Context) -> Value {
+        self.direct(context).unwrap_or_else(|| {
+            let found = self.expression.eval(names(&self.slots, context)).ok();
+            found.and_then(|found| from_engine(&found).ok()).unwrap_or(Value::Null)
+        })
+    }
+
     /// The value without the engine, where that is known.
     pub(super) fn direct(&self, context: &Context) -> Option<Value> {
         self.direct.as_ref()?.value(context)

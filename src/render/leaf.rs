@@ -242,7 +242,8 @@ impl Leaf {
     pub fn lenient_value(&self, context: &Context) -> Value {
         match &self.kind {
             Kind::Joined(_) | Kind::Text(_) => Value::text(self.lenient_text(context)),
-            _ => self.value(context).unwrap_or(Value::Null),
+            Kind::Single(part) => part.lenient(context),
+            Kind::Constant(value) => value.clone(),
         }
     }
 
@@ -252,7 +253,7 @@ impl Leaf {
         if let Kind::Single(Part { sides, .. }) = &self.kind
             && !sides.is_empty()
         {
-            let side = |side: &Part| side.value(context, &self.template).is_ok_and(|value| holds(&value));
+            let side = |side: &Part| holds(&side.lenient(context));
             return sides.iter().any(side);
         }
         holds(&self.lenient_value(context))
@@ -269,12 +270,12 @@ impl Leaf {
         };
         match &self.kind {
             Kind::Constant(value) => add(value),
-            Kind::Single(part) => add(&part.value(context, &self.template).unwrap_or(Value::Null)),
+            Kind::Single(part) => add(&part.lenient(context)),
             Kind::Joined(pieces) => {
                 for piece in pieces {
                     match piece {
                         Piece::Raw(text) => add(&Value::text(&**text)),
-                        Piece::Part(part) => add(&part.value(context, &self.template).unwrap_or(Value::Null)),
+                        Piece::Part(part) => add(&part.lenient(context)),
                     }
                 }
             }

@@ -63,6 +63,19 @@ impl Part {
         }
     }
 
+    /// The value; null where a field is missing or anything else goes wrong. Nobody is told what.
+    pub(super) fn lenient(&self, context: &Context) -> Value {
+        match &self.what {
+            What::Engine(compiled) => compiled.lenient(context),
+            What::Path { path, default } => match (path.find(context), default) {
+                (Ok(value), Some(default)) if default.applies(&value) => default.value.clone(),
+                (Ok(value), _) => value.into_owned(),
+                (Err(_), Some(default)) => default.value.clone(),
+                (Err(_), None) => Value::Null,
+            },
+        }
+    }
+
     pub(super) fn text(
         &self,
         context: &Context,

@@ -269,14 +269,7 @@ impl Draft {
     /// A hash of what has to be the same for all records of one call: method, URL and headers.
     #[must_use]
     pub fn head_digest(&self) -> u64 {
-        let head = Request {
-            method: self.method.clone(),
-            url: self.url.clone(),
-            headers: self.headers.clone(),
-            body: Bytes::new(),
-            form: None,
-        };
-        head.digest()
+        Request::digest_of_head(&self.method, &self.url, &self.headers)
     }
 
     /// What the record contributes to a call with several, and about how many bytes that has.

@@ -345,7 +345,10 @@ fn what_is_left_to_delete_is_shown_and_capped_again() {
         assert!(asked(&world, &mut seen).is_empty(), "{picks}");
     }
     let plan = world.run("plan p").exits(0).stdout;
-    assert!(plan.contains("  delete      3 keys"), "{plan}");
+    assert!(
+        plan.contains("is settled, but for what it deletes") && plan.contains("  delete      3 keys"),
+        "{plan}"
+    );
     world.write("pipelines/p.yaml", deleting("2"));
     for command in ["plan p", "apply p"] {
         let refused = world.run(command).exits(4);

@@ -218,6 +218,9 @@ impl About {
             Course::Begin { closes: None } => format!("a new run, {of}"),
             Course::Begin { closes: Some(run) } => format!("closes run {run} and begins a new one, {of}"),
             Course::GoOn(run) => format!("goes on with run {run}, {of}"),
+            Course::Settled(run) if forecast.delete > 0 => {
+                format!("run {run} is settled, but for what it deletes, {of}")
+            }
             Course::Settled(run) => format!("nothing to do, run {run} is settled, {of}"),
             Course::Refuse(failure) => {
                 let why = failure.diagnostics.first().map(|found| found.message.as_str()).unwrap_or_default();
