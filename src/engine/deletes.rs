@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::{Pipeline, deletes_name};
 use crate::model::{Class, Counts, Diagnostic, Event, Failure, State, Value};
@@ -24,11 +25,19 @@ use super::{Observer, Start, identity, survey};
 pub struct Deleting {
     /// The keys, the input of the pipeline that deletes.
     pub file: PathBuf,
+    /// Those that may be deleted as things are now: hashes, ascending.
+    keys: Arc<[u64]>,
     checkpoint: Checkpoint,
     _lock: Lock,
 }
 
 impl Deleting {
+    /// The keys that may be deleted as things are now.
+    #[must_use]
+    pub fn keys(&self) -> Arc<[u64]> {
+        Arc::clone(&self.keys)
+    }
+
     /// Notes what became of the keys.
     pub fn settle(&self, pipeline: &Pipeline, target: &str) -> Result<(), Failure> {
         settle(pipeline, target, &self.checkpoint)
@@ -64,7 +73,7 @@ pub fn find(pipeline: &mut Pipeline, target: &str) -> Result<(), Failure> {
 
 /// Refuses to send deletes by themselves: only the other pipeline can tell that they still hold.
 pub fn refuse_alone(pipeline: &Pipeline, start: &Start) -> Result<(), Failure> {
-    if start.deletes_hold || !pipeline.source.is_of_vanished() {
+    if start.deletes.is_some() || !pipeline.source.is_of_vanished() {
         return Ok(());
     }
     let of = pipeline.name.strip_suffix(".deletes").unwrap_or(&pipeline.name);
@@ -93,37 +102,45 @@ pub fn begin(
     settle(pipeline, &start.target, &checkpoint)?;
     let Some(run) = checkpoint.latest_run()? else { return Ok(None) };
     let file = file_of(&folder, &run);
-    let before = match state(pipeline, start, (&folder, &checkpoint, &run))? {
+    let keys = Arc::default();
+    match state(pipeline, start, (&folder, &checkpoint, &run))? {
         Standing::NotYet => return Ok(None),
-        Standing::Done => return Ok(has_any(&file).then_some(Deleting { file, checkpoint, _lock: lock })),
-        Standing::Begun => true,
-        Standing::New => false,
-    };
+        Standing::Done => {
+            return Ok(has_any(&file).then_some(Deleting { file, keys, checkpoint, _lock: lock }));
+        }
+        Standing::Begun | Standing::New => {}
+    }
     let plan = open::open(pipeline.clone(), &start.wanted(folder.spool_of(&pipeline.source), &folder))?;
     let looked = look(&plan, start, (&checkpoint, &run), &folder.temporary(), observer)?;
     let Some((vanished, hashes)) = looked else { return Ok(None) };
     vanished.refuse_too_many(pipeline, start)?;
-    if !before {
+    if !has_any(&file) || counts_of(pipeline, &start.target, &file)?.is_none() {
         let gone = Gone { checkpoint: &checkpoint, before: run.number, scope: run.scope, hashes: &hashes };
-        write(&gone, &vanished.doomed.shared, &run, &file)?;
+        write(&gone, &vanished.doomed.hashes, &run, &file)?;
         vanished.doomed.tell_rest(observer);
     }
-    Ok(has_any(&file).then_some(Deleting { file, checkpoint, _lock: lock }))
+    let keys = vanished.doomed.hashes.into();
+    Ok(has_any(&file).then_some(Deleting { file, keys, checkpoint, _lock: lock }))
 }
 
 /// Goes on with what was begun after the newest run, for those that failed or are in doubt.
-pub fn again(pipeline: &Pipeline, start: &Start) -> Result<Deleting, Failure> {
+pub fn again(pipeline: &Pipeline, start: &Start, observer: &mut dyn Observer) -> Result<Deleting, Failure> {
     let folder = Folder::new(&pipeline.state_dir, &start.target, &pipeline.name);
     folder.prepare(Use::MustExist)?;
     let lock = folder.lock()?;
     let checkpoint = Checkpoint::open(&folder)?;
+    settle(pipeline, &start.target, &checkpoint)?;
     let Some(run) = checkpoint.latest_run()? else { return Err(outdated(pipeline)) };
     let file = file_of(&folder, &run);
     let is_ours = run.input == pipeline.source.file && run.scope == identity::scope(pipeline, &start.target);
     if !is_ours || counts_of(pipeline, &start.target, &file)?.is_none() {
         return Err(outdated(pipeline));
     }
-    Ok(Deleting { file, checkpoint, _lock: lock })
+    let plan = open::open(pipeline.clone(), &start.wanted(folder.spool_of(&pipeline.source), &folder))?;
+    let looked = look(&plan, start, (&checkpoint, &run), &folder.temporary(), observer)?;
+    let Some((vanished, _)) = looked else { return Err(outdated(pipeline)) };
+    vanished.refuse_too_many(pipeline, start)?;
+    Ok(Deleting { file, keys: vanished.doomed.hashes.into(), checkpoint, _lock: lock })
 }
 
 fn outdated(pipeline: &Pipeline) -> Failure {
@@ -217,7 +234,8 @@ fn look(
     if run.scope != scope {
         let message = format!("the pipeline, its variables or settings changed since run {}", run.id);
         let warning = Diagnostic::warning("not-deleted", message);
-        let note = "nothing is deleted; the next run sees to it";
+        let note =
+            "nothing is deleted: what its keys stand for now is not known; undo the change to delete them";
         observer.event(&Event::Warning(warning.note(note)));
         return Ok(None);
     }
@@ -245,17 +263,17 @@ fn look(
     let (records, without_key) = (found.records, found.without_key);
     let (hashes, counted) = found.vanished_keys(|each| checkpoint.keys_of_earlier_runs(run.number, each))?;
     let gone = Gone { checkpoint, before: run.number, scope, hashes: &hashes };
-    let doomed = gone.doomed_alone(plan, start)?;
+    let doomed = gone.doomed_alone(plan, start, Some(run))?;
     let vanished = Vanished { records, known: counted.known, gone: counted.without, without_key, doomed };
     Ok(Some((vanished, hashes)))
 }
 
-/// Writes down the keys that may be deleted, but for those that are shared.
-fn write(gone: &Gone<'_>, shared: &[u64], run: &RunRow, file: &Path) -> Result<(), Failure> {
+/// Writes down the keys whose hashes these are (ascending).
+fn write(gone: &Gone<'_>, wanted: &[u64], run: &RunRow, file: &Path) -> Result<(), Failure> {
     let ids = gone.checkpoint.run_ids()?;
     let mut out = NewFile::create(file)?;
     gone.doomed(|known| {
-        if shared.binary_search(&known.hash).is_ok() {
+        if wanted.binary_search(&known.hash).is_err() {
             return Ok(());
         }
         let of = ids.get(&known.run.cast_unsigned());
@@ -314,6 +332,9 @@ impl Told {
                 State::Delivered => self.deleted.push(row.key_hash),
                 State::InFlight | State::InDoubt => self.maybe.push(row.key_hash),
                 _ if row.unknown || row.granted => self.maybe.push(row.key_hash),
+                // A person left it out, and nobody knows any more; or it was not there to be deleted.
+                State::Skipped if row.attempts > 0 => self.maybe.push(row.key_hash),
+                State::Failed if matches!(row.status, 404 | 410) => self.maybe.push(row.key_hash),
                 _ => {}
             }
             Ok(())
@@ -324,7 +345,12 @@ impl Told {
         let Some(last) = leased.last().copied() else { return Ok(()) };
         // Their names are in the input alone.
         let path = Path::new(&run.input);
-        let file = File::open(path).map_err(|error| Failure::io("read", path, &error))?;
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // Folders of runs may be removed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Failure::io("read", path, &error)),
+        };
         for (line, ordinal) in BufReader::new(file).lines().zip(0..=last) {
             let line = line.map_err(|error| Failure::io("read", path, &error))?;
             let key = serde_json::from_str::<Line>(&line).map(|line| hash(&line.key));

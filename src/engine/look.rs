@@ -172,7 +172,8 @@ pub fn look(
         if pipeline.sync == Some(Sync::Changed) && pipeline.source.place.is_some() {
             let doomed = match checkpoint {
                 Some(checkpoint) if vanished::deletes(pipeline, start).is_some() => {
-                    Gone { checkpoint, before, scope, hashes: &survey.gone }.doomed(|_| Ok(()))?
+                    Gone { checkpoint, before, scope, hashes: &survey.gone }
+                        .doomed_alone(plan, start, None)?
                 }
                 _ => Doomed::default(),
             };

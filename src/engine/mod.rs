@@ -121,8 +121,9 @@ pub struct Start {
     pub reconcile: Option<Select>,
     /// `try`: this one record.
     pub one: Option<One>,
-    /// Of the keys that are deleted it was found that they still hold ([`deletes::Deleting`]).
-    pub deletes_hold: bool,
+    /// Of what vanished from another pipeline's input, what may be deleted now: hashes of keys, ascending
+    /// ([`deletes::Deleting`]).
+    pub deletes: Option<Arc<[u64]>>,
     /// Whether keys of single records are shown.
     pub show_keys: bool,
     /// How this command is typed, for messages.

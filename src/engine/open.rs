@@ -19,9 +19,10 @@ use crate::source::{self, Source};
 
 use super::attach::Attachments;
 use super::grouping::Rules;
+use super::identity;
 use super::listing;
 use super::lookups::{self, Lookups, TableFile};
-use super::prepare::{BatchRules, Idempotency, Preparer};
+use super::prepare::{BatchRules, Idempotency, Preparer, hash};
 use super::steps::{PerStep, StepTemplate};
 
 /// A pipeline that is ready to work.
@@ -287,6 +288,7 @@ fn compile(
                 base,
                 pipeline: Str::from(pipeline.name.as_str()),
                 target: Str::from(wanted.target.as_str()),
+                destination: hash(&identity::destination(&pipeline.connection, &wanted.target)),
                 max_body: pipeline.delivery.max_body,
                 attachments: Attachments::new(&pipeline.root, pipeline.delivery.max_files as u64),
                 keep_keys: wanted.show_keys || pipeline.responses_file,

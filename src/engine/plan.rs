@@ -580,6 +580,7 @@ impl Prospect {
             known,
             dropped,
             run_ids,
+            only_keys: None,
             narrow,
             limit,
             selected: 0,
@@ -592,7 +593,7 @@ impl Prospect {
         let Self { plan, start, checkpoint, scratch } = self;
         let found = look(plan, start, checkpoint.as_ref(), Path::new(&scratch.0), observer)?;
         let refused = found.refuse(plan, start).err();
-        let (vanished, delete) = (found.vanished.gone, found.vanished.doomed.count);
+        let (vanished, delete) = (found.vanished.gone, found.vanished.doomed.count());
         let Look { last, decision, new, new_values, dropped, delivered_before, surveyed, copies, .. } = found;
         let mut outlook = Outlook {
             course: Course::Begin { closes: None },
@@ -664,7 +665,7 @@ impl Prospect {
         let Some(left) = deletes::left(&self.plan, &self.start, of, &self.scratch.0, observer)? else {
             return Ok(());
         };
-        (outlook.vanished, outlook.delete) = (left.gone, left.doomed.count);
+        (outlook.vanished, outlook.delete) = (left.gone, left.doomed.count());
         if let Err(failure) = left.refuse_too_many(pipeline, &self.start) {
             outlook.course = Course::Refuse(failure);
         }

@@ -37,6 +37,8 @@ pub struct Preparer {
     pub pipeline: Str,
     /// The target, for idempotency keys.
     pub target: Str,
+    /// Hash of connector, connection and base URL.
+    pub destination: u64,
     /// Bytes of a rendered body.
     pub max_body: usize,
     /// The files that bodies may name.

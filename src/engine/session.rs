@@ -179,6 +179,7 @@ impl Session<'_> {
                 known: recovered.known,
                 dropped,
                 run_ids,
+                only_keys: self.start.deletes.clone(),
                 narrow,
                 limit,
                 selected: 0,

@@ -29,6 +29,8 @@ pub struct Sieve {
     pub dropped: Arc<[(u64, u64)]>,
     /// Ids of the kept runs, for messages.
     pub run_ids: RunIds,
+    /// Where only certain keys may be sent: their hashes, ascending ([`super::Start::deletes`]).
+    pub only_keys: Option<Arc<[u64]>>,
     /// What this start leaves out on purpose.
     pub narrow: Narrow,
     /// `select.limit`
@@ -124,6 +126,15 @@ impl Sieve {
             Err(_) if self.narrow.is_selective() => return Sieved::LeftOut,
             Err(settled) => return Sieved::Ready(Prepared::Settled(settled)),
         };
+        let may_be_sent = |keys: &Arc<[u64]>| keys.binary_search(&shaped.identity.key_hash).is_ok();
+        if !self.only_keys.as_ref().is_none_or(may_be_sent) {
+            let message = "what it stands for is in the input by now".to_owned();
+            if is_spoken_for(known.as_ref()) {
+                return left_over(shaped.identity, ("kept".into(), message), known);
+            }
+            let settled = settled(shaped.identity, State::Skipped, "kept", message);
+            return Sieved::Ready(Prepared::Settled(settled));
+        }
         if let Some(drop) = drop.filter(|_| !is_spoken_for(known.as_ref())) {
             let (state, class, message) = drop.outcome(&self.run_ids);
             let settled = settled(shaped.identity, state, class, message);

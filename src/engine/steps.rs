@@ -360,7 +360,8 @@ impl Preparer {
             }
             request.digest()
         };
-        let mut digest = 0;
+        // The same at another place, or with another account, is not the same.
+        let mut digest = self.destination;
         if self.batch.is_some() {
             if let Ok(request) = self.request(&mut shaped, &run, 0) {
                 digest = chain(digest, digest_of(request));

@@ -142,7 +142,10 @@ impl Drop {
             Self::DeletingSince(run) => (
                 State::Skipped,
                 "held",
-                format!("its delete after run {} may have arrived; settle that first", id(run)),
+                format!(
+                    "its delete after run {} may have arrived; `runner apply --fresh --record KEY` sends it all the same",
+                    id(run)
+                ),
             ),
         }
     }

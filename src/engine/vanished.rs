@@ -9,11 +9,12 @@
 use std::sync::Arc;
 
 use crate::config::{Deletes, Pipeline, Sync};
-use crate::model::{Class, Diagnostic, Event, Failure, Map, Record, RecordPlace, Value, number};
-use crate::outcome::{Checkpoint, KeyState, KnownKey};
+use crate::model::{Class, Diagnostic, Event, Failure, Map, Record, RecordPlace, State, Value, number};
+use crate::outcome::{Checkpoint, KeyState, KnownKey, RunRow};
+use crate::render::RunValues;
 
 use super::open::{self, Plan, Wanted};
-use super::{Observer, Start, identity};
+use super::{Observer, Start};
 
 /// How many keys stand for something, and what the input says of them.
 #[derive(Debug, Clone, Default)]
@@ -33,10 +34,12 @@ pub struct Vanished {
 /// How many of the keys that are gone may be deleted, and how many may not, by reason.
 #[derive(Debug, Clone, Default)]
 pub struct Doomed {
-    /// May be.
-    pub count: u64,
-    /// Hashes of those that would be but for the key that stays and stands for the same, ascending.
-    pub shared: Vec<u64>,
+    /// Hashes of those that may be, ascending.
+    pub hashes: Vec<u64>,
+    /// They would be, but for a key that stays and stands for the same.
+    shared: u64,
+    /// They would be, but what they stand for may be in the input under a name that was not delivered yet.
+    waiting: u64,
     unnamed: u64,
     elsewhere: u64,
     begun: u64,
@@ -72,7 +75,7 @@ impl Vanished {
     /// Refuses a start that would delete more than is allowed.
     pub fn refuse_too_many(&self, pipeline: &Pipeline, start: &Start) -> Result<(), Failure> {
         let Some(Deletes { cap, place, .. }) = deletes(pipeline, start) else { return Ok(()) };
-        let count = self.doomed.count;
+        let count = self.doomed.count();
         // A file without any record is more often an export that failed than a wish to delete all.
         let is_empty = self.records == 0 && count > 0;
         if cap.allows(count, self.known) && !is_empty {
@@ -115,17 +118,17 @@ impl Vanished {
             "{} {keys} that earlier runs delivered {are} not in the input any more",
             number(self.gone)
         );
-        let note = if deletes(pipeline, start).is_none() || self.doomed.count == 0 {
+        let note = if deletes(pipeline, start).is_none() || self.doomed.count() == 0 {
             "what they stand for on the far side stays as it is".to_owned()
         } else if self.without_key > 0 {
             "nothing is deleted while a record has no key: any of them may be what seems to have vanished"
                 .to_owned()
-        } else if self.doomed.count == self.gone {
+        } else if self.doomed.count() == self.gone {
             "deleted once every record of the run has an outcome".to_owned()
         } else {
             format!(
                 "{} of them deleted once every record of the run has an outcome",
-                number(self.doomed.count)
+                number(self.doomed.count())
             )
         };
         observer.event(&Event::Warning(Diagnostic::warning("vanished", message).note(note)));
@@ -150,58 +153,137 @@ impl Gone<'_> {
             } else if known.key.is_empty() {
                 found.unnamed += 1;
             } else {
-                found.count += 1;
+                found.hashes.push(known.hash);
                 return each(&known);
             }
             Ok(())
         })?;
+        found.hashes.sort_unstable();
         Ok(found)
     }
 
     /// The same, without those whose deletion would be the very call that deletes what a key that stays stands for:
-    /// one thing under two names, such as a customer whose address is the key and has changed.
-    pub fn doomed_alone(&self, plan: &Plan, start: &Start) -> Result<Doomed, Failure> {
+    /// one thing under two names, such as a customer whose address is the key and has changed. Of the run that
+    /// is over it is asked whether such a name may not have been delivered yet.
+    pub fn doomed_alone(&self, plan: &Plan, start: &Start, over: Option<&RunRow>) -> Result<Doomed, Failure> {
         let Some(deletes) = plan.pipeline.deletes.as_deref().filter(|_| !self.hashes.is_empty()) else {
             return Ok(Doomed::default());
         };
         let wanted = Wanted { target: start.target.clone(), input_may_be_missing: true, ..Wanted::default() };
-        let deleting = open::open(deletes.pipeline.clone(), &wanted)?;
+        let deleting = Calls::of(open::open(deletes.pipeline.clone(), &wanted)?);
         // 16 bytes for each that may be deleted.
         let mut calls: Vec<(u64, u64)> = Vec::new();
-        let mut by_key = false;
         let mut found = self.doomed(|known| {
-            let Some(digest) = call_of(&deleting, known.key, known.captures) else { return Ok(()) };
-            // Where another key is another call, no two are the same.
-            by_key |= calls.is_empty()
-                && call_of(&deleting, &format!("{}-", known.key), known.captures) != Some(digest);
-            if !by_key {
-                calls.push((digest, known.hash));
-            }
+            calls.extend(deleting.digest(known.captures).map(|digest| (digest, known.hash)));
             Ok(())
         })?;
-        if by_key || calls.is_empty() {
+        if calls.is_empty() {
             return Ok(found);
         }
         calls.sort_unstable();
-        let mut shared = Vec::new();
-        self.checkpoint.keys_of_earlier_runs(i64::MAX >> 41, |known| {
-            let stays = matches!(known.state, KeyState::Delivered { .. })
-                && self.hashes.binary_search(&known.hash).is_err();
-            if let Some(digest) = stays.then(|| call_of(&deleting, known.key, known.captures)).flatten() {
-                let from = calls.partition_point(|(other, _)| *other < digest);
-                let same = calls[from..].iter().take_while(|(other, _)| *other == digest);
-                shared.extend(same.map(|(_, hash)| *hash));
+        let same = |digest: u64| {
+            let from = calls.partition_point(|(other, _)| *other < digest);
+            calls[from..].iter().take_while(move |(other, _)| *other == digest).map(|(_, hash)| *hash)
+        };
+        // First every key that ever stood for one of them, then those that do.
+        let mut near: Vec<u64> = Vec::new();
+        self.checkpoint.keys_of_earlier_runs(ALL, |known| {
+            let stays = self.hashes.binary_search(&known.hash).is_err() && known.state.is_delivery();
+            if stays && deleting.digest(known.captures).is_some_and(|digest| same(digest).next().is_some()) {
+                near.push(known.hash);
             }
+        })?;
+        near.sort_unstable();
+        near.dedup();
+        let mut shared = Vec::new();
+        self.checkpoint.last_of_keys(ALL, &near, |known| {
+            shared.extend(deleting.digest(known.captures).into_iter().flat_map(same));
+            Ok(())
         })?;
         shared.sort_unstable();
         shared.dedup();
-        found.count -= shared.len() as u64;
-        found.shared = shared;
+        found.shared = shared.len() as u64;
+        found.hashes.retain(|hash| shared.binary_search(hash).is_err());
+        if let Some(run) = over
+            && self.has_new_undelivered(run)?
+        {
+            found.waiting = found.hashes.len() as u64;
+            found.hashes.clear();
+        }
         Ok(found)
+    }
+
+    /// Whether a record of a run has a key that nothing was delivered under, and was not delivered.
+    fn has_new_undelivered(&self, run: &RunRow) -> Result<bool, Failure> {
+        let mut open: Vec<u64> = Vec::new();
+        self.checkpoint.each_row(run, 0, |row| {
+            let is_out =
+                matches!(row.state, State::Failed | State::InDoubt | State::InFlight | State::Pending);
+            if is_out && row.key_hash != 0 {
+                open.push(row.key_hash);
+            }
+            Ok(())
+        })?;
+        open.sort_unstable();
+        open.dedup();
+        let mut known = vec![false; open.len()];
+        self.checkpoint.keys_of_earlier_runs(self.before, |key| {
+            let at = open.binary_search(&key.hash).ok().filter(|_| key.state.is_delivery());
+            if let Some(known) = at.and_then(|at| known.get_mut(at)) {
+                *known = true;
+            }
+        })?;
+        Ok(known.contains(&false))
+    }
+}
+
+/// Every run.
+const ALL: i64 = i64::MAX >> 41;
+
+/// The calls that delete, told apart by what they take from what was captured.
+struct Calls {
+    plan: Plan,
+    /// That of one of which nothing was captured, where there can be one.
+    bare: Option<u64>,
+}
+
+impl Calls {
+    fn of(plan: Plan) -> Self {
+        let mut calls = Self { plan, bare: None };
+        calls.bare = calls.call("{}");
+        calls
+    }
+
+    /// The digest of the call for what was captured; `None` where that does not matter to it, or it has none.
+    fn digest(&self, captures: &str) -> Option<u64> {
+        if captures.len() <= "{}".len() {
+            return None;
+        }
+        self.call(captures).filter(|digest| self.bare != Some(*digest))
+    }
+
+    fn call(&self, captures: &str) -> Option<u64> {
+        let mut fields = Map::new();
+        fields.push("captures", captures_of(captures));
+        // The same for all: only what was captured is to make a difference.
+        for other in ["key", "run", "missing_in", "input"] {
+            fields.push(other, Value::text("-"));
+        }
+        let place = RecordPlace { file: "".into(), line: 0, byte: 0 };
+        let record = Record { ordinal: 0, place, digest: 0, copy_of: None, fields: Ok(fields) };
+        let values = RunValues::of_nobody();
+        let mut shaped = self.plan.preparer.shape(record, &values).ok()?;
+        Some(self.plan.preparer.request(&mut shaped, &values, 0).ok()?.digest())
     }
 }
 
 impl Doomed {
+    /// How many may be deleted.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.hashes.len() as u64
+    }
+
     /// Says how many keys that vanished are not deleted, and why.
     pub fn tell_rest(&self, observer: &mut dyn Observer) {
         for (count, why) in [
@@ -215,7 +297,11 @@ impl Doomed {
                  destination became another",
             ),
             (self.begun, "not all of their calls were delivered"),
-            (self.shared.len() as u64, "deleting them would delete what a key of the input stands for"),
+            (self.shared, "deleting them would delete what a key of the input stands for"),
+            (
+                self.waiting,
+                "records with new keys were not delivered, and any of them may be what seems to have vanished",
+            ),
         ] {
             if count > 0 {
                 let keys = if count == 1 { "key that vanished is" } else { "keys that vanished are" };
@@ -224,24 +310,6 @@ impl Doomed {
             }
         }
     }
-}
-
-/// The digest of the call that deletes what a key stands for; `None` where it has none.
-fn call_of(deleting: &Plan, key: &str, captures: &str) -> Option<u64> {
-    if captures.len() <= "{}".len() {
-        return None;
-    }
-    let mut fields = Map::new();
-    fields.push("key", Value::text(key));
-    fields.push("captures", captures_of(captures));
-    for other in ["run", "missing_in", "input"] {
-        fields.push(other, Value::text("-"));
-    }
-    let place = RecordPlace { file: "".into(), line: 0, byte: 0 };
-    let record = Record { ordinal: 0, place, digest: 0, copy_of: None, fields: Ok(fields) };
-    let values = identity::new_run(&deleting.pipeline.name);
-    let shaped = deleting.preparer.shape(record, &values).ok()?;
-    Some(deleting.preparer.content(&shaped))
 }
 
 /// What was captured, as the call that deletes reads it: that of steps by the step's name.

@@ -298,14 +298,10 @@ impl Checkpoint {
     pub fn update_meaning(&self, run: &RunRow, new: &NewRun) -> Result<(), Failure> {
         self.durably(|connection| {
             connection.execute(
-                "UPDATE run SET meaning = ?2, meaning_files = ?3, destination = ?4, scope = ?5 WHERE number = ?1",
-                params![
-                    run.number,
-                    new.meaning,
-                    new.meaning_files,
-                    new.destination,
-                    new.scope.cast_signed()
-                ],
+                // What was delivered before stands for what it stood for: of a run of two scopes nobody can tell.
+                "UPDATE run SET meaning = ?2, meaning_files = ?3, destination = ?4, \
+                 scope = CASE WHEN scope = ?5 THEN scope ELSE 0 END WHERE number = ?1",
+                params![run.number, new.meaning, new.meaning_files, new.destination, new.scope.cast_signed()],
             )?;
             add_note(connection, run.number, None, "accept-changes", &new.meaning)
         })

@@ -12,7 +12,7 @@ use crate::model::{Failure, State};
 
 use super::checkpoint::Checkpoint;
 use super::database::{COLUMNS, Damaged, RUN_SHIFT, read_record, record_id};
-use super::rows::RecordRow;
+use super::rows::{RecordRow, RunRow};
 
 /// What a run knows of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,8 @@ impl KeyState {
     }
 
     /// Whether calls of it were delivered then.
-    const fn is_delivery(self) -> bool {
+    #[must_use]
+    pub const fn is_delivery(self) -> bool {
         matches!(self, Self::Delivered { .. } | Self::Begun)
     }
 
@@ -273,6 +274,11 @@ impl Checkpoint {
         })
     }
 
+    /// Whether it is not known of keys that a run did not have whether they were deleted.
+    pub fn has_deleting(&self, run: &RunRow) -> Result<bool, Failure> {
+        self.deleting_of(run.number).map(|keys| !keys.is_empty()).map_err(|error| self.failure(&error))
+    }
+
     /// The keys of a run that may have been deleted, as it is noted, ascending.
     fn deleting_of(&self, run: i64) -> rusqlite::Result<Vec<i64>> {
         let mut statement =
@@ -435,8 +441,11 @@ impl Last {
         }
     }
 
-    /// Whether what this row says is what is told of the key.
+    /// Whether what this row says is what is told of the key; nothing is, once it was deleted.
     fn is_told_by(&self, position: u64, row: Option<i64>) -> bool {
+        if self.deleted > self.delivered.0 {
+            return false;
+        }
         // What was captured before it was deleted belongs to something else.
         let told = if self.captured.0 > self.deleted { self.captured } else { self.delivered };
         told == (position, row)

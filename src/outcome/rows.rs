@@ -15,7 +15,7 @@ pub struct RunRow {
     pub destination: String,
     /// Hash of what a key of it stands for: the destination, the pipeline as it was written with its
     /// variables and settings, and where its records come from. Only under the same one can it be told that a
-    /// key vanished, and what that was.
+    /// key vanished, and what that was. 0 where it went on under another.
     pub scope: u64,
     /// Digest of everything that decides what is sent.
     pub meaning: String,

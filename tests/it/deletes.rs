@@ -296,7 +296,7 @@ fn what_could_be_made_twice_is_held_while_its_delete_is_in_doubt() {
     let new = asked(&world, &mut seen);
     assert!(new.is_empty(), "{new:?} {}", held.stderr);
     let skipped = world.run("explain p t3").stdout;
-    assert!(skipped.contains("may have arrived; settle that first"), "{skipped}");
+    assert!(skipped.contains("`runner apply --fresh --record KEY` sends it"), "{skipped}");
 }
 
 #[test]
@@ -408,4 +408,84 @@ fn two_pipelines_of_one_name_are_found() {
     let world = World::new().pipeline(&deleting("100%"), things(1));
     world.write("pipelines/q.yaml", format!("name: p\n{}", deleting("100%")));
     world.run("validate").exits(3).says("pipelines/p.yaml has the name `p` as well");
+}
+
+#[test]
+fn what_a_run_delivered_for_one_tenant_is_not_deleted_for_another() {
+    let of_tenant = deleting("100%")
+        .replace("  method: PUT\n", "  method: PUT\n  headers: { X-Tenant: '{{ vars.tenant }}' }\n")
+        + "vars: { tenant: a }\n";
+    let world = World::new().pipeline(&of_tenant, things(3));
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    // A run in which nothing was sent goes on with the variable of another.
+    world.write("data/things.csv", rows(&[3, 2, 1]));
+    world.run("apply p").exits(0);
+    world.write("data/things.csv", rows(&[3, 2, 1, 4]));
+    world.run("apply p --var tenant=b --accept-changes").exits(0);
+    world.write("data/things.csv", rows(&[4, 3]));
+    asked(&world, &mut seen);
+    world.run("apply p --var tenant=b").exits(0);
+    let new = asked(&world, &mut seen);
+    assert!(new.iter().all(|asked| asked.starts_with("PUT")), "{new:?}");
+}
+
+#[test]
+fn another_account_gets_everything_and_loses_nothing() {
+    let world = World::new();
+    let url = world.url();
+    let world = world
+        .file(
+            "runner.yaml",
+            format!("connections:\n  local: {{ base_url: \"{url}\" }}\n  other: {{ base_url: \"{url}\" }}\n"),
+        )
+        .pipeline(&deleting("100%"), things(3));
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    asked(&world, &mut seen);
+    world.write("pipelines/p.yaml", deleting("100%").replace("connection: local", "connection: other"));
+    assert_eq!(sent(&world, &mut seen, &[2, 1]), ["PUT /things/t1", "PUT /things/t2"]);
+    assert_eq!(sent(&world, &mut seen, &[1]), ["DELETE /things/t2"]);
+}
+
+#[test]
+fn one_thing_under_a_new_name_is_not_deleted_while_that_name_is_not_delivered() {
+    let by_mail = deleting("100%").replace("key: '{{ record.id }}'", "key: '{{ record.name }}'");
+    let world = World::new()
+        .pipeline(&by_mail, "id,name\nt1,a@x\nt2,b@x\n")
+        .script("PUT /things/t1 #2 -> 422\nDELETE /things/t2 #1 -> 422");
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    asked(&world, &mut seen);
+    // t1 has a new address, which is refused at first; t2 is gone.
+    world.write("data/things.csv", "id,name\nt1,new@x\n");
+    world.run("apply p").exits(1).says("any of them may be what seems to have vanished");
+    assert_eq!(asked(&world, &mut seen), ["PUT /things/t1"]);
+    world.run("retry p").exits(0);
+    assert_eq!(asked(&world, &mut seen), ["PUT /things/t1"]);
+    // Only what is gone is deleted, now and by a retry.
+    world.write("data/things.csv", "id,name\nt1,new@x\nt3,c@x\n");
+    world.run("apply p").exits(1);
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t2", "PUT /things/t3"]);
+    world.run("retry p.deletes").exits(0);
+    assert_eq!(asked(&world, &mut seen), ["DELETE /things/t2"]);
+}
+
+#[test]
+fn folders_of_runs_may_be_removed_while_deletes_wait() {
+    let world = World::new().pipeline(&deleting("100%"), things(4)).script("DELETE /things/t3 #1 -> hang");
+    let mut seen = 0;
+    world.run("apply p").exits(0);
+    world.write("data/things.csv", rows(&[1, 2]));
+    asked(&world, &mut seen);
+    let started = world.start("apply p --concurrency 1");
+    assert!(world.until(&started, 5));
+    started.kill(&world);
+    world.answers("");
+    std::fs::remove_dir_all(world.path(".runner/default/runs")).expect("the folders");
+    asked(&world, &mut seen);
+    world.run("apply p");
+    let new = asked(&world, &mut seen);
+    assert!(new.contains(&"DELETE /things/t4".to_owned()), "{new:?}");
+    assert!(new.iter().all(|asked| asked.starts_with("DELETE")), "{new:?}");
 }

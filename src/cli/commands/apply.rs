@@ -225,10 +225,10 @@ fn one(
         look_only(&mut pipeline)?;
     }
     let target = if job.sandbox { far_side::TARGET.to_owned() } else { pipeline.environment.clone() };
-    let deleting = followers::again(invocation, &mut pipeline, named, (job, &target, command))?;
+    let deleting = followers::again(invocation, &mut pipeline, named, (job, &target, command), reporter)?;
     let followed = (pipeline.webhook.is_some() || pipeline.deletes.is_some()).then(|| pipeline.clone());
     let mut job = job.clone();
-    job.start.deletes_hold = deleting.is_some();
+    job.start.deletes = deleting.as_ref().map(|(deleting, _)| deleting.keys());
     let report = send(invocation, pipeline, named, &job, command, reporter);
     if let Some((deleting, of)) = deleting {
         deleting.settle(&of, &target)?;

@@ -235,7 +235,9 @@ impl Session<'_> {
         let youngest = jiff::Timestamp::now().checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
         for run in runs.iter().rev().skip(newest) {
             let is_young = run.started_at.parse::<jiff::Timestamp>().is_ok_and(|at| at > youngest);
-            let is_open = run.closed_at.is_none() || self.checkpoint.counts(run)?.in_doubt > 0;
+            let is_open = run.closed_at.is_none()
+                || self.checkpoint.counts(run)?.in_doubt > 0
+                || self.checkpoint.has_deleting(run)?;
             if !is_young && !is_open {
                 self.folder.remove_run(&run.id)?;
                 self.checkpoint.remove_run(run)?;

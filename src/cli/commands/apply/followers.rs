@@ -6,6 +6,7 @@
 //! it first; replies of an older run go before those of a newer one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Job, Watcher, send};
 use crate::cli::invocation::Invocation;
@@ -56,6 +57,7 @@ pub fn again(
     pipeline: &mut Pipeline,
     named: &Path,
     (job, target, command): (&Job<'_>, &str, &str),
+    reporter: &mut Reporter,
 ) -> Result<Option<(deletes::Deleting, Pipeline)>, Failure> {
     // `apply` is for the other to say.
     if !pipeline.source.is_of_vanished() || command == "apply" {
@@ -69,8 +71,10 @@ pub fn again(
     let named = named.to_string_lossy();
     let of = named.strip_suffix(".deletes").unwrap_or(&named);
     let (of, _) = invocation.pipeline(Path::new(of), job.ask)?;
-    let start = Start { target: target.to_owned(), ..job.start.clone() };
-    let deleting = deletes::again(&of, &start)?;
+    let typed = invocation.typed("apply", Path::new(&of.name), job.sandbox);
+    let start = Start { target: target.to_owned(), command: typed, ..Start::default() };
+    let settings = invocation.cli().settings();
+    let deleting = deletes::again(&of, &start, &mut Watcher { reporter, settings: &settings })?;
     pipeline.source.file = deleting.file.to_string_lossy().into_owned();
     Ok(Some((deleting, of)))
 }
@@ -99,7 +103,8 @@ fn delete(
     };
     let mut follower = of.pipeline.clone();
     follower.source.file = deleting.file.to_string_lossy().into_owned();
-    let report = follow(invocation, follower, &name_of(pipeline, named, "deletes"), job, reporter);
+    let what = (job, Some(deleting.keys()));
+    let report = follow(invocation, follower, &name_of(pipeline, named, "deletes"), what, reporter);
     // Whatever ended it: what was deleted so far is noted.
     deleting.settle(pipeline, target)?;
     Ok(report?.class.worst(doubt(pipeline, target)?))
@@ -115,11 +120,11 @@ fn follow(
     invocation: &Invocation<'_>,
     follower: Pipeline,
     named: &Path,
-    job: &Job<'_>,
+    (job, keys): (&Job<'_>, Option<Arc<[u64]>>),
     reporter: &mut Reporter,
 ) -> Result<Report, Failure> {
     // Flags that choose records or runs speak of the other.
-    let start = Start { max_duration: job.start.max_duration, deletes_hold: true, ..Start::default() };
+    let start = Start { max_duration: job.start.max_duration, deletes: keys, ..Start::default() };
     send(invocation, follower, named, &Job { start, ..job.clone() }, "apply", reporter)
 }
 
@@ -171,7 +176,7 @@ fn send_on(
                 continue;
             }
             newest = Class::Ok;
-            let report = follow(invocation, webhook, named, job, reporter)?;
+            let report = follow(invocation, webhook, named, (job, None), reporter)?;
             worst = worst.worst(report.class);
             if report.signal.is_some() || matches!(report.class, Class::Stopped | Class::Halted) {
                 break;

@@ -71,16 +71,21 @@ impl Order {
             let mut parts = vec![pipeline.name.clone()];
             parts.extend(pipeline.deletes.is_some().then(|| deletes_name(&pipeline.name)));
             let mut why = None;
+            let mut newest = String::new();
             for (at, part) in parts.iter().enumerate() {
                 let folder = Folder::new(&pipeline.state_dir, &target, part);
                 let standing = match Checkpoint::open_to_read(&folder)? {
                     None => None,
                     Some(checkpoint) => engine::standing(&folder, &checkpoint)?,
                 };
+                if let (0, Some(last)) = (at, &standing) {
+                    newest.clone_from(&last.run.id);
+                }
                 why = match standing {
                     None if at == 0 => Some("it never ran".to_owned()),
-                    // Nothing has to have vanished.
+                    // Nothing has to have vanished, or from an older input.
                     None => None,
+                    Some(last) if at > 0 && !last.run.input.contains(&newest) => None,
                     Some(last) if last.class == Some(Class::Ok) && last.state == "complete" => None,
                     Some(last) => Some(format!(
                         "{} is {}",
