@@ -46,7 +46,7 @@ impl Deleting {
 
 /// The file of the keys that vanished from a run's input.
 fn file_of(folder: &Folder, run: &RunRow) -> PathBuf {
-    folder.run(&run.id).join(format!("vanished-{:016x}.ndjson", run.input_digest))
+    folder.vanished(&run.id, run.input_digest)
 }
 
 fn has_any(file: &Path) -> bool {
@@ -293,12 +293,13 @@ fn write(gone: &Gone<'_>, wanted: &[u64], run: &RunRow, file: &Path) -> Result<(
 /// Notes in a checkpoint what the pipeline that deletes has done so far. The caller holds the lock.
 pub fn settle(pipeline: &Pipeline, target: &str, checkpoint: &Checkpoint) -> Result<(), Failure> {
     let Some(done) = Checkpoint::open_to_read(&folder_of_deletes(pipeline, target))? else { return Ok(()) };
+    let folder = Folder::new(&pipeline.state_dir, target, &pipeline.name);
     let runs = checkpoint.runs()?;
     let mut told: BTreeMap<i64, Told> = BTreeMap::new();
     for run in done.runs()? {
-        // Its input lies in the folder of the run in which the keys were missing.
-        let of = Path::new(&run.input).parent().and_then(Path::file_name);
-        let of = runs.iter().find(|other| of.is_some_and(|id| id == &*other.id));
+        // Its input is named after the run in which the keys were missing.
+        let of = folder.run_of_vanished(Path::new(&run.input));
+        let of = runs.iter().find(|other| of == Some(&*other.id));
         if let Some(of) = of {
             told.entry(of.number).or_default().add(&done, &run)?;
         }
@@ -345,12 +346,7 @@ impl Told {
         let Some(last) = leased.last().copied() else { return Ok(()) };
         // Their names are in the input alone.
         let path = Path::new(&run.input);
-        let file = match File::open(path) {
-            Ok(file) => file,
-            // Folders of runs may be removed.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Failure::io("read", path, &error)),
-        };
+        let file = File::open(path).map_err(|error| Failure::io("read", path, &error))?;
         for (line, ordinal) in BufReader::new(file).lines().zip(0..=last) {
             let line = line.map_err(|error| Failure::io("read", path, &error))?;
             let key = serde_json::from_str::<Line>(&line).map(|line| hash(&line.key));

@@ -15,7 +15,7 @@ use super::block::{Identity, Job, Prepared, Settled};
 use super::narrow::Narrow;
 use super::prepare::{Idempotency, NO_STEP, Part, Preparer, Shaped, settled};
 use super::steps::{Next, Passed};
-use super::survey::{RunIds, drop_of};
+use super::survey::{Drop, RunIds, drop_of};
 
 /// What is asked of every record, in order.
 pub struct Sieve {
@@ -128,14 +128,16 @@ impl Sieve {
         };
         let may_be_sent = |keys: &Arc<[u64]>| keys.binary_search(&shaped.identity.key_hash).is_ok();
         if !self.only_keys.as_ref().is_none_or(may_be_sent) {
-            let message = "what it stands for is in the input by now".to_owned();
+            let message = "as things are now it is not to be deleted".to_owned();
             if is_spoken_for(known.as_ref()) {
                 return left_over(shaped.identity, ("kept".into(), message), known);
             }
             let settled = settled(shaped.identity, State::Skipped, "kept", message);
             return Sieved::Ready(Prepared::Settled(settled));
         }
-        if let Some(drop) = drop.filter(|_| !is_spoken_for(known.as_ref())) {
+        // Of what may have been deleted a person says that it is sent, by a retry.
+        let is_said = known.is_some() && matches!(drop, Some(Drop::DeletingSince(_)));
+        if let Some(drop) = drop.filter(|_| !is_said && !is_spoken_for(known.as_ref())) {
             let (state, class, message) = drop.outcome(&self.run_ids);
             let settled = settled(shaped.identity, state, class, message);
             return Sieved::Ready(Prepared::Settled(settled));

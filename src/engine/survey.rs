@@ -139,11 +139,12 @@ impl Drop {
                 "begun-before",
                 format!("some of its calls were delivered in run {}; `runner retry` goes on there", id(run)),
             ),
+            // No skip: somebody has to look.
             Self::DeletingSince(run) => (
-                State::Skipped,
-                "held",
+                State::Failed,
+                "delete-in-doubt",
                 format!(
-                    "its delete after run {} may have arrived; `runner apply --fresh --record KEY` sends it all the same",
+                    "its delete after run {} may have arrived: look whether it is there, and `runner retry` sends it",
                     id(run)
                 ),
             ),

@@ -9,7 +9,9 @@
 use std::sync::Arc;
 
 use crate::config::{Deletes, Pipeline, Sync};
-use crate::model::{Class, Diagnostic, Event, Failure, Map, Record, RecordPlace, State, Value, number};
+use crate::model::{
+    Class, Diagnostic, Event, Failure, Map, Record, RecordPlace, Request, State, Value, number,
+};
 use crate::outcome::{Checkpoint, KeyState, KnownKey, RunRow};
 use crate::render::RunValues;
 
@@ -163,21 +165,26 @@ impl Gone<'_> {
     }
 
     /// The same, without those whose deletion would be the very call that deletes what a key that stays stands for:
-    /// one thing under two names, such as a customer whose address is the key and has changed. Of the run that
-    /// is over it is asked whether such a name may not have been delivered yet.
+    /// one thing under two names, such as a customer whose address is the key and has changed. Where calls go by what
+    /// was captured and a record of the run that is over was not delivered, that may be such a name: nothing is
+    /// deleted then.
     pub fn doomed_alone(&self, plan: &Plan, start: &Start, over: Option<&RunRow>) -> Result<Doomed, Failure> {
         let Some(deletes) = plan.pipeline.deletes.as_deref().filter(|_| !self.hashes.is_empty()) else {
             return Ok(Doomed::default());
         };
         let wanted = Wanted { target: start.target.clone(), input_may_be_missing: true, ..Wanted::default() };
-        let deleting = Calls::of(open::open(deletes.pipeline.clone(), &wanted)?);
+        let deleting = Calls(open::open(deletes.pipeline.clone(), &wanted)?);
         // 16 bytes for each that may be deleted.
         let mut calls: Vec<(u64, u64)> = Vec::new();
+        let mut by_captures = false;
         let mut found = self.doomed(|known| {
-            calls.extend(deleting.digest(known.captures).map(|digest| (digest, known.hash)));
+            let digest = deleting.digest(known.key, known.captures);
+            by_captures |= digest.is_some() && digest != deleting.digest(known.key, "{}");
+            calls.extend(digest.map(|digest| (digest, known.hash)));
             Ok(())
         })?;
-        if calls.is_empty() {
+        if !by_captures {
+            // Each key is deleted by its own name.
             return Ok(found);
         }
         calls.sort_unstable();
@@ -185,95 +192,82 @@ impl Gone<'_> {
             let from = calls.partition_point(|(other, _)| *other < digest);
             calls[from..].iter().take_while(move |(other, _)| *other == digest).map(|(_, hash)| *hash)
         };
-        // First every key that ever stood for one of them, then those that do.
+        // First every key that ever stood for one of them or for nobody knows what, then those that do.
         let mut near: Vec<u64> = Vec::new();
         self.checkpoint.keys_of_earlier_runs(ALL, |known| {
             let stays = self.hashes.binary_search(&known.hash).is_err() && known.state.is_delivery();
-            if stays && deleting.digest(known.captures).is_some_and(|digest| same(digest).next().is_some()) {
+            let is_near = || match deleting.digest(known.key, known.captures) {
+                Some(digest) => same(digest).next().is_some(),
+                None => !known.key.is_empty(),
+            };
+            if stays && is_near() {
                 near.push(known.hash);
             }
         })?;
         near.sort_unstable();
         near.dedup();
         let mut shared = Vec::new();
+        let mut is_unknown = false;
         self.checkpoint.last_of_keys(ALL, &near, |known| {
-            shared.extend(deleting.digest(known.captures).into_iter().flat_map(same));
+            match deleting.digest(known.key, known.captures) {
+                Some(digest) => shared.extend(same(digest)),
+                None => is_unknown = true,
+            }
             Ok(())
         })?;
         shared.sort_unstable();
         shared.dedup();
         found.shared = shared.len() as u64;
         found.hashes.retain(|hash| shared.binary_search(hash).is_err());
-        if let Some(run) = over
-            && self.has_new_undelivered(run)?
-        {
+        let is_open = match over {
+            Some(run) => self.has_open(run)?,
+            None => false,
+        };
+        if is_unknown || is_open {
             found.waiting = found.hashes.len() as u64;
             found.hashes.clear();
         }
         Ok(found)
     }
 
-    /// Whether a record of a run has a key that nothing was delivered under, and was not delivered.
-    fn has_new_undelivered(&self, run: &RunRow) -> Result<bool, Failure> {
-        let mut open: Vec<u64> = Vec::new();
+    /// Whether a record of a run was not delivered although it should have been: it may stand for anything.
+    fn has_open(&self, run: &RunRow) -> Result<bool, Failure> {
+        let mut is_open = false;
         self.checkpoint.each_row(run, 0, |row| {
-            let is_out =
-                matches!(row.state, State::Failed | State::InDoubt | State::InFlight | State::Pending);
-            if is_out && row.key_hash != 0 {
-                open.push(row.key_hash);
-            }
+            is_open |= match row.state {
+                State::Delivered => false,
+                // A person or a rule left it out once it was sent, or an older run holds it.
+                State::Skipped => row.attempts > 0 || row.class == "held",
+                State::Failed | State::Invalid | State::InDoubt | State::InFlight | State::Pending => true,
+            };
             Ok(())
         })?;
-        open.sort_unstable();
-        open.dedup();
-        let mut known = vec![false; open.len()];
-        self.checkpoint.keys_of_earlier_runs(self.before, |key| {
-            let at = open.binary_search(&key.hash).ok().filter(|_| key.state.is_delivery());
-            if let Some(known) = at.and_then(|at| known.get_mut(at)) {
-                *known = true;
-            }
-        })?;
-        Ok(known.contains(&false))
+        Ok(is_open)
     }
 }
 
 /// Every run.
 const ALL: i64 = i64::MAX >> 41;
 
-/// The calls that delete, told apart by what they take from what was captured.
-struct Calls {
-    plan: Plan,
-    /// That of one of which nothing was captured, where there can be one.
-    bare: Option<u64>,
-}
+/// The calls that delete.
+struct Calls(Plan);
 
 impl Calls {
-    fn of(plan: Plan) -> Self {
-        let mut calls = Self { plan, bare: None };
-        calls.bare = calls.call("{}");
-        calls
-    }
-
-    /// The digest of the call for what was captured; `None` where that does not matter to it, or it has none.
-    fn digest(&self, captures: &str) -> Option<u64> {
-        if captures.len() <= "{}".len() {
-            return None;
-        }
-        self.call(captures).filter(|digest| self.bare != Some(*digest))
-    }
-
-    fn call(&self, captures: &str) -> Option<u64> {
+    /// The digest of what a call is sent to and says; `None` where it cannot be made.
+    fn digest(&self, key: &str, captures: &str) -> Option<u64> {
         let mut fields = Map::new();
+        fields.push("key", Value::text(key));
         fields.push("captures", captures_of(captures));
-        // The same for all: only what was captured is to make a difference.
-        for other in ["key", "run", "missing_in", "input"] {
+        for other in ["run", "missing_in", "input"] {
             fields.push(other, Value::text("-"));
         }
         let place = RecordPlace { file: "".into(), line: 0, byte: 0 };
         let record = Record { ordinal: 0, place, digest: 0, copy_of: None, fields: Ok(fields) };
         let values = RunValues::of_nobody();
-        let mut shaped = self.plan.preparer.shape(record, &values).ok()?;
-        Some(self.plan.preparer.request(&mut shaped, &values, 0).ok()?.digest())
+        let mut shaped = self.0.preparer.shape(record, &values).ok()?;
+        let request = self.0.preparer.request(&mut shaped, &values, 0).ok()?;
+        // Headers say how, not what.
+        Some(Request { headers: http::HeaderMap::new(), ..request }.digest())
     }
 }
 
@@ -300,7 +294,8 @@ impl Doomed {
             (self.shared, "deleting them would delete what a key of the input stands for"),
             (
                 self.waiting,
-                "records with new keys were not delivered, and any of them may be what seems to have vanished",
+                "what they stand for may be in the input under a name that was not delivered: records of the run failed, are \
+                 invalid, in doubt or held, or nothing was captured of one",
             ),
         ] {
             if count > 0 {

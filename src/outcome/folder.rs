@@ -78,6 +78,25 @@ impl Folder {
         self.temporary().join("list.part")
     }
 
+    /// The keys that vanished from an input of a run: the input of what deletes them. It lies where state lies, as
+    /// nothing else knows them by name.
+    #[must_use]
+    pub fn vanished(&self, run: &str, input_digest: u64) -> PathBuf {
+        let name = format!("{}{run}-{input_digest:016x}.ndjson", self.vanished_prefix());
+        self.target.join("state").join(name)
+    }
+
+    fn vanished_prefix(&self) -> String {
+        format!("{}.vanished-", self.pipeline)
+    }
+
+    /// The run whose input lacks the keys of such a file.
+    #[must_use]
+    pub fn run_of_vanished<'f>(&self, file: &'f Path) -> Option<&'f str> {
+        let name = file.file_name()?.to_str()?.strip_prefix(&self.vanished_prefix())?;
+        Some(name.strip_suffix(".ndjson")?.rsplit_once('-')?.0)
+    }
+
     /// Where a list that is whole lies until a run has taken it.
     #[must_use]
     pub fn untaken(listing: &Path) -> PathBuf {
@@ -204,6 +223,13 @@ impl Folder {
 
     /// Removes the folder of a run that is not kept any more.
     pub fn remove_run(&self, id: &str) -> Result<(), Failure> {
+        let state = self.target.join("state");
+        for entry in std::fs::read_dir(&state).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if self.run_of_vanished(&path) == Some(id) {
+                std::fs::remove_file(&path).map_err(|error| Failure::io("remove", &path, &error))?;
+            }
+        }
         let path = self.run(id);
         match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -207,7 +207,7 @@ pub fn input_flag(invocation: &Invocation<'_>, run: &RunRow) -> String {
     // Pipelines name files of the project: another path came from the command line, unless it is a file that a run
     // of another pipeline left.
     let of_run = input.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
-        name == "responses.ndjson" || name.starts_with("vanished-") && name.ends_with(".ndjson")
+        name == "responses.ndjson" || name.contains(".vanished-") && name.ends_with(".ndjson")
     });
     if input.is_absolute() && !of_run {
         format!(" --input {}", shell_word(&invocation.shown(input).to_string_lossy()))
