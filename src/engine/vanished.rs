@@ -174,16 +174,15 @@ impl Gone<'_> {
         };
         let wanted = Wanted { target: start.target.clone(), input_may_be_missing: true, ..Wanted::default() };
         let deleting = Calls(open::open(deletes.pipeline.clone(), &wanted)?);
-        // 16 bytes for each that may be deleted.
+        // 16 bytes for each that may be deleted and goes by what was captured.
         let mut calls: Vec<(u64, u64)> = Vec::new();
-        let mut by_captures = false;
         let mut found = self.doomed(|known| {
             let digest = deleting.digest(known.key, known.captures);
-            by_captures |= digest.is_some() && digest != deleting.digest(known.key, "{}");
-            calls.extend(digest.map(|digest| (digest, known.hash)));
+            let by_captures = digest.filter(|_| digest != deleting.digest(known.key, "{}"));
+            calls.extend(by_captures.map(|digest| (digest, known.hash)));
             Ok(())
         })?;
-        if !by_captures {
+        if calls.is_empty() {
             // Each key is deleted by its own name.
             return Ok(found);
         }

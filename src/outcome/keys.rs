@@ -213,13 +213,22 @@ impl Checkpoint {
     }
 
     /// What was delivered last of each of the keys whose hashes are `wanted` (sorted), each once, with the scope
-    /// of the last run that delivered it or found it unchanged, and with what was captured last. In memory: 72
-    /// bytes for each of `wanted`.
+    /// of the last run that delivered it or found it unchanged, and with what was captured last. They are looked for
+    /// [`AT_ONCE`] at a time, in 72 bytes each.
     pub fn last_of_keys(
         &self,
         before: i64,
         wanted: &[u64],
         mut each: impl FnMut(KnownKey<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        wanted.chunks(AT_ONCE).try_for_each(|wanted| self.last_of_some(before, wanted, &mut each))
+    }
+
+    fn last_of_some(
+        &self,
+        before: i64,
+        wanted: &[u64],
+        each: &mut impl FnMut(KnownKey<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut last: Vec<Last> = vec![Last::default(); wanted.len()];
         self.visit_keys(before, &mut |known, row| {
@@ -409,6 +418,9 @@ fn deleting_checksum(hash: i64, run: i64) -> u32 {
     crc.update(&run.to_le_bytes());
     crc.finalize()
 }
+
+/// Keys that are looked for in one reading of all rows.
+const AT_ONCE: usize = 200_000;
 
 /// What is known last of one key.
 #[derive(Debug, Clone, Copy, Default)]
