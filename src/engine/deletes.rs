@@ -86,6 +86,16 @@ pub fn refuse_alone(pipeline: &Pipeline, start: &Start) -> Result<(), Failure> {
     ))
 }
 
+/// Takes the lock of a pipeline, and notes what was deleted so far.
+fn take(pipeline: &Pipeline, target: &str) -> Result<(Folder, Lock, Checkpoint), Failure> {
+    let folder = Folder::new(&pipeline.state_dir, target, &pipeline.name);
+    folder.prepare(Use::MustExist)?;
+    let lock = folder.lock()?;
+    let checkpoint = Checkpoint::open(&folder)?;
+    settle(pipeline, target, &checkpoint)?;
+    Ok((folder, lock, checkpoint))
+}
+
 /// Finds what is to be deleted after the newest run of a pipeline, once every record of it has an outcome.
 pub fn begin(
     pipeline: &Pipeline,
@@ -95,17 +105,13 @@ pub fn begin(
     if deletes(pipeline, start).is_none() {
         return Ok(None);
     }
-    let folder = Folder::new(&pipeline.state_dir, &start.target, &pipeline.name);
-    folder.prepare(Use::MustExist)?;
-    let lock = folder.lock()?;
-    let checkpoint = Checkpoint::open(&folder)?;
-    settle(pipeline, &start.target, &checkpoint)?;
+    let (folder, lock, checkpoint) = take(pipeline, &start.target)?;
     let Some(run) = checkpoint.latest_run()? else { return Ok(None) };
     let file = file_of(&folder, &run);
-    let keys = Arc::default();
     match state(pipeline, start, (&folder, &checkpoint, &run))? {
         Standing::NotYet => return Ok(None),
         Standing::Done => {
+            let keys = Arc::default();
             return Ok(has_any(&file).then_some(Deleting { file, keys, checkpoint, _lock: lock }));
         }
         Standing::Begun | Standing::New => {}
@@ -125,11 +131,7 @@ pub fn begin(
 
 /// Goes on with what was begun after the newest run, for those that failed or are in doubt.
 pub fn again(pipeline: &Pipeline, start: &Start, observer: &mut dyn Observer) -> Result<Deleting, Failure> {
-    let folder = Folder::new(&pipeline.state_dir, &start.target, &pipeline.name);
-    folder.prepare(Use::MustExist)?;
-    let lock = folder.lock()?;
-    let checkpoint = Checkpoint::open(&folder)?;
-    settle(pipeline, &start.target, &checkpoint)?;
+    let (folder, lock, checkpoint) = take(pipeline, &start.target)?;
     let Some(run) = checkpoint.latest_run()? else { return Err(outdated(pipeline)) };
     let file = file_of(&folder, &run);
     let is_ours = run.input == pipeline.source.file && run.scope == identity::scope(pipeline, &start.target);
@@ -232,10 +234,13 @@ fn look(
 ) -> Result<Option<(Vanished, Vec<u64>)>, Failure> {
     let scope = identity::scope(&plan.pipeline, &start.target);
     if run.scope != scope {
-        let message = format!("the pipeline, its variables or settings changed since run {}", run.id);
+        let message = format!("the pipeline, its variables or settings changed since run {} began", run.id);
         let warning = Diagnostic::warning("not-deleted", message);
-        let note =
-            "nothing is deleted: what its keys stand for now is not known; undo the change to delete them";
+        let note = if run.scope == 0 {
+            "nothing is deleted: it went on under both, and of which its keys are is not known"
+        } else {
+            "nothing is deleted: what its keys stand for now is not known; undo the change to delete them"
+        };
         observer.event(&Event::Warning(warning.note(note)));
         return Ok(None);
     }
