@@ -89,6 +89,21 @@ impl Selection {
         }
     }
 
+    /// The columns of the source that a leaf reads; `None` where that cannot be told.
+    #[must_use]
+    pub fn columns_of(&self, leaf: &Leaf) -> Option<Vec<String>> {
+        let mut columns = Vec::new();
+        for path in leaf.reads() {
+            let Some(behind) = path.strip_prefix(Root::Record.name()) else { continue };
+            // A name that is no word stands in brackets, and so does what is calculated.
+            let name = behind.strip_prefix('.')?.split(['.', '[']).next()?;
+            let written =
+                self.rename.iter().filter(|(_, to)| **to == *name).map(|(from, _)| from.to_string());
+            columns.extend(written.chain([name.to_owned()]));
+        }
+        Some(columns)
+    }
+
     /// Turns cells into the types that the schema gives them.
     pub fn retype(&self, fields: &mut Map) {
         if let Some(typing) = &self.typing {

@@ -106,7 +106,7 @@ impl ItemReader {
         let all = std::iter::once(&at)
             .chain(delivered.iter().chain(&status).chain(&class).chain(&message))
             .chain(captures.iter().map(|(_, leaf)| leaf));
-        let needs = Needs::of(all).and(Needs { body: true, ..Needs::default() });
+        let needs = Needs::of(all).with_body();
         let reader = Self {
             at,
             matching,
@@ -133,7 +133,7 @@ impl ItemReader {
             let reading = Reading { status, message: why, ..Reading::without_reply("reply-unreadable", "") };
             vec![ItemReading { reading, reply: None }; items.len()]
         };
-        let (response, readable) = exchange::response(arrived, self.needs, &self.limits);
+        let (response, readable) = exchange::response(arrived, &self.needs, &self.limits);
         if !readable {
             return nobody_knows("the reply is cut, too large or not as its type says".into());
         }

@@ -101,8 +101,7 @@ impl Pager {
             return None;
         }
         let (call, items) = (call?, items?);
-        let mut needs = Needs::of(std::iter::once(&items).chain(&total_pages).chain(&next));
-        needs.body = true;
+        let needs = Needs::of(std::iter::once(&items).chain(&total_pages).chain(&next)).with_body();
         Some(Self {
             call,
             items,
@@ -164,7 +163,7 @@ impl Pager {
     /// # Errors
     /// That the reply is no page, or that the list would never end or lead elsewhere.
     pub fn turn(&mut self, arrived: &Arrived, request: &Request) -> Result<Turned, Box<Diagnostic>> {
-        let (response, readable) = exchange::response(arrived, self.needs, &self.limits);
+        let (response, readable) = exchange::response(arrived, &self.needs, &self.limits);
         // A reply without a body (RFC 9110 section 15.3.5) has no items.
         let is_empty = arrived.status == http::StatusCode::NO_CONTENT;
         if !readable && !is_empty {

@@ -106,7 +106,7 @@ impl Prober {
         if status == http::StatusCode::UNAUTHORIZED && !self.reads_status() {
             return Found::Refused(String::new());
         }
-        let (response, readable) = exchange::response(arrived, self.needs, &self.limits);
+        let (response, readable) = exchange::response(arrived, &self.needs, &self.limits);
         if !readable {
             let why = format!(
                 "answered {}, and its body is cut, too large or not as its type says",
@@ -200,7 +200,9 @@ mod tests {
     /// What a look finds, with `applied`, `not_applied`, the status and the body of its reply.
     fn check(applied: &str, not_applied: &str, status: u16, body: &str) -> Found {
         let (applied, not_applied) = (leaf(applied), (!not_applied.is_empty()).then(|| leaf(not_applied)));
-        let needs = Needs::of(std::iter::once(&applied).chain(&not_applied));
+        let captures = vec![("id".into(), leaf("{{ response.body.id }}"))];
+        let read = captures.iter().map(|(_, leaf)| leaf);
+        let needs = Needs::of(std::iter::once(&applied).chain(&not_applied).chain(read));
         let connection = crate::config::fixtures::connection("http://127.0.0.1:1/");
         let call = CallTemplate::compile(
             &http::Method::GET,
@@ -217,7 +219,7 @@ mod tests {
             call,
             applied,
             not_applied,
-            captures: vec![("id".into(), leaf("{{ response.body.id }}"))],
+            captures,
             needs,
             limits: RecordLimits::default(),
             mask: Mask::default(),

@@ -14,7 +14,7 @@ use crate::config::{Endpoint, OutcomeRule, RecordLimits, StatusMatch, Then};
 use crate::model::{Arrived, Lost, Mask, Problems, Reply, Request, Value};
 use crate::render::{Context, Known, Leaf, Root, Scope};
 
-use super::exchange::{self, Needs};
+use super::exchange::{self, Needs, OfBody};
 use super::headers;
 use super::judge::Meaning;
 
@@ -143,7 +143,9 @@ impl Reader {
     /// and noted.
     #[must_use]
     pub fn expecting(mut self, expected: Option<Expected>) -> Self {
-        self.needs.0.body |= expected.is_some();
+        if expected.is_some() {
+            self.needs.0.body = OfBody::All;
+        }
         self.expected = expected;
         self
     }
@@ -192,10 +194,13 @@ impl Reader {
                 ..Reading::without_reply("", "")
             };
         }
-        let (acted, refused) = self.needs;
-        let needs = if rules.is_empty() && usual == Meaning::Acted { acted } else { acted.and(refused) };
-        let needs = rules.iter().fold(needs, |needs, rule| needs.and(rule.needs));
-        let (context, body_is_whole) = self.context(arrived, request, needs);
+        let (acted, refused) = &self.needs;
+        let (context, body_is_whole) = if rules.is_empty() && usual == Meaning::Acted {
+            self.context(arrived, request, acted)
+        } else {
+            let needs = rules.iter().fold(acted.clone().and(refused), |needs, rule| needs.and(&rule.needs));
+            self.context(arrived, request, &needs)
+        };
         for rule in rules {
             if rule.when_reads_body && !body_is_whole {
                 return Reading {
@@ -257,7 +262,7 @@ impl Reader {
 
     /// The context with what is needed of `response` and `request`, and whether the body, if it is
     /// needed, is whole and readable.
-    fn context(&self, arrived: &Arrived, request: &Request, needs: Needs) -> (Context, bool) {
+    fn context(&self, arrived: &Arrived, request: &Request, needs: &Needs) -> (Context, bool) {
         let (response, readable) = exchange::response(arrived, needs, &self.limits);
         let mut context = self.base.clone().with(Root::Response, Arc::new(response));
         if needs.sent {

@@ -7,7 +7,7 @@
 
 use crate::model::{Class, Diagnostic, Failure, Record, State};
 use crate::outcome::{Checkpoint, RecordRow, RunRow};
-use crate::source::{Mark, Source};
+use crate::source::{Made, Mark, Source};
 
 use super::sieve::Known;
 
@@ -208,6 +208,14 @@ impl Source for Renumbered {
 
     fn warnings(&self) -> &[Diagnostic] {
         self.0.warnings()
+    }
+
+    fn make(&mut self, what: Made) {
+        self.0.make(what);
+    }
+
+    fn text(&self) -> Option<&[u8]> {
+        self.0.text()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::model::{Class, Counts, Diagnostic, Failure, number};
-use crate::outcome::files::{self, Fault, Written};
+use crate::model::{Class, Counts, Diagnostic, Failure, Record, number};
+use crate::outcome::files::{self, Fault, Records, Written};
 use crate::outcome::{Checkpoint, Folder, Lock, RunRow};
+use crate::source::{Made, Source};
 
 use super::Report;
 use super::dispatch::Ended;
@@ -65,10 +66,30 @@ pub fn write_files(
     run: &RunRow,
 ) -> Result<Files, Failure> {
     let path = folder.make_run(&run.id)?;
-    let mut source = plan.source()?;
-    let (written, faults) =
-        files::write(&path, run, checkpoint, &plan.shape(), &plan.ours(), &mut || source.next())?;
+    let mut input = Input::open(plan)?;
+    let (written, faults) = files::write(&path, run, checkpoint, &plan.shape(), &plan.ours(), &mut input)?;
     Ok(Files { written, folder: path, faults })
+}
+
+/// The input once more, for its outcome files: rows are copied as they stand, where that can be.
+struct Input(Box<dyn Source>);
+
+impl Input {
+    fn open(plan: &Plan) -> Result<Self, Failure> {
+        let mut source = plan.source()?;
+        source.make(Made { only: None, text: true });
+        Ok(Self(source))
+    }
+}
+
+impl Records for Input {
+    fn next(&mut self) -> Option<Result<Record, Failure>> {
+        self.0.next()
+    }
+
+    fn text(&self) -> Option<&[u8]> {
+        self.0.text()
+    }
 }
 
 /// Writes what outlives the start and says how it ended.

@@ -169,6 +169,15 @@ impl Preparer {
         Ok(Shaped { identity, context })
     }
 
+    /// The columns of the source that a key is made of, for [`Self::key_hash`]: `None` where that may be all. None
+    /// of them where no key is wanted.
+    pub fn key_columns(&self, is_wanted: bool) -> Option<Arc<[String]>> {
+        match self.key.as_ref().filter(|_| is_wanted) {
+            None => Some([].into()),
+            Some(key) => self.selection.columns_of(key).map(Into::into),
+        }
+    }
+
     /// The hash of a record's key without the other checks; `None` when it has none. A cheap look
     /// for the first pass: types are given to cells only where the key can tell.
     pub fn key_hash(&self, record: Record, run: &RunValues) -> Option<u64> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Class, Counts, Diagnostic, Failure};
 use crate::outcome::{Checkpoint, Folder, Reason, RunRow};
+use crate::source::Made;
 
 use super::finish::{self, Files, write_files};
 use super::manifest::{self, About, After};
@@ -136,6 +137,7 @@ pub fn rewrite(
 /// Whether the input is still the one that the run was about.
 pub(super) fn same_input(plan: &Plan, run: &RunRow) -> Result<(), Failure> {
     let mut source = plan.source()?;
+    source.make(Made { only: Some([].into()), text: false });
     let mut digest = 0;
     let mut records = 0;
     while records < run.records {

@@ -31,4 +31,4 @@ pub use secret::{Hidden, Learned, Mask, Secret};
 pub use signal::Signal;
 pub use table::{NotTaken, Table, Tables};
 pub use text::{hex, number};
-pub use value::{Map, Number, Str, Value};
+pub use value::{Map, Number, Str, Value, write_json_string};

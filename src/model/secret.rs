@@ -49,11 +49,11 @@ const CUT: usize = 8;
 /// Replaces every secret in text, in whatever form a far side or a layer of ours may write it:
 /// plain, in other case, percent-encoded, with the escapes of JSON or HTML, in hexadecimal, and in
 /// base64, also as a part of something longer. A text that ends within a secret hides that part.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Mask {
     needles: Vec<SecretString>,
-    /// Which bytes a form can begin with: all others are passed over.
-    first: [bool; 256],
+    /// What a form can begin with: everything else is passed over.
+    begins: Arc<Begins>,
     /// What became known after the mask was made.
     learned: Vec<Learned>,
 }
@@ -105,12 +105,6 @@ impl std::fmt::Debug for Learned {
     }
 }
 
-impl Default for Mask {
-    fn default() -> Self {
-        Self { needles: Vec::new(), first: [false; 256], learned: Vec::new() }
-    }
-}
-
 impl Mask {
     /// A mask for these secrets.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
@@ -128,14 +122,7 @@ impl Mask {
                 }
             }
         }
-        for needle in &mask.needles {
-            let first = needle.expose_secret().bytes().next().unwrap_or_default();
-            for byte in [first.to_ascii_lowercase(), first.to_ascii_uppercase(), b'%', b'\\', b'&'] {
-                if let Some(begins) = mask.first.get_mut(usize::from(byte)) {
-                    *begins = true;
-                }
-            }
-        }
+        mask.begins = Arc::new(Begins::of(mask.needles.iter().map(|needle| needle.expose_secret())));
         mask
     }
 
@@ -185,8 +172,9 @@ impl Mask {
         if self.needles.is_empty() {
             return found;
         }
-        for (at, byte) in text.bytes().enumerate() {
-            if !self.first.get(usize::from(byte)).is_some_and(|begins| *begins) {
+        for (at, pair) in text.as_bytes().windows(2).enumerate() {
+            let &[first, second] = pair else { continue };
+            if !self.begins.with(first, second) {
                 continue;
             }
             let Some(rest) = text.get(at..) else { continue };
@@ -206,6 +194,61 @@ impl std::fmt::Debug for Mask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Mask({} forms)", self.needles.len())
     }
+}
+
+/// The first two bytes of every spelling of some needles, a bit for each pair. Replies are looked
+/// through for each record, and nearly nothing in them begins like a secret.
+#[derive(Clone)]
+struct Begins([u64; 1024]);
+
+impl Default for Begins {
+    fn default() -> Self {
+        Self([0; 1024])
+    }
+}
+
+impl Begins {
+    /// The escapes that any byte may be written with.
+    const ESCAPES: [u8; 3] = [b'%', b'\\', b'&'];
+
+    fn of<'n>(needles: impl Iterator<Item = &'n str>) -> Self {
+        let mut begins = Self::default();
+        for needle in needles {
+            // A needle has at least as many bytes as the shortest secret.
+            let &[first, second, ..] = needle.as_bytes() else { continue };
+            for first in spellings(first) {
+                spellings(second).for_each(|second| begins.add(first, second));
+            }
+            for escape in Self::ESCAPES {
+                (0..=u8::MAX).for_each(|any| begins.add(escape, any));
+            }
+        }
+        begins
+    }
+
+    fn place(first: u8, second: u8) -> (usize, u64) {
+        let pair = usize::from(first) << 8 | usize::from(second);
+        (pair / 64, 1 << (pair % 64))
+    }
+
+    fn add(&mut self, first: u8, second: u8) {
+        let (word, bit) = Self::place(first, second);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    fn with(&self, first: u8, second: u8) -> bool {
+        let (word, bit) = Self::place(first, second);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+}
+
+/// What may stand for a byte of a needle: itself in either case, `+` for a blank, or an escape.
+fn spellings(byte: u8) -> impl Iterator<Item = u8> {
+    let blank = (byte == b' ').then_some(b'+');
+    let itself = [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()];
+    itself.into_iter().chain(blank).chain(Begins::ESCAPES)
 }
 
 /// What of a secret's base64 is the same whatever stands around it, when so many bytes of a group

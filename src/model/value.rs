@@ -3,7 +3,7 @@
 //! Not `serde_json::Value`: that turns integers from 2^64 into floats and cannot keep `1.10`.
 //! Invariant: a number's text is a valid JSON number (RFC 8259 section 6), copied digit by digit.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 
 /// Shared text: cheap to copy from a record into a request.
@@ -333,32 +333,51 @@ impl Map {
 
 /// Writes text as a JSON string: only what RFC 8259 section 7 demands is escaped, so that other
 /// characters arrive as they were read.
-fn write_json_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
+pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
     let mut from = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let escape: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0..=0x1f => b"",
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[from..at]);
-        if escape.is_empty() {
-            let mut code = String::with_capacity(6);
-            let _ = write!(code, "\\u{byte:04x}");
-            out.extend_from_slice(code.as_bytes());
-        } else {
-            out.extend_from_slice(escape);
+    let mut at = plain(bytes);
+    while let Some(byte) = bytes.get(at).copied() {
+        out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                // Writing into memory does not fail.
+                let _ = write!(out, "\\u{byte:04x}");
+            }
         }
         from = at + 1;
+        at = from + plain(bytes.get(from..).unwrap_or_default());
     }
-    out.extend_from_slice(&bytes[from..]);
+    out.extend_from_slice(bytes.get(from..).unwrap_or_default());
     out.push(b'"');
+}
+
+/// How many bytes at the start need no escape. Eight at a time: nearly all text needs none.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut at = 0;
+    for chunk in bytes.chunks_exact(8) {
+        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
+        let below = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let quote = has_zero(word ^ (ONES * u64::from(b'"')));
+        let slash = has_zero(word ^ (ONES * u64::from(b'\\')));
+        if below | quote | slash != 0 {
+            break;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let end = rest.iter().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\'));
+    at + end.unwrap_or(rest.len())
 }
 
 impl From<&serde_json::Value> for Value {

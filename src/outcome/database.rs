@@ -2,8 +2,10 @@
 //!
 //! docs/checkpoint.md describes the same tables to people. A change here raises `FORMAT`.
 
+use std::collections::HashMap;
+
 use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension as _, Row, params};
 
 use crate::model::State;
 
@@ -232,10 +234,18 @@ pub struct Damaged {
     pub id: i64,
 }
 
-const INSERT: &str = "INSERT OR REPLACE INTO record
-  (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, key, at,
-   first_at, crc)
-  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+macro_rules! into_record {
+    ($how:literal) => {
+        concat!(
+            $how,
+            " INTO record (id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, \
+             captures, key, at, first_at, crc) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+        )
+    };
+}
+const INSERT: &str = into_record!("INSERT");
+const REPLACE: &str = into_record!("INSERT OR REPLACE");
 
 /// The columns that [`read_record`] wants, in its order.
 pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, key_hash, order_hash, digest, request, captures, key, at, first_at, crc";
@@ -247,7 +257,63 @@ pub const FIRST_TOTAL: &str = "INSERT INTO total (number, keys_crc) VALUES (1, 0
 /// checksums of the run's rows changed, which the caller adds to `run.rows_crc` in the same
 /// transaction.
 pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<i64> {
-    let mut statement: CachedStatement<'_> = connection.prepare_cached(INSERT)?;
+    let old: Option<i64> = connection
+        .prepare_cached("SELECT crc FROM record WHERE id = ?1")?
+        .query_row([record_id(run, row.ordinal)], |row| row.get(0))
+        .optional()?;
+    Ok(i64::from(put_record(connection, REPLACE, run, row)?) - old.unwrap_or(0))
+}
+
+/// Writes the rows of one start. Most rows are the first of their record, or follow one that this start
+/// wrote, so that nobody has to look for the checksum that goes.
+#[derive(Debug)]
+pub struct RecordWriter {
+    run: i64,
+    /// No record from here on had a row when the start began.
+    first_new: u64,
+    /// Checksums of the rows of records that are under way.
+    under_way: HashMap<u64, u32>,
+}
+
+impl RecordWriter {
+    /// Looks where the rows of the run end.
+    pub fn new(connection: &Connection, run: i64) -> rusqlite::Result<Self> {
+        let last: Option<i64> = connection.query_row(
+            "SELECT max(id) FROM record WHERE id >= ?1 AND id < ?2",
+            [record_id(run, 0), record_id(run + 1, 0)],
+            |row| row.get(0),
+        )?;
+        let first_new = last.map_or(0, |last| (last & ((1 << RUN_SHIFT) - 1)).cast_unsigned() + 1);
+        Ok(Self { run, first_new, under_way: HashMap::new() })
+    }
+
+    /// Writes a row like [`write_record`].
+    pub fn write(&mut self, connection: &Connection, row: &RecordRow) -> rusqlite::Result<i64> {
+        let (crc, change) = match self.under_way.remove(&row.ordinal) {
+            Some(old) => {
+                let crc = put_record(connection, REPLACE, self.run, row)?;
+                (crc, i64::from(crc) - i64::from(old))
+            }
+            None if row.ordinal < self.first_new => return write_record(connection, self.run, row),
+            None => match put_record(connection, INSERT, self.run, row) {
+                Ok(crc) => (crc, i64::from(crc)),
+                // Its last row was written before by this start.
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                    return write_record(connection, self.run, row);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        if row.state == State::InFlight {
+            self.under_way.insert(row.ordinal, crc);
+        }
+        Ok(change)
+    }
+}
+
+/// Writes a row by one of the two statements and gives its checksum.
+fn put_record(connection: &Connection, sql: &str, run: i64, row: &RecordRow) -> rusqlite::Result<u32> {
+    let mut statement: CachedStatement<'_> = connection.prepare_cached(sql)?;
     let id = record_id(run, row.ordinal);
     let flags = (u32::from(row.unknown) * UNKNOWN)
         | (u32::from(row.granted) * GRANTED)
@@ -255,10 +321,6 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
         | row.generation << GENERATION_SHIFT;
     let at = if row.at == 0 { jiff::Timestamp::now().as_millisecond() } else { row.at };
     let crc = checksum(id, row, flags, at);
-    let old: Option<i64> = connection
-        .prepare_cached("SELECT crc FROM record WHERE id = ?1")?
-        .query_row([id], |row| row.get(0))
-        .optional()?;
     statement.execute(params![
         id,
         row.state as u8,
@@ -277,7 +339,7 @@ pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusql
         (row.first_at != 0).then_some(row.first_at),
         crc,
     ])?;
-    Ok(i64::from(crc) - old.unwrap_or(0))
+    Ok(crc)
 }
 
 /// Adds a change to the sum of a run's rows.
@@ -386,6 +448,43 @@ mod tests {
             assert!(read(&connection).is_err(), "{column}");
             write_record(&connection, 5, &row).unwrap();
         }
+    }
+
+    #[test]
+    fn a_start_knows_the_sum_of_its_rows_whichever_it_replaces() {
+        use State::{Delivered, Failed, InFlight, Pending};
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        write_record(&connection, 1, &RecordRow::new(3, InFlight)).unwrap();
+        // A row of another run is none of this one's.
+        write_record(&connection, 2, &RecordRow::new(9, Delivered)).unwrap();
+        let sum = |connection: &Connection| -> i64 {
+            connection
+                .query_row("SELECT sum(crc) FROM record WHERE id < ?1", [record_id(2, 0)], |row| row.get(0))
+                .unwrap()
+        };
+        let mut known = sum(&connection);
+        let mut writer = RecordWriter::new(&connection, 1).unwrap();
+        assert_eq!(writer.first_new, 4);
+        // An older start's, a new one with and without an intent, and some that are written again and again.
+        for (ordinal, state) in [
+            (3, Delivered),
+            (1, InFlight),
+            (1, Delivered),
+            (4, InFlight),
+            (4, Pending),
+            (4, InFlight),
+            (4, Failed),
+            (7, Delivered),
+            (7, Failed),
+            (5, Pending),
+            (5, Delivered),
+        ] {
+            known += writer.write(&connection, &RecordRow::new(ordinal, state)).unwrap();
+            assert_eq!(known, sum(&connection), "{ordinal} {state:?}");
+        }
+        assert!(writer.under_way.is_empty());
+        assert_eq!(RecordWriter::new(&connection, 3).unwrap().first_new, 0);
     }
 
     #[test]

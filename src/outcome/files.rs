@@ -71,8 +71,15 @@ impl Shape {
     }
 }
 
-/// A source of records, in order.
-pub type Records<'a> = dyn FnMut() -> Option<Result<Record, Failure>> + 'a;
+/// The records of a run's input, in order.
+pub trait Records {
+    /// The next one.
+    fn next(&mut self) -> Option<Result<Record, Failure>>;
+
+    /// The one that was given last as it stands in its file, where a line of that can stand in an outcome file;
+    /// then its fields are not asked for.
+    fn text(&self) -> Option<&[u8]>;
+}
 
 /// One file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,17 +159,26 @@ pub fn write(
     checkpoint: &Checkpoint,
     shape: &Shape,
     ours: &Ours,
-    records: &mut Records<'_>,
+    records: &mut dyn Records,
 ) -> Result<(Vec<Written>, Vec<Fault>), Failure> {
     let csv = shape.csv();
-    let mut out = Out { folder, run, shape, ours, csv, files: NAMES.map(|_| None), faults: Vec::new() };
+    let mut out = Out {
+        folder,
+        run,
+        shape,
+        ours,
+        csv,
+        line: Vec::new(),
+        files: NAMES.map(|_| None),
+        faults: Vec::new(),
+    };
     let mut next = 0;
     let mut pull = |upto: Option<u64>, row: Option<&RecordRow>, out: &mut Out<'_>| -> Result<(), Failure> {
         while upto.is_none_or(|upto| next <= upto) {
-            let Some(record) = records() else { return Ok(()) };
+            let Some(record) = records.next() else { return Ok(()) };
             let record = record?;
             next = record.ordinal + 1;
-            out.record(&record, row.filter(|row| row.ordinal == record.ordinal))?;
+            out.record(&record, records.text(), row.filter(|row| row.ordinal == record.ordinal))?;
         }
         Ok(())
     };
@@ -180,6 +196,8 @@ struct Out<'a> {
     shape: &'a Shape,
     ours: &'a Ours,
     csv: CsvLine,
+    /// The line that is being made.
+    line: Vec<u8>,
     files: [Option<Open>; 7],
     faults: Vec<Fault>,
 }
@@ -192,7 +210,12 @@ struct Open {
 }
 
 impl Out<'_> {
-    fn record(&mut self, record: &Record, row: Option<&RecordRow>) -> Result<(), Failure> {
+    fn record(
+        &mut self,
+        record: &Record,
+        text: Option<&[u8]>,
+        row: Option<&RecordRow>,
+    ) -> Result<(), Failure> {
         let fields = match &record.fields {
             Ok(fields) => fields,
             Err(bad) => return self.unreadable(record, bad),
@@ -210,22 +233,32 @@ impl Out<'_> {
             State::InDoubt | State::InFlight => 4,
             State::Pending => 5,
         };
-        let line = match self.shape {
-            Shape::Csv { columns, null_word, .. } => {
-                let ours = self.ours(row);
-                let theirs = columns.iter().map(|column| cell(fields.get(column), null_word));
-                self.csv.of(theirs.chain(ours.into_iter().map(Cow::Owned)))
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        match (self.shape, text) {
+            (Shape::Csv { marks, .. }, Some(text)) => {
+                line.extend_from_slice(text);
+                line.push(marks.delimiter);
+                self.ours(row, &mut line);
             }
-            Shape::Ndjson => {
+            (Shape::Csv { columns, null_word, marks, .. }, None) => {
+                let theirs = columns.iter().map(|column| cell(fields.get(column), null_word));
+                self.csv.of(theirs, &mut line);
+                // Without its line end: ours follow.
+                line.pop();
+                line.push(marks.delimiter);
+                self.ours(row, &mut line);
+            }
+            (Shape::Ndjson, _) => {
                 let mut object = fields.clone();
                 object.push("_runner", self.ours_as_object(row));
-                let mut line = Vec::with_capacity(256);
                 object.write_json(&mut line);
                 line.push(b'\n');
-                line
             }
-        };
-        self.append(index, &line)
+        }
+        let appended = self.append(index, &line);
+        self.line = line;
+        appended
     }
 
     /// Every part of a message is a reason of its own: a record may break several rules.
@@ -263,28 +296,27 @@ impl Out<'_> {
         self.append(6, &line)
     }
 
-    fn ours(&self, row: &RecordRow) -> Vec<String> {
-        let status = if row.status == 0 { String::new() } else { row.status.to_string() };
+    /// Writes our cells and the line end.
+    fn ours(&mut self, row: &RecordRow, line: &mut Vec<u8>) {
         let kept: serde_json::Map<String, serde_json::Value> =
             if self.ours.captures.is_empty() { None } else { serde_json::from_str(&row.captures).ok() }
                 .unwrap_or_default();
-        let mut cells = vec![
-            self.run.id.clone(),
-            row.ordinal.to_string(),
-            status,
-            row.class.clone(),
-            row.message.clone(),
-            row.attempts.to_string(),
+        let status = if row.status == 0 { String::new() } else { row.status.to_string() };
+        let first = [
+            Cow::Borrowed(self.run.id.as_str()),
+            Cow::Owned(row.ordinal.to_string()),
+            Cow::Owned(status),
+            Cow::Borrowed(row.class.as_str()),
+            Cow::Borrowed(row.message.as_str()),
+            Cow::Owned(row.attempts.to_string()),
         ];
-        if !self.ours.steps.is_empty() {
-            cells.push(self.ours.step(row));
-        }
-        cells.extend(self.ours.captures.iter().map(|name| match kept.get(name) {
-            None | Some(serde_json::Value::Null) => String::new(),
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-        }));
-        cells
+        let step = (!self.ours.steps.is_empty()).then(|| Cow::Owned(self.ours.step(row)));
+        let captures = self.ours.captures.iter().map(|name| match kept.get(name) {
+            None | Some(serde_json::Value::Null) => Cow::Borrowed(""),
+            Some(serde_json::Value::String(text)) => Cow::Borrowed(text.as_str()),
+            Some(other) => Cow::Owned(other.to_string()),
+        });
+        self.csv.of(first.into_iter().chain(step).chain(captures), line);
     }
 
     fn ours_as_object(&self, row: &RecordRow) -> Value {
@@ -323,7 +355,8 @@ impl Out<'_> {
                     && index != 6
                 {
                     let theirs = columns.iter().map(|name| Cow::Borrowed(name.as_str()));
-                    let header = self.shape.csv().of(theirs.chain(self.ours.columns()));
+                    let mut header = Vec::new();
+                    self.shape.csv().of(theirs.chain(self.ours.columns()), &mut header);
                     if *byte_order_mark {
                         open.write("\u{feff}".as_bytes())?;
                     }
@@ -498,13 +531,16 @@ impl CsvLine {
         Self { writer, line }
     }
 
-    fn of<'c>(&mut self, cells: impl Iterator<Item = Cow<'c, str>>) -> Vec<u8> {
+    /// Appends a line of these cells, with its end.
+    fn of<'c>(&mut self, cells: impl Iterator<Item = Cow<'c, str>>, out: &mut Vec<u8>) {
         for cell in cells {
             // Writing into memory does not fail.
             let _ = self.writer.write_field(cell.as_bytes());
         }
         let _ = self.writer.write_record(None::<&[u8]>);
         let _ = self.writer.flush();
-        self.line.0.take()
+        let mut line = self.line.0.borrow_mut();
+        out.extend_from_slice(&line);
+        line.clear();
     }
 }

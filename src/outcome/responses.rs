@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{
     Arrived, Class, Diagnostic, Failure, Map, Mask, Number, RecordPlace, Request, State, Value,
+    write_json_string,
 };
 
 use super::Checkpoint;
@@ -47,37 +48,14 @@ impl Exchange<'_> {
     /// The line, with its line end. Secrets that the far side repeats are masked.
     #[must_use]
     pub fn line(&self, mask: &Mask) -> Vec<u8> {
-        let mut map = Map::with_capacity(12);
-        let number = |n: u64| Value::Number(Number::from(n));
-        map.push("ordinal", number(self.ordinal));
-        if let Some(key) = self.key {
-            map.push("key", Value::text(key));
-        }
-        map.push("file", Value::text(&*self.place.file));
-        map.push("line", number(self.place.line));
-        map.push("method", Value::text(self.request.method.as_str()));
-        map.push("url", Value::text(self.request.url.as_str()));
-        if !self.step.is_empty() {
-            map.push("step", Value::text(self.step));
-        }
-        map.push("state", Value::text(self.state.name()));
-        map.push("status", number(u64::from(self.reply.status.as_u16())));
-        if let Some((call, _)) = &self.call {
-            map.push("call", number(*call));
-        }
-        if !matches!(self.captures, Value::Absent) {
-            map.push("captures", self.captures.clone());
-        }
-        map.push("complete", Value::Bool(self.reply.complete));
         let text = match &self.call {
             Some((_, Some(part))) => part.to_json().into(),
             _ => String::from_utf8_lossy(&self.reply.body),
         };
         let text = mask.apply(&text);
-        let mut line = Vec::with_capacity(text.len() + 256);
-        Value::Object(map).write_json(&mut line);
+        let mut line = Vec::with_capacity(text.len() + 384);
+        self.head(&mut line);
         // The reply as it came where it is JSON, so that its digits stay; as text where it is not.
-        line.pop();
         line.extend_from_slice(b",\"reply\":");
         match serde_json::from_str::<&serde_json::value::RawValue>(text.trim()) {
             Ok(json) if !json.get().contains(['\n', '\r']) => line.extend_from_slice(json.get().as_bytes()),
@@ -86,6 +64,39 @@ impl Exchange<'_> {
         line.extend_from_slice(b"}\n");
         line
     }
+
+    /// All members before the reply; nothing is copied into values for it, as a line is made for each record.
+    fn head(&self, line: &mut Vec<u8>) {
+        // Writing into memory does not fail.
+        let _ = write!(line, "{{\"ordinal\":{}", self.ordinal);
+        if let Some(key) = self.key {
+            member("key", key, line);
+        }
+        member("file", &self.place.file, line);
+        let _ = write!(line, ",\"line\":{}", self.place.line);
+        member("method", self.request.method.as_str(), line);
+        member("url", self.request.url.as_str(), line);
+        if !self.step.is_empty() {
+            member("step", self.step, line);
+        }
+        member("state", self.state.name(), line);
+        let _ = write!(line, ",\"status\":{}", self.reply.status.as_u16());
+        if let Some((call, _)) = &self.call {
+            let _ = write!(line, ",\"call\":{call}");
+        }
+        if !matches!(self.captures, Value::Absent) {
+            line.extend_from_slice(b",\"captures\":");
+            self.captures.write_json(line);
+        }
+        let _ = write!(line, ",\"complete\":{}", self.reply.complete);
+    }
+}
+
+fn member(name: &str, text: &str, line: &mut Vec<u8>) {
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\":");
+    write_json_string(text, line);
 }
 
 /// The file, opened at the end of what counts.

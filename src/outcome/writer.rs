@@ -19,7 +19,7 @@ use crate::model::{Class, Diagnostic, Failure};
 
 use super::batches::{self, BatchRow};
 use super::checkpoint::{Finished, add_note, database_failure, now};
-use super::database::{add_to_sum, record_id, seal, write_record};
+use super::database::{RecordWriter, add_to_sum, record_id, seal};
 use super::responses::Responses;
 use super::rows::{InputMark, RecordRow};
 
@@ -98,11 +98,13 @@ impl Writer {
         durability: Durability,
         responses: Option<Responses>,
     ) -> Result<Self, Failure> {
+        let records = RecordWriter::new(&connection, run).map_err(|error| database_failure(&path, &error))?;
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
         let failure = Arc::new(Mutex::new(None));
         let mut work = Work {
             connection,
             run,
+            records,
             durability,
             responses,
             responses_noted: 0,
@@ -269,6 +271,7 @@ impl Writer {
 struct Work {
     connection: Connection,
     run: i64,
+    records: RecordWriter,
     durability: Durability,
     responses: Option<Responses>,
     /// Length of the responses that the database knows.
@@ -506,7 +509,7 @@ impl Work {
     }
 
     fn write(&mut self, row: &RecordRow) -> rusqlite::Result<()> {
-        self.change += write_record(&self.connection, self.run, row)?;
+        self.change += self.records.write(&self.connection, row)?;
         Ok(())
     }
 

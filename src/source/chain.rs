@@ -9,7 +9,7 @@ use super::locate::InputFile;
 use super::ndjson::NdjsonFile;
 use super::stream::{Packing, is_utf8};
 use super::window::{Start, Window};
-use super::{Found, Mark, Source};
+use super::{Found, Made, Mark, Source};
 use crate::config::{Format, SourceSpec};
 use crate::model::{Class, Diagnostic, Failure, Record, RecordPlace};
 
@@ -24,6 +24,7 @@ pub(super) struct Chain {
     ordinal: u64,
     counter: Arc<AtomicU64>,
     state: State,
+    made: Made,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,18 @@ impl Chain {
         }
         let header = reader.header().cloned();
         let warnings = header.iter().flat_map(|header| header.warnings.clone()).collect();
-        Ok(Self { files, spec, header, warnings, reader, at: 0, ordinal: 0, counter, state: State::Reading })
+        Ok(Self {
+            files,
+            spec,
+            header,
+            warnings,
+            reader,
+            at: 0,
+            ordinal: 0,
+            counter,
+            state: State::Reading,
+            made: Made::default(),
+        })
     }
 
     /// Opens a file at its start; false when there is none.
@@ -69,6 +81,7 @@ impl Chain {
             same_header((first, one), (file, other))?;
         }
         (self.reader, self.at) = (reader, at);
+        self.reader.make(&self.made);
         Ok(true)
     }
 
@@ -181,6 +194,18 @@ impl Source for Chain {
     fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
+
+    fn make(&mut self, what: Made) {
+        self.reader.make(&what);
+        self.made = what;
+    }
+
+    fn text(&self) -> Option<&[u8]> {
+        match &self.reader {
+            Reader::Csv(csv) => csv.text(),
+            Reader::Ndjson(_) | Reader::List(_) => None,
+        }
+    }
 }
 
 impl Reader {
@@ -206,6 +231,13 @@ impl Reader {
             Self::Csv(csv) => csv.next(),
             Self::Ndjson(ndjson) => ndjson.next(),
             Self::List(list) => list.next(),
+        }
+    }
+
+    fn make(&mut self, what: &Made) {
+        match self {
+            Self::Csv(csv) => csv.make(what),
+            Self::Ndjson(_) | Self::List(_) => {}
         }
     }
 

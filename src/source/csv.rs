@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::json::too_large;
 use super::rows::{Dialect, Form, Row, Rows};
 use super::window::Window;
-use super::{Found, KEPT, count_of, kept, shown};
+use super::{Found, KEPT, Made, count_of, kept, shown};
 use crate::config::{CsvOptions, Encoding, Format, RecordLimits, SourceSpec};
 use crate::model::{BadRecord, Class, CopyOf, Diagnostic, Failure, Map, Str, Value};
 
@@ -25,6 +25,11 @@ pub(super) struct CsvFile {
     /// The cells of one row, then their lengths: what the digest is of.
     scratch: Vec<u8>,
     ends: Vec<usize>,
+    /// Whether a column becomes a field, where that is not all of them.
+    only: Option<Vec<bool>>,
+    /// The last row as it stands in the file, where it is asked for and can stand elsewhere.
+    keeps_text: bool,
+    text: Option<Vec<u8>>,
 }
 
 /// The columns of a source, shared by its records.
@@ -68,6 +73,9 @@ impl CsvFile {
             limits: spec.limits,
             scratch: Vec::new(),
             ends: Vec::new(),
+            only: None,
+            keeps_text: false,
+            text: None,
         })
     }
 
@@ -82,6 +90,36 @@ impl CsvFile {
     /// Goes on in a window that starts behind a record.
     pub(super) fn resume(&mut self, window: Window) {
         self.rows.window = window;
+    }
+
+    pub(super) fn make(&mut self, what: &Made) {
+        let is_made = |column: &Column, only: &[String]| match column {
+            Column::Field(name) => only.iter().any(|wanted| **wanted == **name),
+            Column::Nameless | Column::Ours => false,
+        };
+        let columns = &self.header.columns;
+        self.only =
+            what.only.as_ref().map(|only| columns.iter().map(|column| is_made(column, only)).collect());
+        self.keeps_text = what.text && columns.iter().all(|column| matches!(column, Column::Field(_)));
+        if self.keeps_text {
+            // The row says it all.
+            self.only = Some(vec![false; columns.len()]);
+        }
+        self.text = None;
+    }
+
+    pub(super) fn text(&self) -> Option<&[u8]> {
+        self.text.as_deref()
+    }
+
+    fn keep_text(&mut self, row: &Row, is_good: bool) {
+        if !is_good {
+            self.text = None;
+            return;
+        }
+        let text = self.text.get_or_insert_default();
+        text.clear();
+        text.extend_from_slice(self.rows.window.bytes().get(..row.len).unwrap_or_default());
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Found>, Failure> {
@@ -105,6 +143,9 @@ impl CsvFile {
             (digest, fields)
         };
         let copy_of = self.copy_of(&row);
+        if self.keeps_text {
+            self.keep_text(&row, fields.is_ok());
+        }
         self.rows.done(&row);
         Ok(Some(Found { line, byte, digest, copy_of, fields }))
     }
@@ -176,7 +217,12 @@ impl CsvFile {
         let Ok(text) = std::str::from_utf8(&self.scratch) else {
             return Err(("not-utf8", "a cell that is not UTF-8".to_owned()));
         };
-        let mut map = Map::with_capacity(self.header.names.len());
+        let is_made = |column: usize| self.only.as_ref().is_none_or(|only| only.get(column) == Some(&true));
+        let fields = self
+            .only
+            .as_ref()
+            .map_or(self.header.names.len(), |only| only.iter().filter(|is_made| **is_made).count());
+        let mut map = Map::with_capacity(fields);
         let mut start = 0;
         for (column, (end, kind)) in self.ends.iter().zip(&self.header.columns).enumerate() {
             let Some(cell) = text.get(start..*end) else {
@@ -186,8 +232,10 @@ impl CsvFile {
             if cell.len() > self.limits.field {
                 return Err(("field-too-large", self.field_too_large(column, cell.len() as u64)));
             }
-            if let Column::Field(name) = kind {
-                map.push(Arc::clone(name), self.value(cell));
+            if let Column::Field(name) = kind
+                && is_made(column)
+            {
+                map.push(Str::clone(name), self.value(cell));
             }
         }
         Ok(map)

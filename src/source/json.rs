@@ -43,6 +43,21 @@ pub fn parse_json(bytes: &[u8], limits: &RecordLimits) -> Result<Value, JsonFaul
     parser.text().map_err(|fault| fault.finish(bytes))
 }
 
+/// The same where only some members of an object are wanted: the others are left out, and of them it is
+/// only checked that they are JSON. Any other value is read as a whole.
+pub fn parse_json_members(
+    bytes: &[u8],
+    limits: &RecordLimits,
+    wants: &dyn Fn(&str) -> bool,
+) -> Result<Value, JsonFault> {
+    if let Err(cause) = std::str::from_utf8(bytes) {
+        let at = cause.valid_up_to();
+        return Err(Fault::new("not-utf8", "a byte that is not UTF-8", at).finish(bytes));
+    }
+    let mut parser = Parser { jiter: Jiter::new(bytes), limits, depth: 0 };
+    parser.members(wants).map_err(|fault| fault.finish(bytes))
+}
+
 /// One record, and what record of an earlier run it is a copy of.
 pub(super) type Parsed = (Map, Option<Box<CopyOf>>);
 
@@ -135,6 +150,33 @@ impl Parser<'_, '_> {
         Ok(value)
     }
 
+    fn members(&mut self, wants: &dyn Fn(&str) -> bool) -> Result<Value, Fault> {
+        let peek = self.jiter.peek()?;
+        if peek != Peek::Object {
+            let value = self.value(peek)?;
+            self.jiter.finish()?;
+            return Ok(value);
+        }
+        self.depth += 1;
+        let mut map = Map::new();
+        let mut key = self.jiter.known_object()?.map(|key| wants(key).then(|| Str::from(key)));
+        while let Some(wanted) = key {
+            let at = self.jiter.current_index();
+            let peek = self.jiter.peek()?;
+            match wanted {
+                None => self.jiter.known_skip(peek)?,
+                Some(name) if map.get(&name).is_some() => return Err(Fault::repeated(&name, at)),
+                Some(name) => {
+                    let value = self.value(peek).map_err(|fault| fault.within(name.to_string()))?;
+                    map.push(name, value);
+                }
+            }
+            key = self.jiter.next_key()?.map(|key| wants(key).then(|| Str::from(key)));
+        }
+        self.jiter.finish()?;
+        Ok(Value::Object(map))
+    }
+
     fn value(&mut self, peek: Peek) -> Result<Value, Fault> {
         match peek {
             Peek::Null => self.jiter.known_null().map(|()| Value::Null).map_err(Fault::from),
@@ -186,8 +228,7 @@ impl Parser<'_, '_> {
             }
             let repeated = if map.len() < MANY_KEYS { map.get(&key).is_some() } else { seen.contains(&key) };
             if repeated {
-                let what = format!("the key `{}` stands twice in one object", shown(&key));
-                return Err(Fault::new("duplicate-key", &what, at));
+                return Err(Fault::repeated(&key, at));
             }
             if map.len() + 1 == MANY_KEYS {
                 seen.extend(map.iter().map(|(name, _)| Str::clone(name)));
@@ -239,6 +280,10 @@ impl Parser<'_, '_> {
 impl Fault {
     fn new(rule: &'static str, what: &str, offset: usize) -> Self {
         Self(Box::new(Inner { rule, what: what.to_owned(), offset, path: Vec::new() }))
+    }
+
+    fn repeated(key: &str, at: usize) -> Self {
+        Self::new("duplicate-key", &format!("the key `{}` stands twice in one object", shown(key)), at)
     }
 
     fn within(mut self, name: String) -> Self {

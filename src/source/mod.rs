@@ -23,11 +23,12 @@ mod tests;
 mod tests_property;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::SourceSpec;
 use crate::model::{BadRecord, CopyOf, Diagnostic, Failure, Map, Record};
 
-pub use json::{JsonFault, parse_json};
+pub use json::{JsonFault, parse_json, parse_json_members};
 pub use locate::{FileStamp, files, spool, stamp};
 pub use lookup::{ReadTable, read_table};
 
@@ -57,6 +58,24 @@ pub trait Source: Send {
 
     /// What was met at the opening that works and is probably not meant.
     fn warnings(&self) -> &[Diagnostic];
+
+    /// What is made of records from here on; everything, unless this is said. Digests and what makes a bad
+    /// record stay the same.
+    fn make(&mut self, what: Made);
+
+    /// The record that was given last as it stands in its file, without its line end; `None` where that was not
+    /// asked for, where it is no good record, and where it cannot stand in another file as it is: JSON, and
+    /// rows with columns that are no fields.
+    fn text(&self) -> Option<&[u8]>;
+}
+
+/// What a source makes of its records. Passes over a whole input need little of each.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
+    /// The columns that become fields, where not all do. Of JSON all do.
+    pub only: Option<Arc<[String]>>,
+    /// Whether [`Source::text`] is asked for. Where there is one, no column becomes a field.
+    pub text: bool,
 }
 
 /// A position between two records.
