@@ -5,10 +5,9 @@
 //! parsing at all.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use crate::config::RecordLimits;
-use crate::model::{Arrived, Map, Mask, Number, Request, Value};
+use crate::model::{Arrived, Map, Mask, Number, Request, Str, Value};
 use crate::render::{Context, Leaf};
 use crate::source::{parse_json, parse_json_members};
 
@@ -123,7 +122,7 @@ const MOST_CAPTURED: usize = 4096;
 
 /// What is kept of a reply: an object, or absent when there is nothing, or too much. One that repeats
 /// a secret in a captured place captures nothing. The second tells whether something was lost so.
-pub(super) fn capture(captures: &[(Arc<str>, Leaf)], context: &Context, mask: &Mask) -> (Value, bool) {
+pub(super) fn capture(captures: &[(Str, Leaf)], context: &Context, mask: &Mask) -> (Value, bool) {
     if captures.is_empty() {
         return (Value::Absent, false);
     }
@@ -131,7 +130,7 @@ pub(super) fn capture(captures: &[(Arc<str>, Leaf)], context: &Context, mask: &M
     for (name, leaf) in captures {
         let value = leaf.lenient_value(context);
         if !value.is_nothing() {
-            kept.push(Arc::clone(name), value);
+            kept.push(Str::clone(name), value);
         }
     }
     let kept = Value::Object(kept);
@@ -203,6 +202,8 @@ fn parsed(arrived: &Arrived, of: &OfBody, limits: &RecordLimits) -> (Value, bool
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{Place, Placed, Problems, SourceText};
     use crate::render::{Known, Root, Scope};

@@ -11,10 +11,10 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::config::{ItemReplies, Matching, Missing, RecordLimits};
-use crate::model::{Arrived, Mask, Problems, Request, Value};
+use crate::model::{Arrived, Mask, Problems, Request, Str, Value};
 use crate::render::{Context, Known, Leaf, Root, Scope};
 
-use super::exchange::{self, Needs};
+use super::exchange::{self, Needs, OfBody};
 use super::judge::Meaning;
 use super::reading::{Reading, shortened};
 
@@ -26,9 +26,13 @@ pub struct ItemReader {
     status: Option<Leaf>,
     class: Option<Leaf>,
     message: Option<Leaf>,
-    captures: Vec<(Arc<str>, Leaf)>,
+    captures: Vec<(Str, Leaf)>,
     missing: Missing,
     needs: Needs,
+    /// Whether an expression over a result reads what its record contributed.
+    reads_item: bool,
+    /// Whether nothing but `at` reads the body of the reply: then its list can be taken out of it.
+    takes_list: bool,
     base: Context,
     limits: RecordLimits,
     mask: Mask,
@@ -66,7 +70,7 @@ pub struct ItemReading {
     /// What its result says.
     pub reading: Reading,
     /// The result itself, where there is one.
-    pub reply: Option<Value>,
+    pub reply: Option<Arc<Value>>,
 }
 
 impl ItemReader {
@@ -97,16 +101,20 @@ impl ItemReader {
         let status = replies.status.as_ref().and_then(&mut leaf);
         let class = replies.class.as_ref().and_then(&mut leaf);
         let message = replies.message.as_ref().and_then(&mut leaf);
-        let captures: Vec<(Arc<str>, Leaf)> = replies
+        let captures: Vec<(Str, Leaf)> = replies
             .captures
             .iter()
-            .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
+            .filter_map(|(name, template)| Some((Str::from(name.value.as_str()), leaf(template)?)))
             .collect();
         let (at, matching) = (at?, matching?);
-        let all = std::iter::once(&at)
-            .chain(delivered.iter().chain(&status).chain(&class).chain(&message))
-            .chain(captures.iter().map(|(_, leaf)| leaf));
-        let needs = Needs::of(all).with_body();
+        let of_each = || {
+            let captures = captures.iter().map(|(_, leaf)| leaf);
+            delivered.iter().chain(&status).chain(&class).chain(&message).chain(captures)
+        };
+        let others = Needs::of(of_each());
+        let takes_list = others.body == OfBody::Nothing && matches!(matching, Match::Position);
+        let needs = Needs::of([&at]).and(&others).with_body();
+        let reads_item = of_each().flat_map(Leaf::reads).any(|path| path.starts_with(Root::Item.name()));
         let reader = Self {
             at,
             matching,
@@ -117,6 +125,8 @@ impl ItemReader {
             captures,
             missing: replies.missing,
             needs,
+            reads_item,
+            takes_list,
             base,
             limits: RecordLimits::default(),
             mask,
@@ -133,15 +143,16 @@ impl ItemReader {
             let reading = Reading { status, message: why, ..Reading::without_reply("reply-unreadable", "") };
             vec![ItemReading { reading, reply: None }; items.len()]
         };
-        let (response, readable) = exchange::response(arrived, &self.needs, &self.limits);
+        let (mut response, readable) = exchange::response(arrived, &self.needs, &self.limits);
         if !readable {
             return nobody_knows("the reply is cut, too large or not as its type says".into());
         }
+        let taken = if self.takes_list { self.at.take(Root::Response, &mut response) } else { None };
         let mut context = self.base.clone().with(Root::Response, Arc::new(response));
         if self.needs.sent {
             context.set(Root::Request, Arc::new(exchange::request(request, None, &self.limits)));
         }
-        let Value::Array(results) = self.at.lenient_value(&context) else {
+        let Value::Array(results) = taken.unwrap_or_else(|| self.at.lenient_value(&context)) else {
             return nobody_knows("the reply has no list of results where `replies.at` looks for it".into());
         };
         let found = match &self.matching {
@@ -178,7 +189,9 @@ impl ItemReader {
 
     /// What one result says.
     fn one(&self, status: u16, item: &Value, result: Arc<Value>, context: &mut Context) -> ItemReading {
-        context.set(Root::Item, Arc::new(item.clone()));
+        if self.reads_item {
+            context.set(Root::Item, Arc::new(item.clone()));
+        }
         context.set(Root::Reply, Arc::clone(&result));
         let (meaning, status) = self.meaning(status, context);
         let acted = meaning == Meaning::Acted;
@@ -187,10 +200,10 @@ impl ItemReader {
         let masked = |text: &str| self.mask.apply(text).into_owned();
         let class = if acted { self.missing_capture(context) } else { masked(&text(&self.class)) };
         let class: String = class.chars().filter(|char| !char.is_control()).take(80).collect();
-        let message = match (acted, masked(&text(&self.message))) {
-            (true, _) => String::new(),
-            (false, said) if said.is_empty() => shortened(&masked(&result.to_json())),
-            (false, said) => shortened(&said),
+        let message = match if acted { None } else { Some(masked(&text(&self.message))) } {
+            None => String::new(),
+            Some(said) if said.is_empty() => shortened(&masked(&result.to_json())),
+            Some(said) => shortened(&said),
         };
         let class = match class {
             word if acted || !word.is_empty() => word,
@@ -201,10 +214,7 @@ impl ItemReader {
             if acted { exchange::capture(&self.captures, context, &self.mask).0 } else { Value::Absent };
         let reading =
             Reading { captures, captures_lost: false, meaning, status, class, message, pause: None };
-        ItemReading {
-            reading,
-            reply: Arc::into_inner(result).or_else(|| context.get(Root::Reply).map(|r| (**r).clone())),
-        }
+        ItemReading { reading, reply: Some(result) }
     }
 
     fn meaning(&self, of_call: u16, context: &Context) -> (Meaning, u16) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Connection, Endpoint, Reconcile, RecordLimits};
-use crate::model::{Diagnostic, Lost, Mask, Problems, Reply, Request, Value};
+use crate::model::{Diagnostic, Lost, Mask, Problems, Reply, Request, Str, Value};
 use crate::render::{CallTemplate, Context, Known, Leaf, RenderError, RequestTemplate, Root, Scope};
 
 use super::exchange::{self, Needs};
@@ -26,7 +26,7 @@ pub struct Prober {
     call: CallTemplate,
     applied: Leaf,
     not_applied: Option<Leaf>,
-    captures: Vec<(Arc<str>, Leaf)>,
+    captures: Vec<(Str, Leaf)>,
     needs: Needs,
     limits: RecordLimits,
     mask: Mask,
@@ -64,10 +64,10 @@ impl Prober {
         let mut leaf = |template| Leaf::compile(template, &reads, problems);
         let applied = leaf(&reconcile.applied);
         let not_applied = reconcile.not_applied.as_ref().and_then(&mut leaf);
-        let captures: Vec<(Arc<str>, Leaf)> = reconcile
+        let captures: Vec<(Str, Leaf)> = reconcile
             .captures
             .iter()
-            .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
+            .filter_map(|(name, template)| Some((Str::from(name.value.as_str()), leaf(template)?)))
             .collect();
         let (call, applied) = (call?, applied?);
         lint(endpoint, &call, &applied, problems);

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use crate::config::{Endpoint, OutcomeRule, RecordLimits, StatusMatch, Then};
-use crate::model::{Arrived, Lost, Mask, Problems, Reply, Request, Value};
+use crate::model::{Arrived, Lost, Mask, Problems, Reply, Request, Str, Value};
 use crate::render::{Context, Known, Leaf, Root, Scope};
 
 use super::exchange::{self, Needs, OfBody};
@@ -23,7 +23,7 @@ pub struct Reader {
     rules: Vec<Rule>,
     class: Option<Leaf>,
     message: Option<Leaf>,
-    captures: Vec<(Arc<str>, Leaf)>,
+    captures: Vec<(Str, Leaf)>,
     /// What reading a success takes beside its status, and what reading a refusal does.
     needs: (Needs, Needs),
     base: Context,
@@ -118,10 +118,10 @@ impl Reader {
         }
         let class = endpoint.errors.class.as_ref().and_then(&mut leaf);
         let message = endpoint.errors.message.as_ref().and_then(&mut leaf);
-        let captures: Vec<(Arc<str>, Leaf)> = endpoint
+        let captures: Vec<(Str, Leaf)> = endpoint
             .captures
             .iter()
-            .filter_map(|(name, template)| Some((Arc::from(name.value.as_str()), leaf(template)?)))
+            .filter_map(|(name, template)| Some((Str::from(name.value.as_str()), leaf(template)?)))
             .collect();
         let acted = Needs::of(captures.iter().map(|(_, leaf)| leaf));
         let needs = (acted, Needs::of(class.iter().chain(&message)));

@@ -515,7 +515,7 @@ impl Prospect {
                             Ok(Some(next)) => {
                                 let ahead =
                                     preparer.ahead(&mut shaped.context, &values, ordinal, &next, &passed);
-                                let step = Arc::clone(&preparer.steps.of(next.step).id);
+                                let step = Str::clone(&preparer.steps.of(next.step).id);
                                 Shown { step, ahead, ..shown(shaped.identity, Ok(Arc::new(next.request))) }
                             }
                             other => {
@@ -715,7 +715,7 @@ fn shown_job(job: Job, preparer: &Preparer, run: &RunValues) -> Shown {
     if let (Some(passed), Some(mut context)) = (job.passed, job.context) {
         let next = Next { step: job.step, request: Request::clone(&job.request) };
         let ahead = preparer.ahead(&mut context, run, job.identity.ordinal, &next, &passed);
-        let step = Arc::clone(&preparer.steps.of(next.step).id);
+        let step = Str::clone(&preparer.steps.of(next.step).id);
         return Shown { step, ahead, ..shown(job.identity, Ok(job.request)) };
     }
     let members = job.call.map(|call| call.members).unwrap_or_default();

@@ -148,7 +148,7 @@ impl Passed {
     pub fn text(&self) -> String {
         let mut all = Map::with_capacity(self.brought.len() + 1);
         if !self.at.is_empty() {
-            all.push(AT, Value::String(Arc::clone(&self.at)));
+            all.push(AT, Value::String(Str::clone(&self.at)));
         }
         all.extend(self.brought.iter().cloned());
         if all.is_empty() { String::new() } else { Value::Object(all).to_json() }
@@ -169,7 +169,7 @@ impl Passed {
             one.push("captures", Value::Object(captures));
             one.push("status", status.cloned().unwrap_or(Value::Null));
             one.push("skipped", Value::Bool(status.is_none()));
-            all.push(Arc::clone(&step.id), Value::Object(one));
+            all.push(Str::clone(&step.id), Value::Object(one));
         }
         Value::Object(all)
     }
@@ -331,7 +331,7 @@ impl Preparer {
                     },
                 };
                 let request = self.call(step, context, &run, ordinal, 0).map_err(|refused| refused.words().1);
-                found.push(Ahead { id: Arc::clone(&step.id), is_certain, request });
+                found.push(Ahead { id: Str::clone(&step.id), is_certain, request });
             }
             if at >= after.step {
                 let mut captures = Map::new();
@@ -349,7 +349,7 @@ impl Preparer {
     /// digests mean that nothing new would be sent. Never 0, at most [`MOST_CONTENT`].
     #[must_use]
     pub fn content(&self, shaped: &Shaped) -> u64 {
-        let run = RunValues { pipeline: Arc::clone(&self.pipeline), ..RunValues::of_nobody() };
+        let run = RunValues { pipeline: Str::clone(&self.pipeline), ..RunValues::of_nobody() };
         let mut shaped = Shaped { identity: shaped.identity.clone(), context: shaped.context.clone() };
         shaped.identity.ordinal = 0;
         shaped.context.set_run(run.clone());

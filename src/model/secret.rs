@@ -196,14 +196,18 @@ impl std::fmt::Debug for Mask {
     }
 }
 
-/// The first two bytes of every spelling of some needles, a bit for each pair. Replies are looked
-/// through for each record, and nearly nothing in them begins like a secret.
+/// The first two bytes of every spelling of some needles. Replies are looked through for each record, and
+/// nearly nothing in them begins like a secret.
 #[derive(Clone)]
-struct Begins([u64; 1024]);
+struct Begins {
+    first: [bool; 256],
+    /// A bit for each pair.
+    pairs: [u64; 1024],
+}
 
 impl Default for Begins {
     fn default() -> Self {
-        Self([0; 1024])
+        Self { first: [false; 256], pairs: [0; 1024] }
     }
 }
 
@@ -233,14 +237,20 @@ impl Begins {
 
     fn add(&mut self, first: u8, second: u8) {
         let (word, bit) = Self::place(first, second);
-        if let Some(word) = self.0.get_mut(word) {
+        if let Some(word) = self.pairs.get_mut(word) {
             *word |= bit;
+        }
+        if let Some(begins) = self.first.get_mut(usize::from(first)) {
+            *begins = true;
         }
     }
 
     fn with(&self, first: u8, second: u8) -> bool {
+        if !self.first.get(usize::from(first)).is_some_and(|begins| *begins) {
+            return false;
+        }
         let (word, bit) = Self::place(first, second);
-        self.0.get(word).is_some_and(|word| word & bit != 0)
+        self.pairs.get(word).is_some_and(|word| word & bit != 0)
     }
 }
 

@@ -4,10 +4,9 @@
 //! Invariant: a number's text is a valid JSON number (RFC 8259 section 6), copied digit by digit.
 
 use std::io::Write as _;
-use std::sync::Arc;
 
-/// Shared text: cheap to copy from a record into a request.
-pub type Str = Arc<str>;
+/// Shared text: cheap to copy from a record into a request, and in place where it is short.
+pub type Str = smol_str::SmolStr;
 
 /// One JSON value, or the absence of one.
 #[derive(Debug, Clone, PartialEq, Default)]

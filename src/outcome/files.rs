@@ -316,7 +316,7 @@ impl Out<'_> {
             Some(serde_json::Value::String(text)) => Cow::Borrowed(text.as_str()),
             Some(other) => Cow::Owned(other.to_string()),
         });
-        self.csv.of(first.into_iter().chain(step).chain(captures), line);
+        self.csv.append(first.into_iter().chain(step).chain(captures), line);
     }
 
     fn ours_as_object(&self, row: &RecordRow) -> Value {
@@ -502,6 +502,7 @@ fn cell<'v>(value: Option<&'v Value>, null_word: &'v str) -> Cow<'v, str> {
 struct CsvLine {
     writer: csv::Writer<Shared>,
     line: Shared,
+    marks: Marks,
 }
 
 /// Where the writer of lines leaves them.
@@ -528,7 +529,29 @@ impl CsvLine {
             .comment(marks.comment)
             .flexible(true)
             .from_writer(line.clone());
-        Self { writer, line }
+        Self { writer, line, marks }
+    }
+
+    /// Appends cells to a line that has some, and its end.
+    fn append<'c>(&mut self, cells: impl Iterator<Item = Cow<'c, str>>, out: &mut Vec<u8>) {
+        let Marks { delimiter, quote, comment } = self.marks;
+        let is_special = |byte| [delimiter, quote, b'\n', b'\r'].contains(&byte) || Some(byte) == comment;
+        let begin = out.len();
+        let mut is_plain = true;
+        let cells: Vec<Cow<'c, str>> = cells.collect();
+        for cell in &cells {
+            is_plain &= !cell.bytes().any(is_special);
+            out.extend_from_slice(cell.as_bytes());
+            out.push(delimiter);
+        }
+        // Nearly all of ours are words and numbers.
+        if is_plain {
+            out.pop();
+            out.push(b'\n');
+        } else {
+            out.truncate(begin);
+            self.of(cells.into_iter(), out);
+        }
     }
 
     /// Appends a line of these cells, with its end.

@@ -6,10 +6,12 @@
 //! before the database; what a loss of power takes of it although the outcome is kept, the next
 //! start mends.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, BufWriter, ErrorKind, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::model::{
     Arrived, Class, Diagnostic, Failure, Map, Mask, Number, RecordPlace, Request, State, Value,
@@ -41,7 +43,7 @@ pub struct Exchange<'a> {
     /// What was captured of it.
     pub captures: &'a Value,
     /// Where the call has several records: its number, and what of the reply is this record's, if not all.
-    pub call: Option<(u64, Option<Value>)>,
+    pub call: Option<(u64, Option<Arc<Value>>)>,
 }
 
 impl Exchange<'_> {
@@ -50,7 +52,9 @@ impl Exchange<'_> {
     pub fn line(&self, mask: &Mask) -> Vec<u8> {
         let text = match &self.call {
             Some((_, Some(part))) => part.to_json().into(),
-            _ => String::from_utf8_lossy(&self.reply.body),
+            // Faster than to look for what is not UTF-8: nearly every reply is.
+            _ => std::str::from_utf8(&self.reply.body)
+                .map_or_else(|_| String::from_utf8_lossy(&self.reply.body), Cow::Borrowed),
         };
         let text = mask.apply(&text);
         let mut line = Vec::with_capacity(text.len() + 384);
@@ -58,7 +62,9 @@ impl Exchange<'_> {
         // The reply as it came where it is JSON, so that its digits stay; as text where it is not.
         line.extend_from_slice(b",\"reply\":");
         match serde_json::from_str::<&serde_json::value::RawValue>(text.trim()) {
-            Ok(json) if !json.get().contains(['\n', '\r']) => line.extend_from_slice(json.get().as_bytes()),
+            Ok(json) if memchr::memchr2(b'\n', b'\r', json.get().as_bytes()).is_none() => {
+                line.extend_from_slice(json.get().as_bytes());
+            }
             _ => Value::text(&*text).write_json(&mut line),
         }
         line.extend_from_slice(b"}\n");

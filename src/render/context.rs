@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::model::{Table, Tables, Value};
+use crate::model::{Str, Table, Tables, Value};
 
 macro_rules! roots {
     ($($(#[doc = $doc:literal])* $root:ident = $name:literal),* $(,)?) => {
@@ -150,11 +150,11 @@ impl Scope {
 #[derive(Debug, Clone)]
 pub struct RunValues {
     /// The run's id.
-    pub id: Arc<str>,
+    pub id: Str,
     /// When the run began, recorded once: what `now()` says.
     pub started_at: jiff::Timestamp,
     /// The pipeline's name.
-    pub pipeline: Arc<str>,
+    pub pipeline: Str,
     /// The record's position in the input.
     pub ordinal: u64,
     /// The step of a pipeline with steps, else 0.

@@ -140,7 +140,7 @@ impl Object for Node {
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         match self.value() {
             Value::Object(map) => {
-                Enumerator::Values(map.iter().map(|(name, _)| EngineValue::from(Arc::clone(name))).collect())
+                Enumerator::Values(map.iter().map(|(name, _)| EngineValue::from(name.as_str())).collect())
             }
             Value::Array(items) => Enumerator::Seq(items.len()),
             _ => Enumerator::NonEnumerable,
@@ -162,7 +162,7 @@ pub(super) fn to_engine(value: &Value, mode: Mode) -> Option<EngineValue> {
         (Value::Absent | Value::Null, _) => EngineValue::from(()),
         (Value::Bool(value), Mode::Text) => EngineValue::from(if *value { "true" } else { "false" }),
         (Value::Bool(value), _) => EngineValue::from(*value),
-        (Value::String(text), _) => EngineValue::from(Arc::clone(text)),
+        (Value::String(text), _) => EngineValue::from(text.as_str()),
         (Value::Number(number), Mode::Text) => EngineValue::from(number.as_str()),
         (Value::Number(number), mode) => number_to_engine(number.as_str(), mode),
     })
@@ -294,7 +294,7 @@ fn convert(value: &EngineValue, left: &mut Left, depth: usize) -> Result<Value, 
         ValueKind::String => {
             let text = value.to_str().unwrap_or_default();
             take(&mut left.bytes, text.len())?;
-            Value::String(text)
+            Value::text(text)
         }
         ValueKind::Seq | ValueKind::Iterable => {
             let mut items = Vec::new();

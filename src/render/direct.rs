@@ -5,8 +5,6 @@
 //! a value, the engine gives the same; whatever is unusual (a missing field, a number that is not a
 //! plain integer, any error) gives none, and the engine decides and says what is wrong.
 
-use std::sync::Arc;
-
 use super::context::Context;
 use super::convert::weight;
 use super::part::holds;
@@ -146,7 +144,7 @@ impl Direct {
             Self::Object(entries) => {
                 let mut map = Map::with_capacity(entries.len());
                 for (name, entry) in entries {
-                    map.push(Arc::clone(name), entry.find(context, left)?);
+                    map.push(Str::clone(name), entry.find(context, left)?);
                 }
                 Value::Object(map)
             }

@@ -184,6 +184,23 @@ impl Leaf {
         )
     }
 
+    /// Takes what the leaf reads out of the value of a root, where it is exactly a path of names below it; what
+    /// is left has nothing there.
+    #[must_use]
+    pub fn take(&self, root: super::context::Root, value: &mut Value) -> Option<Value> {
+        let Kind::Single(Part { what: What::Path { path, default: None }, .. }) = &self.kind else {
+            return None;
+        };
+        let mut value = (path.root == root).then_some(value)?;
+        for step in &path.steps {
+            value = match (step, value) {
+                (Step::Name(name, _), Value::Object(map)) => map.get_mut(name)?,
+                _ => return None,
+            };
+        }
+        Some(std::mem::take(value))
+    }
+
     /// The value, with its type when the leaf is exactly one expression. `omit` is absent.
     pub fn value(&self, context: &Context) -> Result<Value, RenderError> {
         match &self.kind {

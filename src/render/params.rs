@@ -1,7 +1,5 @@
 //! The endpoint's parameters: bound by the pipeline, or the record's field of the same name.
 
-use std::sync::Arc;
-
 use super::context::{Context, Known, Root, Scope};
 use super::error::RenderError;
 use super::path::field_step;
@@ -143,7 +141,7 @@ fn typed(value: Value, kind: ParamKind) -> Option<Value> {
             let shape = text.len() == 10
                 && text.bytes().enumerate().all(|(at, b)| (b == b'-') == matches!(at, 4 | 7));
             (shape && text.parse::<jiff::civil::Date>().is_ok())
-                .then_some(Value::String(Arc::clone(&text)))?
+                .then_some(Value::String(Str::clone(&text)))?
         }
         _ => return None,
     })

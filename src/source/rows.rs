@@ -114,9 +114,12 @@ impl Rows {
         if !self.skip_to_row()? {
             return Ok(None);
         }
+        self.cells.clear();
+        if let Some(row) = self.without_quotes() {
+            return Ok(Some(row));
+        }
         let (line, byte) = (self.window.line(), self.window.offset());
         let mut scan = Scan::default();
-        self.cells.clear();
         let tail = loop {
             let bytes = self.window.bytes();
             let Some(next) = bytes.get(scan.at).copied() else {
@@ -199,6 +202,42 @@ impl Rows {
             tail: tail.len(),
             lone_cr: tail == Tail::Cr,
         }))
+    }
+
+    /// The row that begins the window, where it has no quotes and is there as a whole, with its line end: most
+    /// rows, and found several times as fast as byte by byte.
+    fn without_quotes(&mut self) -> Option<Row> {
+        let bytes = self.window.bytes();
+        let len = memchr::memchr2(b'\n', b'\r', bytes)?;
+        let raw = bytes.get(..len)?;
+        if len > self.limits.record || memchr::memchr(self.dialect.quote, raw).is_some() {
+            return None;
+        }
+        let tail = match (bytes.get(len)?, bytes.get(len + 1)) {
+            (b'\n', _) => Tail::Lf,
+            (_, Some(b'\n')) => Tail::CrLf,
+            (_, Some(_)) => Tail::Cr,
+            (_, None) => return None,
+        };
+        let mut count = 0;
+        let mut start = 0;
+        for end in memchr::memchr_iter(self.dialect.delimiter, raw).chain([len]) {
+            if self.cells.len() <= self.limits.columns {
+                self.cells.push(Cell { start, end, form: Form::Plain });
+            }
+            count += 1;
+            start = end + 1;
+        }
+        Some(Row {
+            line: self.window.line(),
+            byte: self.window.offset(),
+            count,
+            after_quote: None,
+            len,
+            oversize: None,
+            tail: tail.len(),
+            lone_cr: tail == Tail::Cr,
+        })
     }
 
     fn end_cell(&mut self, scan: &mut Scan) {

@@ -5,6 +5,7 @@
 //! call, and which calls follow from it, is noted in one step.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Due, Loop};
@@ -21,7 +22,7 @@ struct Ended {
     state: State,
     reading: Reading,
     /// Its part of the reply.
-    reply: Option<Value>,
+    reply: Option<Arc<Value>>,
 }
 
 /// Records of which no further call can be made.
@@ -256,7 +257,7 @@ impl Loop<'_> {
             }
             let line = arrived.filter(|_| self.with.keeps_responses).map(|arrived| {
                 // The reply to the whole stands beside the first record only.
-                let part = reply.or_else(|| (at > 0 || !shares_reply).then_some(Value::Null));
+                let part = reply.or_else(|| (at > 0 || !shares_reply).then(|| Arc::new(Value::Null)));
                 let exchange = Exchange {
                     ordinal: identity.ordinal,
                     place: &identity.place,
