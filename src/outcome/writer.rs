@@ -7,7 +7,7 @@
 //! nothing is written or acknowledged any more (P12); every later command is refused.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ const MOVE_ROWS: usize = 100_000;
 const GROUP: usize = 64;
 /// Groups that wait for the writer; a fuller queue holds the sender back.
 const QUEUE: usize = 128;
+/// Bytes of lines for `responses.ndjson` that wait for the writer: large replies do not pile up where the disk is
+/// slower than the far side. A single line may be larger.
+const MOST_WAITING: usize = 8 << 20;
 
 #[derive(Debug)]
 enum Command {
@@ -60,10 +63,70 @@ pub struct Writer {
     shared: Arc<Shared>,
 }
 
+/// Bytes of lines that wait.
+#[derive(Debug, Default)]
+struct Waiting {
+    room: Mutex<Room>,
+    fewer: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    bytes: usize,
+    /// Whether somebody waits for fewer of them: to wake nobody is a call of the system, too.
+    is_wanted: bool,
+    /// Whether nobody takes any more.
+    ended: bool,
+}
+
+impl Room {
+    const fn is_full_for(&self, line: usize) -> bool {
+        !self.ended && self.bytes > 0 && self.bytes + line > MOST_WAITING
+    }
+}
+
+impl Waiting {
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a line, if there is room for it.
+    fn add(&self, line: usize) -> bool {
+        let mut room = self.room();
+        let is_full = room.is_full_for(line);
+        room.bytes += if is_full { 0 } else { line };
+        !is_full
+    }
+
+    /// Waits for room and counts the line.
+    fn wait(&self, line: usize) {
+        let mut room = self.room();
+        while room.is_full_for(line) {
+            room.is_wanted = true;
+            room = self.fewer.wait(room).unwrap_or_else(PoisonError::into_inner);
+        }
+        room.bytes += line;
+    }
+
+    fn take(&self, line: usize) {
+        let mut room = self.room();
+        room.bytes = room.bytes.saturating_sub(line);
+        if std::mem::take(&mut room.is_wanted) {
+            self.fewer.notify_all();
+        }
+    }
+
+    fn end(&self) {
+        self.room().ended = true;
+        self.fewer.notify_all();
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     commands: mpsc::SyncSender<Vec<Command>>,
     group: Mutex<Vec<Command>>,
+    waiting: Arc<Waiting>,
     failure: Arc<Mutex<Option<Failure>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -101,7 +164,9 @@ impl Writer {
         let records = RecordWriter::new(&connection, run).map_err(|error| database_failure(&path, &error))?;
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
         let failure = Arc::new(Mutex::new(None));
+        let waiting = Arc::new(Waiting::default());
         let mut work = Work {
+            waiting: Arc::clone(&waiting),
             connection,
             run,
             records,
@@ -122,7 +187,8 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || {
-                if let Err(broken) = work.run(&inbox) {
+                let ended = work.run(&inbox);
+                if let Err(broken) = ended {
                     // Closing would move the log and sync again; a failed sync is not repeated.
                     let _ = work
                         .connection
@@ -134,11 +200,13 @@ impl Writer {
                     *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
                     // The inbox is dropped here: senders see it closed, waiters see false.
                 }
+                work.waiting.end();
             })
             .map_err(|error| {
                 Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))
             })?;
-        let shared = Shared { commands, group: Mutex::default(), failure, thread: Mutex::new(Some(thread)) };
+        let thread = Mutex::new(Some(thread));
+        let shared = Shared { commands, group: Mutex::default(), waiting, failure, thread };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -164,7 +232,18 @@ impl Writer {
     /// Notes the outcome of a record, with its line for `responses.ndjson`.
     #[must_use]
     pub fn settled(&self, row: RecordRow, response: Option<Vec<u8>>) -> bool {
-        self.send(Command::Settled(row, response))
+        self.make_room(response.as_ref().map_or(0, Vec::len)) && self.send(Command::Settled(row, response))
+    }
+
+    /// Waits until the thread has taken so many lines that there is room for these.
+    fn make_room(&self, line: usize) -> bool {
+        if line == 0 || self.shared.waiting.add(line) {
+            return true;
+        }
+        // What has to go first may still be here.
+        let is_there = self.flush();
+        self.shared.waiting.wait(line);
+        is_there
     }
 
     /// Notes the states of several records.
@@ -199,7 +278,8 @@ impl Writer {
     /// far that call and those that follow from it are.
     #[must_use]
     pub fn settled_batch(&self, rows: Vec<(RecordRow, Option<Vec<u8>>)>, batches: Vec<BatchRow>) -> bool {
-        self.send(Command::SettledBatch { rows, batches })
+        let lines = rows.iter().filter_map(|(_, line)| line.as_ref()).map(Vec::len).sum();
+        self.make_room(lines) && self.send(Command::SettledBatch { rows, batches })
     }
 
     /// Notes an attempt that was not the last, or not good: its status, class and message.
@@ -269,6 +349,7 @@ impl Writer {
 
 /// The thread's own state.
 struct Work {
+    waiting: Arc<Waiting>,
     connection: Connection,
     run: i64,
     records: RecordWriter,
@@ -503,6 +584,7 @@ impl Work {
     fn settle(&mut self, row: &RecordRow, response: Option<Vec<u8>>) -> Result<(), Broken> {
         if let (Some(responses), Some(line)) = (&mut self.responses, response) {
             responses.append(&line).map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
+            self.waiting.take(line.len());
         }
         self.write(row)?;
         Ok(())
@@ -649,6 +731,26 @@ mod tests {
         assert!(answers.into_iter().all(|answer| answer.blocking_recv().unwrap()));
         let found = Checkpoint::open_to_read(&folder).unwrap().unwrap().row(&run, 2).unwrap();
         assert_eq!(found.map(|row| row.state), Some(State::InFlight));
+    }
+
+    #[test]
+    fn lines_that_wait_are_bounded_and_one_larger_than_all_goes_alone() {
+        let waiting = Waiting::default();
+        assert!(waiting.add(MOST_WAITING + 1));
+        assert!(!waiting.add(1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| waiting.wait(7));
+            waiting.take(MOST_WAITING + 1);
+        });
+        assert_eq!(waiting.room().bytes, 7);
+        assert!(waiting.add(MOST_WAITING - 7));
+        assert!(!waiting.add(1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| waiting.wait(1));
+            // A writer that has failed keeps nobody.
+            waiting.end();
+        });
+        assert!(waiting.add(1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Invariant: a value fills exactly the segment or query value in which it is written. It cannot
 //! add, drop or merge segments, begin a query or fragment, or move the host (S06, S12).
 
+use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -177,7 +178,7 @@ impl PathTemplate {
                             _ => error,
                         }
                     })?;
-                    check_value(&value, &part.shown(), part.place())?;
+                    check_value(&value, || part.shown(), part.place())?;
                     segment.push_str(&value);
                     out.extend(utf8_percent_encode(&value, ENCODED));
                 }
@@ -209,9 +210,9 @@ impl PathTemplate {
 }
 
 /// Judges one value of a path. `shown` names the parameter.
-fn check_value(value: &str, shown: &str, place: &Place) -> Result<(), RenderError> {
+fn check_value(value: &str, shown: impl Fn() -> String, place: &Place) -> Result<(), RenderError> {
     let error = |why: String| {
-        let message = format!("the value of `{shown}` {why} and cannot be a part of the path");
+        let message = format!("the value of `{}` {why} and cannot be a part of the path", shown());
         Err(RenderError::new("path-value", place, message))
     };
     if value.is_empty() {
@@ -231,8 +232,8 @@ fn is_dots(segment: &str) -> bool {
     segment == "." || segment == ".."
 }
 
-fn decoded(text: &str) -> std::borrow::Cow<'_, str> {
-    percent_decode_str(text).decode_utf8_lossy()
+fn decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('%') { percent_decode_str(text).decode_utf8_lossy() } else { Cow::Borrowed(text) }
 }
 
 /// Query parameters in written order.

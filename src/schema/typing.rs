@@ -87,28 +87,47 @@ enum Empty {
     Null,
 }
 
-/// The types of a schema's fields. Cheap to clone.
+/// The types of a schema's fields, as far as they can change a cell. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Typing {
     fields: Arc<HashMap<String, Field>>,
 }
+
+/// Up to so many fields are looked for among the cells, instead of each cell among them.
+const FEW: usize = 8;
 
 impl Typing {
     /// Turns text cells into values, where they are exactly what their field admits.
     ///
     /// `parse` reads a JSON text and keeps the digits of its numbers; `None` when it is not JSON.
     pub fn apply(&self, fields: &mut Map, parse: &dyn Fn(&str) -> Option<Value>) {
-        for (name, value) in fields {
-            let Some(field) = self.fields.get(&**name) else { continue };
-            match value {
-                Value::Absent if field.empty == Empty::Null => *value = Value::Null,
-                Value::String(text) => {
-                    if let Some(typed) = typed(field.types, text, parse) {
-                        *value = typed;
-                    }
-                }
-                _ => {}
+        if self.fields.len() <= FEW {
+            for (name, field) in self.fields.iter() {
+                fields.get_mut(name).into_iter().for_each(|value| field.apply(value, parse));
             }
+            return;
+        }
+        for (name, value) in fields {
+            self.fields.get(&**name).into_iter().for_each(|field| field.apply(value, parse));
+        }
+    }
+}
+
+impl Field {
+    /// Whether a cell is always what it was.
+    const fn changes_nothing(self) -> bool {
+        self.types.has(Types::STRING) && matches!(self.empty, Empty::Absent)
+    }
+
+    fn apply(self, value: &mut Value, parse: &dyn Fn(&str) -> Option<Value>) {
+        match value {
+            Value::Absent if self.empty == Empty::Null => *value = Value::Null,
+            Value::String(text) => {
+                if let Some(typed) = typed(self.types, text, parse) {
+                    *value = typed;
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -150,6 +169,7 @@ pub(super) fn of(documents: &[Document]) -> (Typing, Option<Vec<String>>) {
             let empty = if says_null && top.required.contains(name) { Empty::Null } else { Empty::Absent };
             (name.clone(), Field { types: *types, empty })
         })
+        .filter(|(_, field)| !field.changes_nothing())
         .collect();
     (Typing { fields: Arc::new(fields) }, names)
 }
