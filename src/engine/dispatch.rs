@@ -72,6 +72,8 @@ pub struct Dispatch<'a> {
     pub delivery: &'a Delivery,
     /// The checkpoint.
     pub writer: &'a Writer,
+    /// What is found wrong with the checkpoint while it sends.
+    pub damage: mpsc::UnboundedReceiver<Failure>,
     /// Whom it tells.
     pub observer: &'a mut dyn Observer,
     /// The host, for messages.
@@ -135,6 +137,18 @@ pub struct Stopped {
     pub diagnostics: Vec<Diagnostic>,
     /// The signal that asked for it.
     pub signal: Option<Signal>,
+}
+
+impl Stopped {
+    /// What was noted of records before cannot be relied on.
+    pub(super) fn by_damage(failure: Failure) -> Self {
+        Self {
+            class: failure.class,
+            why: "the checkpoint is damaged".into(),
+            diagnostics: failure.diagnostics,
+            signal: None,
+        }
+    }
 }
 
 type Attempt = Pin<Box<dyn Future<Output = Landed>>>;
@@ -303,6 +317,9 @@ pub async fn dispatch(
                     }),
                     _ => break,
                 }
+            }
+            Some(failure) = this.with.damage.recv(), if this.stopped.is_none() => {
+                this.stop(Stopped::by_damage(failure));
             }
             Some(landed) = this.flying.next(), if !this.flying.is_empty() => {
                 this.finish(landed);

@@ -55,6 +55,7 @@ pub fn look(
 ) -> Result<Look, Failure> {
     let pipeline = &plan.pipeline;
     let runs = checkpoint.map(Checkpoint::runs).transpose()?.unwrap_or_default();
+    checkpoint.map_or(Ok(()), Checkpoint::check_small)?;
     let newest_is_open = match (checkpoint, runs.last()) {
         (Some(checkpoint), Some(run)) => run.closed_at.is_none() && checkpoint.counts(run)?.unsent > 0,
         _ => false,
@@ -84,6 +85,8 @@ pub fn look(
         runs.last().map_or_else(|| new_values.clone(), |run| identity::values(run, &pipeline.name));
     let mut survey = None;
     if untouched.is_none() {
+        // It is asked of all that was ever sent.
+        checkpoint.map_or(Ok(()), Checkpoint::check_now)?;
         let digests_at: Vec<u64> = candidates.iter().flat_map(|run| [run.records, run.lease]).collect();
         survey = Some(survey::survey(plan, folder, &digests_at, true, &survey_values, observer)?);
     }

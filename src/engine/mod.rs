@@ -210,7 +210,7 @@ pub fn apply(pipeline: Pipeline, start: &Start, observer: &mut dyn Observer) -> 
         observer.event(&Event::Warning(warning.clone()));
     }
     let narrow = narrowing(&plan, start)?;
-    let checkpoint = Checkpoint::open(&folder)?;
+    let checkpoint = Checkpoint::open_to_start(&folder)?;
     deletes::settle(&plan.pipeline, &start.target, &checkpoint)?;
     let session = Session { plan, start, folder, checkpoint, spools, sender, narrow, begun, lock };
     session.run(observer)

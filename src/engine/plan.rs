@@ -674,9 +674,8 @@ impl Prospect {
 
     /// Looks at what the start of a run would find of it.
     fn recovered(&self, checkpoint: &Checkpoint, run: &RunRow, outlook: &mut Outlook) -> Result<(), Failure> {
-        let has_held = outlook.before.in_doubt > 0;
         let (recovered, rows) =
-            recover::look(&self.plan, checkpoint, run, &outlook.values, &outlook.dropped, has_held, false)?;
+            recover::look(&self.plan, checkpoint, run, &outlook.values, &outlook.dropped, false)?;
         for row in rows {
             if row.state == State::Pending {
                 outlook.resent.insert(row.ordinal);

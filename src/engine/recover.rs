@@ -46,10 +46,9 @@ pub fn recover(
     run: &RunRow,
     values: &RunValues,
     dropped: &[(u64, u64)],
-    has_held: bool,
     ask_again: bool,
 ) -> Result<Recovered, Failure> {
-    let (recovered, rows) = look(plan, checkpoint, run, values, dropped, has_held, ask_again)?;
+    let (recovered, rows) = look(plan, checkpoint, run, values, dropped, ask_again)?;
     if !rows.is_empty() || !recovered.noted.is_empty() {
         checkpoint.write_recovered(run, &rows, &recovered.noted)?;
     }
@@ -63,9 +62,9 @@ pub fn look(
     run: &RunRow,
     values: &RunValues,
     dropped: &[(u64, u64)],
-    has_held: bool,
     ask_again: bool,
 ) -> Result<(Recovered, Vec<RecordRow>), Failure> {
+    checkpoint.check_unsettled(run)?;
     let last = checkpoint.latest_start(run)?;
     let crashed = last.as_ref().is_some_and(|start| start.class.is_empty());
     let rebooted = last.as_ref().is_some_and(StartRow::before_this_boot);
@@ -84,14 +83,12 @@ pub fn look(
     let mut known = Known::new(run.settled.ordinal);
     let mut held = Vec::new();
     let mut doubtful = Vec::new();
-    // Held records below the mark matter only for order.
-    let from = if has_held && orders(plan) { 0 } else { run.settled.ordinal };
     let holds_rest = plan.pipeline.delivery.on_failure == OnFailure::HoldRest;
     let mut to_ask = 0;
     let mut undecided = Vec::new();
     let calls = checkpoint.open_batches(run)?;
     let in_calls: HashSet<u64> = calls.iter().flat_map(|call| &call.members).copied().collect();
-    checkpoint.each_row(run, from, |row| {
+    let mut take = |row: RecordRow| {
         // One that was asked about in vain is asked about again only when somebody says so.
         let asks =
             row.state == State::InDoubt && plan.rules_of(&row).is_some_and(|rules| rules.prober().is_some());
@@ -126,7 +123,13 @@ pub fn look(
             _ => known.settle(row.ordinal),
         }
         Ok(())
-    })?;
+    };
+    if orders(plan) {
+        // Those below the mark matter only for order.
+        let holding: &[State] = if holds_rest { &[State::InDoubt, State::Failed] } else { &[State::InDoubt] };
+        checkpoint.each_row_in(run, run.settled.ordinal, holding, &mut take)?;
+    }
+    checkpoint.each_row(run, run.settled.ordinal, take)?;
     let mut keyless = Vec::new();
     if let Some(start) = last.filter(|start| crashed && start.leased_without_intents(run)) {
         let has_row = |ordinal: u64| {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::config::{self, Durability, InDoubt};
 use crate::deliver::Sender;
 use crate::model::{Class, Diagnostic, Event, Failure};
-use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Lock, Responses, RunRow};
+use crate::outcome::{Checkpoint, Finished, Folder, Grants, InputMark, Inspection, Lock, Responses, RunRow};
 use crate::render::Leaf;
 use crate::source::Mark;
 
@@ -90,7 +90,6 @@ impl Session<'_> {
             &run,
             &ready.values,
             &ready.dropped,
-            ready.counts.in_doubt + ready.counts.failed > 0,
             self.start.reconcile.is_some(),
         )?;
         if let Some(select) = &self.start.reconcile {
@@ -159,6 +158,11 @@ impl Session<'_> {
         let grants =
             Grants { intents: intents || batch.is_some(), durable_intents: durable_calls, leased_from };
         let next_call = checkpoint.next_batch(run)?;
+        let (tell, damage) = tokio::sync::mpsc::unbounded_channel();
+        let inspection = checkpoint.inspect_beside(move |failure| {
+            // Nobody listens any more once all is sent; its end is waited for then.
+            let _ = tell.send(failure);
+        })?;
         let writer = checkpoint.into_writer(run, grants, pipeline.delivery.durability, responses)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
@@ -227,6 +231,7 @@ impl Session<'_> {
                 only_asks: start.reconcile.is_some(),
                 delivery: &pipeline.delivery,
                 writer: &writer,
+                damage,
                 observer,
                 host,
                 connection: pipeline.connection.name.clone(),
@@ -256,10 +261,18 @@ impl Session<'_> {
         if ended.stopped.is_none() && ended.counts.unsent > 0 && !narrowed && !waits {
             ended.stopped = Some(forgotten(ended.counts.unsent));
         }
+        let damage = inspected(inspection, &ended);
+        if let Some(failure) = &damage {
+            ended.stopped = Some(dispatch::Stopped::by_damage(failure.clone()));
+        }
         let class =
             ended.stopped.as_ref().map_or_else(|| finish::class_of(&ended.counts), |stopped| stopped.class);
-        let complete = ended.counts.unsent == 0;
+        let complete = ended.counts.unsent == 0 && damage.is_none();
         writer.finish(Finished { class, complete }, ended.settled, complete)?;
+        if let Some(failure) = damage {
+            // No files are made from it.
+            return Err(failure);
+        }
         drop(assembler);
         let preparer = Arc::into_inner(preparer);
         let Some(preparer) = preparer else {
@@ -296,6 +309,7 @@ impl Session<'_> {
 
     /// Ruling 7: nothing to do exits with the class of the finished run.
     fn nothing_to_do(self, run: &RunRow, is_apart: bool) -> Result<Report, Failure> {
+        self.checkpoint.check_now()?;
         let counts = self.checkpoint.counts(run)?;
         let ended = dispatch::Ended {
             counts,
@@ -320,6 +334,16 @@ impl Session<'_> {
         report.nothing_to_do = true;
         Ok(report)
     }
+}
+
+/// What the look at all of the checkpoint found. It is not waited for where something else ended a start that has
+/// not come to its end: a person may wait for the process.
+fn inspected(inspection: Option<Inspection>, ended: &dispatch::Ended) -> Option<Failure> {
+    let ended_by_else = ended.stopped.as_ref().is_some_and(|stopped| stopped.class != Class::State);
+    if ended_by_else && ended.counts.unsent > 0 {
+        return None;
+    }
+    inspection?.wait().err()
 }
 
 /// A start that ends by itself settles everything that nothing waits behind: anything else must not pass

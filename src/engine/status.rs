@@ -59,6 +59,7 @@ pub fn standing(folder: &Folder, checkpoint: &Checkpoint) -> Result<Option<Stand
     let kept = runs.len();
     let Some(run) = runs.pop() else { return Ok(None) };
     folder.guard_run(&run.id)?;
+    checkpoint.check_small()?;
     let counts = checkpoint.counts(&run)?;
     let start = checkpoint.latest_start(&run)?;
     let running = is_locked(&folder.database().with_extension("lock"));

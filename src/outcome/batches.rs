@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::blocks::{CallShare, Tally};
 use super::database::record_id;
 
 /// How far a call is.
@@ -40,17 +41,16 @@ pub struct BatchRow {
 
 const UNKNOWN: u32 = 1;
 
-/// Writes a row, over an older one of the same call; gives by how much the sum of the checksums of the
-/// run's rows changed.
-pub(super) fn write(connection: &Connection, run: i64, row: &BatchRow) -> rusqlite::Result<i64> {
-    let id = record_id(run, row.number);
+/// Writes a row, over an older one of the same call, and notes what that changes.
+pub(super) fn write(connection: &Connection, tally: &mut Tally, row: &BatchRow) -> rusqlite::Result<()> {
+    let id = record_id(tally.run(), row.number);
     let members = ranges(&row.members);
     let flags = u32::from(row.unknown) * UNKNOWN;
     let at = jiff::Timestamp::now().as_millisecond();
     let crc = checksum(id, row, &members, at);
-    let old: Option<i64> = connection
-        .prepare_cached("SELECT crc FROM batch WHERE id = ?1")?
-        .query_row([id], |row| row.get(0))
+    let old = connection
+        .prepare_cached(&format!("SELECT {} FROM batch WHERE id = ?1", CallShare::COLUMNS))?
+        .query_row([id], CallShare::read)
         .optional()?;
     connection
         .prepare_cached(
@@ -69,7 +69,8 @@ pub(super) fn write(connection: &Connection, run: i64, row: &BatchRow) -> rusqli
             row.first_at,
             crc
         ])?;
-    Ok(i64::from(crc) - old.unwrap_or(0))
+    let new = CallShare { crc, is_open: row.state != BatchState::Settled };
+    tally.call(connection, row.number, old, new)
 }
 
 /// The columns that [`read`] wants, in its order.

@@ -4,6 +4,7 @@
 //! Separate from [`super::writer`], which owns the same file while requests are under way.
 //! Invariant: anything odd in the file is refused with its name; nothing is repaired by guess.
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -16,6 +17,7 @@ use crate::config::Durability;
 use crate::model::{Class, Diagnostic, Failure};
 
 use super::batches::{self, BatchRow, BatchState};
+use super::blocks::Tally;
 use super::database::{self, APPLICATION, FORMAT, record_id};
 use super::folder::{self, Folder};
 use super::keys;
@@ -27,7 +29,9 @@ use super::writer::Writer;
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(super) connection: Connection,
-    path: PathBuf,
+    pub(super) path: PathBuf,
+    /// Whether all of the file was found sound since it was opened.
+    pub(super) is_checked: Cell<bool>,
 }
 
 /// What a new run begins with.
@@ -92,6 +96,32 @@ impl Checkpoint {
     /// The caller holds the lock. A missing checkpoint beside the folder of an unfinished run is
     /// refused: what was sent would be forgotten.
     pub fn open(folder: &Folder) -> Result<Self, Failure> {
+        Self::open_and(folder, Self::check_now)
+    }
+
+    /// The same for a start, which looks at a large file while it sends ([`Self::inspect_beside`]), or at its end
+    /// ([`Self::check_now`]).
+    pub fn open_to_start(folder: &Folder) -> Result<Self, Failure> {
+        Self::open_and(folder, |checkpoint| {
+            if checkpoint.is_small() {
+                return checkpoint.check_now();
+            }
+            checkpoint.check_version()?;
+            checkpoint.check_tables()?;
+            if checkpoint.ended_by_damage()? { checkpoint.check_now() } else { Ok(()) }
+        })
+    }
+
+    /// Looks at all of the file, unless that was done.
+    pub fn check_now(&self) -> Result<(), Failure> {
+        if !self.is_checked.get() {
+            self.check()?;
+            self.is_checked.set(true);
+        }
+        Ok(())
+    }
+
+    fn open_and(folder: &Folder, check: impl FnOnce(&Self) -> Result<(), Failure>) -> Result<Self, Failure> {
         let path = folder.database();
         for ending in ["", "-wal", "-shm"] {
             folder::refuse_links(&with_ending(&path, ending))?;
@@ -100,11 +130,20 @@ impl Checkpoint {
             refuse_orphans(folder)?;
             return Self::create(path);
         }
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let checkpoint = Self { connection, path };
-        checkpoint.check()?;
+        let checkpoint = Self::connected(path)?;
+        check(&checkpoint)?;
         checkpoint.sync_names()?;
         Ok(checkpoint)
+    }
+
+    fn connected(path: PathBuf) -> Result<Self, Failure> {
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        Ok(Self { connection, path, is_checked: Cell::new(false) })
+    }
+
+    /// The same file once more.
+    pub(super) fn another(&self) -> Result<Self, Failure> {
+        Self::connected(self.path.clone())
     }
 
     /// Syncs the folder once the log is in it (looking into the file makes it): the database does so
@@ -121,8 +160,7 @@ impl Checkpoint {
         if !path.exists() {
             return Ok(None);
         }
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let checkpoint = Self { connection, path };
+        let checkpoint = Self::connected(path)?;
         checkpoint.check_version()?;
         Ok(Some(checkpoint))
     }
@@ -174,14 +212,13 @@ impl Checkpoint {
         if let Some(parent) = path.parent() {
             folder::sync_folder(parent)?;
         }
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let checkpoint = Self { connection, path };
+        let checkpoint = Self { is_checked: Cell::new(true), ..Self::connected(path)? };
         checkpoint.check_version()?;
         checkpoint.sync_names()?;
         Ok(checkpoint)
     }
 
-    fn check_version(&self) -> Result<(), Failure> {
+    pub(super) fn check_version(&self) -> Result<(), Failure> {
         let get = |name: &str| -> Result<i32, Failure> {
             self.connection
                 .query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
@@ -210,21 +247,6 @@ impl Checkpoint {
             ));
         }
         Ok(())
-    }
-
-    /// Checks version and structure of the file.
-    pub fn check(&self) -> Result<(), Failure> {
-        self.check_version()?;
-        let found: String = self
-            .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|error| self.failure(&error))?;
-        if found != "ok" {
-            // The first line is a title.
-            return Err(self.damage(found.lines().last().unwrap_or_default()));
-        }
-        let unsound = database::unsound(&self.connection).map_err(|error| self.failure(&error))?;
-        unsound.map_or(Ok(()), |what| Err(self.damage(&what)))
     }
 
     /// Says that the file is damaged, and where.
@@ -310,6 +332,7 @@ impl Checkpoint {
     /// Removes a run and its records. The keys that it delivered are remembered: what a plain POST
     /// made once must not be made again because the run's details are gone.
     pub fn remove_run(&self, run: &RunRow) -> Result<(), Failure> {
+        self.check_rows_of(run)?;
         let (from, to) = (record_id(run.number, 0), record_id(run.number + 1, 0));
         self.durably(|connection| {
             keys::remember(connection, run.number)?;
@@ -317,6 +340,7 @@ impl Checkpoint {
                 .execute("DELETE FROM attempt WHERE record >= ?1 AND record < ?2", params![from, to])?;
             connection.execute("DELETE FROM record WHERE id >= ?1 AND id < ?2", params![from, to])?;
             connection.execute("DELETE FROM batch WHERE id >= ?1 AND id < ?2", params![from, to])?;
+            connection.execute("DELETE FROM block WHERE id >= ?1 AND id < ?2", params![from, to])?;
             connection.execute("DELETE FROM note WHERE run = ?1", [run.number])?;
             connection.execute("DELETE FROM start WHERE run = ?1", [run.number])?;
             connection.execute("DELETE FROM run WHERE number = ?1", [run.number])?;
@@ -327,13 +351,9 @@ impl Checkpoint {
     /// Writes rows as one durable step; what recovery found, or what a person decided.
     pub fn write_rows(&self, run: &RunRow, rows: &[RecordRow], why: &str) -> Result<(), Failure> {
         self.durably(|connection| {
-            let mut change = 0;
-            for row in rows {
-                change +=
-                    database::write_record(connection, run.number, &RecordRow { at: 0, ..row.clone() })?;
-                add_note(connection, run.number, Some(row.ordinal), why, row.state.name())?;
-            }
-            database::add_to_sum(connection, run.number, change)
+            let mut tally = Tally::new(run.number);
+            write_noted(connection, &mut tally, rows, why)?;
+            tally.write(connection)
         })
     }
 
@@ -345,21 +365,17 @@ impl Checkpoint {
         batches: &[BatchRow],
     ) -> Result<(), Failure> {
         self.durably(|connection| {
-            let mut change = 0;
-            for row in rows {
-                change +=
-                    database::write_record(connection, run.number, &RecordRow { at: 0, ..row.clone() })?;
-                add_note(connection, run.number, Some(row.ordinal), "recovered", row.state.name())?;
-            }
+            let mut tally = Tally::new(run.number);
+            write_noted(connection, &mut tally, rows, "recovered")?;
             for batch in batches {
-                change += batches::write(connection, run.number, batch)?;
+                batches::write(connection, &mut tally, batch)?;
                 let again = batch.members.iter().filter(|_| batch.state == BatchState::Waits);
                 for ordinal in again {
                     let detail = format!("call {} is sent again", batch.number);
                     add_note(connection, run.number, Some(*ordinal), "recovered", &detail)?;
                 }
             }
-            database::add_to_sum(connection, run.number, change)
+            tally.write(connection)
         })
     }
 
@@ -492,6 +508,20 @@ pub(super) fn add_note(
     connection
         .prepare_cached("INSERT INTO note (run, record, at, what, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![run, ordinal.map(u64::cast_signed), now(), what, detail])?;
+    Ok(())
+}
+
+/// Writes rows, each with a note of why.
+fn write_noted(
+    connection: &Connection,
+    tally: &mut Tally,
+    rows: &[RecordRow],
+    why: &str,
+) -> rusqlite::Result<()> {
+    for row in rows {
+        database::write_record(connection, tally, &RecordRow { at: 0, ..row.clone() })?;
+        add_note(connection, tally.run(), Some(row.ordinal), why, row.state.name())?;
+    }
     Ok(())
 }
 

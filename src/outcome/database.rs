@@ -9,12 +9,13 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension as _, R
 
 use crate::model::State;
 
+use super::blocks::{Share, Tally};
 use super::rows::RecordRow;
 
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 6;
+pub const FORMAT: i32 = 7;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -90,6 +91,22 @@ CREATE TABLE batch (
   first_at INTEGER NOT NULL,
   crc INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE block (
+  id INTEGER PRIMARY KEY,
+  rows_crc INTEGER NOT NULL,
+  pending INTEGER NOT NULL,
+  in_flight INTEGER NOT NULL,
+  delivered INTEGER NOT NULL,
+  failed INTEGER NOT NULL,
+  invalid INTEGER NOT NULL,
+  skipped INTEGER NOT NULL,
+  in_doubt INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  begun INTEGER NOT NULL,
+  calls_crc INTEGER NOT NULL,
+  calls_open INTEGER NOT NULL,
+  crc INTEGER NOT NULL
+) STRICT;
 CREATE TABLE delivered_key (
   key_hash INTEGER PRIMARY KEY,
   run INTEGER NOT NULL,
@@ -147,7 +164,7 @@ pub const fn record_id(run: i64, ordinal: u64) -> i64 {
 }
 
 /// Tables whose rows have a checksum over all their columns: a run's id is in every idempotency key, and
-/// its lease says what may have been sent. The sums of their records and keys stand in them, too, as a
+/// its lease says what may have been sent. The sums of their blocks and keys stand in them, too, as a
 /// page that is whole and old, or in a wrong place, takes rows with it that no checksum of a row misses.
 const SEALED: [&str; 3] = ["run", "start", "total"];
 /// Columns without: a start of another boot is only trusted less, and its class is for people.
@@ -205,7 +222,7 @@ pub fn unsound(connection: &Connection) -> rusqlite::Result<Option<String>> {
     }
     let mut runs = connection.prepare("SELECT number FROM run")?;
     let runs: Vec<i64> = runs.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    for table in ["record", "batch"] {
+    for table in ["record", "batch", "block"] {
         // From run to run, so that the rows themselves are not read.
         let mut next = i64::MIN;
         let mut first_from =
@@ -253,26 +270,27 @@ pub const COLUMNS: &str = "id, state, attempts, flags, status, class, message, k
 /// The row that the totals begin with.
 pub const FIRST_TOTAL: &str = "INSERT INTO total (number, keys_crc) VALUES (1, 0)";
 
-/// Writes one record row, over an older one of the same record. Gives by how much the sum of the
-/// checksums of the run's rows changed, which the caller adds to `run.rows_crc` in the same
-/// transaction.
-pub fn write_record(connection: &Connection, run: i64, row: &RecordRow) -> rusqlite::Result<i64> {
-    let old: Option<i64> = connection
-        .prepare_cached("SELECT crc FROM record WHERE id = ?1")?
-        .query_row([record_id(run, row.ordinal)], |row| row.get(0))
+/// Writes one record row, over an older one of the same record, and notes what that changes. The caller
+/// writes the tally in the same transaction.
+pub fn write_record(connection: &Connection, tally: &mut Tally, row: &RecordRow) -> rusqlite::Result<()> {
+    let old = connection
+        .prepare_cached(&format!("SELECT {} FROM record WHERE id = ?1", Share::COLUMNS))?
+        .query_row([record_id(tally.run(), row.ordinal)], Share::read)
         .optional()?;
-    Ok(i64::from(put_record(connection, REPLACE, run, row)?) - old.unwrap_or(0))
+    let new = put_record(connection, REPLACE, tally.run(), row)?;
+    tally.record(connection, row.ordinal, old, new)
 }
 
 /// Writes the rows of one start. Most rows are the first of their record, or follow one that this start
-/// wrote, so that nobody has to look for the checksum that goes.
+/// wrote, so that nobody has to look for what goes.
 #[derive(Debug)]
 pub struct RecordWriter {
-    run: i64,
+    /// What changes by the rows.
+    pub tally: Tally,
     /// No record from here on had a row when the start began.
     first_new: u64,
-    /// Checksums of the rows of records that are under way.
-    under_way: HashMap<u64, u32>,
+    /// The rows of records that are under way.
+    under_way: HashMap<u64, Share>,
 }
 
 impl RecordWriter {
@@ -284,35 +302,35 @@ impl RecordWriter {
             |row| row.get(0),
         )?;
         let first_new = last.map_or(0, |last| (last & ((1 << RUN_SHIFT) - 1)).cast_unsigned() + 1);
-        Ok(Self { run, first_new, under_way: HashMap::new() })
+        Ok(Self { tally: Tally::new(run), first_new, under_way: HashMap::new() })
     }
 
     /// Writes a row like [`write_record`].
-    pub fn write(&mut self, connection: &Connection, row: &RecordRow) -> rusqlite::Result<i64> {
-        let (crc, change) = match self.under_way.remove(&row.ordinal) {
-            Some(old) => {
-                let crc = put_record(connection, REPLACE, self.run, row)?;
-                (crc, i64::from(crc) - i64::from(old))
-            }
-            None if row.ordinal < self.first_new => return write_record(connection, self.run, row),
-            None => match put_record(connection, INSERT, self.run, row) {
-                Ok(crc) => (crc, i64::from(crc)),
+    pub fn write(&mut self, connection: &Connection, row: &RecordRow) -> rusqlite::Result<()> {
+        let run = self.tally.run();
+        let old = self.under_way.remove(&row.ordinal);
+        let new = match old {
+            Some(_) => put_record(connection, REPLACE, run, row)?,
+            None if row.ordinal < self.first_new => return write_record(connection, &mut self.tally, row),
+            None => match put_record(connection, INSERT, run, row) {
+                Ok(new) => new,
                 // Its last row was written before by this start.
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                    return write_record(connection, self.run, row);
+                    return write_record(connection, &mut self.tally, row);
                 }
                 Err(error) => return Err(error),
             },
         };
+        self.tally.record(connection, row.ordinal, old, new)?;
         if row.state == State::InFlight {
-            self.under_way.insert(row.ordinal, crc);
+            self.under_way.insert(row.ordinal, new);
         }
-        Ok(change)
+        Ok(())
     }
 }
 
-/// Writes a row by one of the two statements and gives its checksum.
-fn put_record(connection: &Connection, sql: &str, run: i64, row: &RecordRow) -> rusqlite::Result<u32> {
+/// Writes a row by one of the two statements.
+fn put_record(connection: &Connection, sql: &str, run: i64, row: &RecordRow) -> rusqlite::Result<Share> {
     let mut statement: CachedStatement<'_> = connection.prepare_cached(sql)?;
     let id = record_id(run, row.ordinal);
     let flags = (u32::from(row.unknown) * UNKNOWN)
@@ -339,17 +357,7 @@ fn put_record(connection: &Connection, sql: &str, run: i64, row: &RecordRow) -> 
         (row.first_at != 0).then_some(row.first_at),
         crc,
     ])?;
-    Ok(crc)
-}
-
-/// Adds a change to the sum of a run's rows.
-pub fn add_to_sum(connection: &Connection, run: i64, change: i64) -> rusqlite::Result<()> {
-    if change != 0 {
-        connection
-            .prepare_cached("UPDATE run SET rows_crc = rows_crc + ?2 WHERE number = ?1")?
-            .execute(params![run, change])?;
-    }
-    Ok(())
+    Ok(Share::new(row, crc))
 }
 
 /// Reads one row and checks it.
@@ -433,7 +441,7 @@ mod tests {
         row.at = 1_795_000_000_000;
         row.first_at = 1_794_999_999_000;
         row.captures = r#"{"id":12345678901234567890}"#.into();
-        write_record(&connection, 5, &row).unwrap();
+        write_record(&connection, &mut Tally::new(5), &row).unwrap();
         let read = |connection: &Connection| {
             connection.query_row(&format!("SELECT {COLUMNS} FROM record"), [], read_record).unwrap()
         };
@@ -446,42 +454,20 @@ mod tests {
         for column in ["message", "captures", "class"] {
             connection.execute(&format!("UPDATE record SET {column} = upper({column}) || ' '"), []).unwrap();
             assert!(read(&connection).is_err(), "{column}");
-            write_record(&connection, 5, &row).unwrap();
+            write_record(&connection, &mut Tally::new(5), &row).unwrap();
         }
     }
 
     #[test]
-    fn a_start_knows_the_sum_of_its_rows_whichever_it_replaces() {
-        use State::{Delivered, Failed, InFlight, Pending};
+    fn a_start_knows_where_the_rows_of_its_run_end() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(TABLES).unwrap();
-        write_record(&connection, 1, &RecordRow::new(3, InFlight)).unwrap();
-        // A row of another run is none of this one's.
-        write_record(&connection, 2, &RecordRow::new(9, Delivered)).unwrap();
-        let sum = |connection: &Connection| -> i64 {
-            connection
-                .query_row("SELECT sum(crc) FROM record WHERE id < ?1", [record_id(2, 0)], |row| row.get(0))
-                .unwrap()
-        };
-        let mut known = sum(&connection);
+        write_record(&connection, &mut Tally::new(1), &RecordRow::new(3, State::InFlight)).unwrap();
+        write_record(&connection, &mut Tally::new(2), &RecordRow::new(9, State::Delivered)).unwrap();
         let mut writer = RecordWriter::new(&connection, 1).unwrap();
         assert_eq!(writer.first_new, 4);
-        // An older start's, a new one with and without an intent, and some that are written again and again.
-        for (ordinal, state) in [
-            (3, Delivered),
-            (1, InFlight),
-            (1, Delivered),
-            (4, InFlight),
-            (4, Pending),
-            (4, InFlight),
-            (4, Failed),
-            (7, Delivered),
-            (7, Failed),
-            (5, Pending),
-            (5, Delivered),
-        ] {
-            known += writer.write(&connection, &RecordRow::new(ordinal, state)).unwrap();
-            assert_eq!(known, sum(&connection), "{ordinal} {state:?}");
+        for state in [State::InFlight, State::Pending, State::InFlight, State::Failed] {
+            writer.write(&connection, &RecordRow::new(4, state)).unwrap();
         }
         assert!(writer.under_way.is_empty());
         assert_eq!(RecordWriter::new(&connection, 3).unwrap().first_new, 0);
@@ -497,7 +483,7 @@ mod tests {
             let start = "INSERT INTO start (run, at, boot, process, version, meaning, intents, leased_from) \
                          VALUES (1, 'a', 'b', 1, 'v', 'm', 0, 0)";
             connection.execute_batch(&format!("{run}; {start};")).unwrap();
-            write_record(&connection, 1, &RecordRow::new(2, State::Delivered)).unwrap();
+            write_record(&connection, &mut Tally::new(1), &RecordRow::new(2, State::Delivered)).unwrap();
             seal(&connection, None).unwrap();
             assert_eq!(unsound(&connection).unwrap(), None);
             // A disk that errs asks no foreign key.

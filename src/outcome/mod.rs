@@ -5,10 +5,12 @@
 //! a durable lease (and, where a repeat could harm, an intent) does not cover.
 
 mod batches;
+mod blocks;
 mod checkpoint;
 mod database;
 pub mod files;
 mod folder;
+mod inspect;
 mod keys;
 pub mod manifest;
 mod queries;
@@ -22,6 +24,7 @@ pub use batches::{BatchRow, BatchState};
 pub use checkpoint::{Checkpoint, Finished, NewRun};
 pub use database::seal;
 pub use folder::{Folder, Lock, Use};
+pub use inspect::Inspection;
 pub use keys::{HALF_DONE, KeyState, KnownKey, MOST_CONTENT, UNCHANGED};
 pub use queries::Reason;
 pub use responses::{Exchange, Responses};

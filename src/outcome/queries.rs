@@ -7,7 +7,8 @@ use rusqlite::{OptionalExtension as _, Row, params};
 
 use crate::model::{Counts, Failure, State};
 
-use super::batches::{self, BatchRow};
+use super::batches::{self, BatchRow, BatchState};
+use super::blocks::Block;
 use super::checkpoint::Checkpoint;
 use super::database::{self, COLUMNS, RUN_SHIFT, record_id};
 use super::rows::{AttemptRow, Grants, InputMark, NoteRow, RecordRow, RunRow, StartRow, counts_of};
@@ -114,15 +115,43 @@ impl Checkpoint {
         &self,
         run: &RunRow,
         from: u64,
+        each: impl FnMut(RecordRow) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.each_row_where(run, (from, ALL), "true", each)
+    }
+
+    /// The same for rows before `upto` in some states, which are looked for only where there are any; those places
+    /// are checked as a whole.
+    pub fn each_row_in(
+        &self,
+        run: &RunRow,
+        upto: u64,
+        states: &[State],
         mut each: impl FnMut(RecordRow) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM record WHERE id >= ?1 AND id < ?2 ORDER BY id"))
-            .map_err(|error| self.failure(&error))?;
-        let mut rows = statement
-            .query(params![record_id(run.number, from), record_id(run.number + 1, 0)])
-            .map_err(|error| self.failure(&error))?;
+        let numbers: Vec<String> = states.iter().map(|state| (*state as u8).to_string()).collect();
+        let which = format!("state IN ({})", numbers.join(", "));
+        for block in self.blocks(run)? {
+            let (first, behind) = block.bounds();
+            if first < upto && states.iter().any(|state| block.sums.of(*state) != 0) {
+                self.check_records(run, &block)?;
+                self.each_row_where(run, (first, behind.min(upto)), &which, &mut each)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for rows of a run, by ordinal; every row is checked.
+    pub(super) fn each_row_where(
+        &self,
+        run: &RunRow,
+        bounds: (u64, u64),
+        which: &str,
+        mut each: impl FnMut(RecordRow) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let sql = format!("SELECT {COLUMNS} FROM record WHERE id >= ?1 AND id < ?2 AND {which} ORDER BY id");
+        let mut statement = self.connection.prepare_cached(&sql).map_err(|error| self.failure(&error))?;
+        let mut rows = statement.query(ids(run, bounds)).map_err(|error| self.failure(&error))?;
         while let Some(row) = rows.next().map_err(|error| self.failure(&error))? {
             match database::read_record(row) {
                 Ok(Ok(record)) => each(record)?,
@@ -238,79 +267,76 @@ impl Checkpoint {
             .map_err(|error| self.failure(&error))
     }
 
-    /// How many records of a run are in each state; they add up to its input. Rows that are not all
-    /// those that were written last are damage.
-    pub fn counts(&self, run: &RunRow) -> Result<Counts, Failure> {
+    /// The sums over the rows of a run, block by block. Blocks that are not all those that were written last are
+    /// damage.
+    pub(super) fn blocks(&self, run: &RunRow) -> Result<Vec<Block>, Failure> {
         // One statement, so that a writer beside it does not come in between.
-        let read = || -> rusqlite::Result<(Vec<(State, u64)>, i64)> {
-            let mut statement = self.connection.prepare(
-                "SELECT run.rows_crc - (SELECT coalesce(sum(crc), 0) FROM batch WHERE id >= ?1 AND id < ?2), \
-                 found.state, found.records, found.crcs FROM run LEFT JOIN \
-                 (SELECT state, count(*) AS records, sum(crc) AS crcs FROM record WHERE id >= ?1 AND id < ?2 \
-                 GROUP BY state) AS found ON true WHERE run.number = ?3",
-            )?;
-            let mut rows = statement.query(params![
-                record_id(run.number, 0),
-                record_id(run.number + 1, 0),
-                run.number
-            ])?;
-            let (mut pairs, mut expected, mut sum) = (Vec::new(), 0, 0);
+        let read = || -> rusqlite::Result<(i64, Vec<Result<Block, i64>>)> {
+            let mut statement = self.connection.prepare_cached(&format!(
+                "SELECT {}, run.rows_crc FROM run LEFT JOIN block ON block.id >= ?1 AND block.id < ?2 \
+                 WHERE run.number = ?3 ORDER BY block.id",
+                Block::COLUMNS
+            ))?;
+            let [from, upto] = ids(run, (0, ALL));
+            let mut rows = statement.query(params![from, upto, run.number])?;
+            let (mut expected, mut blocks) = (0, Vec::new());
             while let Some(row) = rows.next()? {
-                expected = row.get(0)?;
-                if let Some(state) = row.get(1)? {
-                    let state = State::from_number(state).unwrap_or(State::Pending);
-                    pairs.push((state, row.get::<_, i64>(2)?.cast_unsigned()));
-                    sum += row.get::<_, i64>(3)?;
+                expected = row.get(14)?;
+                if row.get::<_, Option<i64>>(0)?.is_some() {
+                    blocks.push(Block::read(row)?);
                 }
             }
-            Ok((pairs, sum - expected))
+            Ok((expected, blocks))
         };
-        let (pairs, difference) = read().map_err(|error| self.failure(&error))?;
-        if difference != 0 {
-            // A single row that was changed has a name.
-            self.each_row(run, 0, |_| Ok(()))?;
-            self.batches(run, "true")?;
+        let (expected, blocks) = read().map_err(|error| self.failure(&error))?;
+        let blocks: Result<Vec<Block>, i64> = blocks.into_iter().collect();
+        let blocks = blocks.map_err(|id| {
+            self.damage(&format!("table `block`, row {id} (run {}): its checksum does not fit", run.id))
+        })?;
+        if blocks.iter().map(|block| i64::from(block.crc)).sum::<i64>() != expected {
             return Err(self.damage(&format!(
-                "table `record`: the rows of run {} are not those that were written last, some are missing or old",
+                "table `block`: the sums of run {} are not those that were written last, some are missing or old",
                 run.id
             )));
         }
-        Ok(counts_of(pairs, run.records))
+        Ok(blocks)
+    }
+
+    /// How many records of a run are in each state; they add up to its input.
+    pub fn counts(&self, run: &RunRow) -> Result<Counts, Failure> {
+        let blocks = self.blocks(run)?;
+        let pairs = blocks.iter().flat_map(|block| block.sums.states());
+        Ok(counts_of(pairs.map(|(state, n)| (state, n.cast_unsigned())), run.records))
     }
 
     /// Sum of attempts over all records of a run.
     pub fn attempts(&self, run: &RunRow) -> Result<u64, Failure> {
-        self.connection
-            .query_row(
-                "SELECT coalesce(sum(attempts), 0) FROM record WHERE id >= ?1 AND id < ?2",
-                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
-                |row| row.get::<_, i64>(0),
-            )
-            .map(i64::cast_unsigned)
-            .map_err(|error| self.failure(&error))
+        Ok(self.blocks(run)?.iter().map(|block| block.sums.attempts.cast_unsigned()).sum())
     }
 
     /// Reasons of failed, invalid, skipped and held records of a run, the most frequent first.
     pub fn reasons(&self, run: &RunRow) -> Result<Vec<Reason>, Failure> {
+        // They say where to look.
+        self.blocks(run)?;
         let read = || -> rusqlite::Result<Vec<Reason>> {
             let mut statement = self.connection.prepare(
                 "SELECT state, status, coalesce(class, ''), min(coalesce(message, '')), max(coalesce(message, '')), count(*) \
-                 FROM record WHERE id >= ?1 AND id < ?2 AND (state > 2 OR state = 0 AND coalesce(class, '') <> '') \
+                 FROM block CROSS JOIN record ON record.id >= block.id AND record.id < block.id + ?3 \
+                 WHERE block.id >= ?1 AND block.id < ?2 AND pending + failed + invalid + skipped + in_doubt > 0 \
+                 AND (state > 2 OR state = 0 AND coalesce(class, '') <> '') \
                  GROUP BY state, status, coalesce(class, '') ORDER BY state, count(*) DESC, class LIMIT 200",
             )?;
-            let rows = statement.query_map(
-                params![record_id(run.number, 0), record_id(run.number + 1, 0)],
-                |row| {
-                    let (least, most): (String, String) = (row.get(3)?, row.get(4)?);
-                    Ok(Reason {
-                        state: State::from_number(row.get(0)?).unwrap_or(State::Pending),
-                        status: row.get(1)?,
-                        class: row.get(2)?,
-                        message: if least == most { least } else { String::new() },
-                        count: row.get::<_, i64>(5)?.cast_unsigned(),
-                    })
-                },
-            )?;
+            let [from, upto] = ids(run, (0, ALL));
+            let rows = statement.query_map(params![from, upto, Block::first(1).cast_signed()], |row| {
+                let (least, most): (String, String) = (row.get(3)?, row.get(4)?);
+                Ok(Reason {
+                    state: State::from_number(row.get(0)?).unwrap_or(State::Pending),
+                    status: row.get(1)?,
+                    class: row.get(2)?,
+                    message: if least == most { least } else { String::new() },
+                    count: row.get::<_, i64>(5)?.cast_unsigned(),
+                })
+            })?;
             rows.collect()
         };
         read().map_err(|error| self.failure(&error))
@@ -324,50 +350,39 @@ impl Checkpoint {
         if crashed.is_some_and(|start| start.leased_without_intents(run)) {
             return Ok(true);
         }
-        self.connection
-            .query_row(
-                "SELECT EXISTS (SELECT 1 FROM record WHERE id >= ?1 AND id < ?2 \
-                 AND (state = ?3 OR state = ?4 AND flags & ?5 OR state <> ?6 AND captures IS NOT NULL \
-                 AND (instr(captures, ',') > 0 OR substr(captures, 1, 5) <> '{\"@\":'))) \
-                 OR EXISTS (SELECT 1 FROM batch WHERE id >= ?1 AND id < ?2 \
-                 AND (state = 1 OR state = 0 AND flags & 1))",
-                params![
-                    record_id(run.number, 0),
-                    record_id(run.number + 1, 0),
-                    State::InFlight as u8,
-                    State::Pending as u8,
-                    database::UNKNOWN,
-                    State::Delivered as u8
-                ],
-                |row| row.get(0),
-            )
-            .map_err(|error| self.failure(&error))
+        if self.blocks(run)?.iter().any(|block| block.sums.begun != 0) {
+            return Ok(true);
+        }
+        let may_have_left = |call: &BatchRow| call.state == BatchState::InFlight || call.unknown;
+        Ok(self.open_batches(run)?.iter().any(may_have_left))
     }
 
     /// Whether the run holds records in doubt about which the far side was not asked yet.
     pub fn has_doubt_not_asked_about(&self, run: &RunRow) -> Result<bool, Failure> {
-        self.connection
-            .query_row(
-                "SELECT EXISTS (SELECT 1 FROM record WHERE id >= ?1 AND id < ?2 AND state = ?3 AND NOT flags & ?4)",
-                params![
-                    record_id(run.number, 0),
-                    record_id(run.number + 1, 0),
-                    State::InDoubt as u8,
-                    database::LOOKED
-                ],
-                |row| row.get(0),
-            )
-            .map_err(|error| self.failure(&error))
+        let mut found = false;
+        self.each_row_in(run, ALL, &[State::InDoubt], |row| {
+            found |= !row.looked;
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// The calls with several records that are not settled, by number; every row is checked.
     pub fn open_batches(&self, run: &RunRow) -> Result<Vec<BatchRow>, Failure> {
-        self.batches(run, "state < 2")
+        let mut open = Vec::new();
+        for block in self.blocks(run)?.iter().filter(|block| block.sums.calls_open != 0) {
+            open.extend(self.batches(run, block.bounds(), "state < 2")?);
+        }
+        Ok(open)
     }
 
     /// The newest call with several records that has this one.
     pub fn batch_of(&self, run: &RunRow, ordinal: u64) -> Result<Option<BatchRow>, Failure> {
-        Ok(self.batches(run, "true")?.into_iter().rev().find(|batch| batch.members.contains(&ordinal)))
+        Ok(self
+            .batches(run, (0, ALL), "true")?
+            .into_iter()
+            .rev()
+            .find(|batch| batch.members.contains(&ordinal)))
     }
 
     /// The number that the next call with several records gets.
@@ -382,14 +397,18 @@ impl Checkpoint {
             .map_err(|error| self.failure(&error))
     }
 
-    fn batches(&self, run: &RunRow, which: &str) -> Result<Vec<BatchRow>, Failure> {
+    pub(super) fn batches(
+        &self,
+        run: &RunRow,
+        bounds: (u64, u64),
+        which: &str,
+    ) -> Result<Vec<BatchRow>, Failure> {
         let read = || -> rusqlite::Result<Vec<Result<BatchRow, i64>>> {
             let columns = batches::COLUMNS;
             let mut statement = self.connection.prepare(&format!(
                 "SELECT {columns} FROM batch WHERE id >= ?1 AND id < ?2 AND {which} ORDER BY id"
             ))?;
-            let bounds = params![record_id(run.number, 0), record_id(run.number + 1, 0)];
-            statement.query_map(bounds, batches::read)?.collect()
+            statement.query_map(ids(run, bounds), batches::read)?.collect()
         };
         let rows = read().map_err(|error| self.failure(&error))?;
         rows.into_iter()
@@ -411,6 +430,15 @@ impl Checkpoint {
             .map(i64::cast_unsigned)
             .map_err(|error| self.failure(&error))
     }
+}
+
+/// Behind the last record that a run can have.
+const ALL: u64 = 1 << RUN_SHIFT;
+
+/// The first row id of records or calls, and the first behind them.
+pub(super) const fn ids(run: &RunRow, (from, upto): (u64, u64)) -> [i64; 2] {
+    let first = record_id(run.number, 0);
+    [first + from.cast_signed(), first + upto.cast_signed()]
 }
 
 pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
@@ -445,37 +473,120 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Checkpoint, Folder, NewRun, RecordRow, Use};
-    use crate::model::State;
+    use super::super::{Checkpoint, Folder, NewRun, RecordRow, RunRow, Use};
+    use crate::model::{Failure, State};
+
+    /// A checkpoint with a run of so many records.
+    fn begun(top: &tempfile::TempDir, records: u64) -> (Checkpoint, RunRow) {
+        let folder = Folder::new(top.path(), "default", "p");
+        folder.prepare(Use::Create).expect("a place");
+        let checkpoint = Checkpoint::open(&folder).expect("a checkpoint");
+        let run = checkpoint.begin_run(&NewRun::example(records), None).expect("a run");
+        (checkpoint, run)
+    }
+
+    fn rows(ordinals: impl Iterator<Item = u64>) -> Vec<RecordRow> {
+        ordinals.map(|at| RecordRow::new(at, State::Delivered)).collect()
+    }
+
+    fn message(found: Result<(), Failure>) -> Result<(), String> {
+        found.map_err(|found| found.diagnostics[0].message.clone())
+    }
 
     #[test]
     fn rows_that_are_gone_or_old_are_damage() {
         let top = tempfile::tempdir().expect("a folder");
-        let folder = Folder::new(top.path(), "default", "p");
-        folder.prepare(Use::Create).expect("a place");
-        let checkpoint = Checkpoint::open(&folder).expect("a checkpoint");
-        let new = NewRun::example(9);
-        let run = checkpoint.begin_run(&new, None).expect("a run");
-        let rows: Vec<RecordRow> =
-            (0..9).filter(|at| *at != 4).map(|at| RecordRow::new(at, State::Delivered)).collect();
-        checkpoint.write_rows(&run, &rows, "test").expect("rows");
-        let counts = || {
-            checkpoint
-                .counts(&run)
-                .map(|counts| (counts.delivered, counts.unsent))
-                .map_err(|found| found.diagnostics[0].message.clone())
+        let (checkpoint, run) = begun(&top, 9);
+        checkpoint.write_rows(&run, &rows((0..9).filter(|at| *at != 4)), "test").expect("rows");
+        let counts =
+            || checkpoint.counts(&run).map(|counts| (counts.delivered, counts.unsent)).expect("counts");
+        let is_old = |table: &str| {
+            let found = message(checkpoint.check_rows()).expect_err("damage");
+            assert!(
+                found.contains(&format!("table `{table}`")) && found.contains("missing or old"),
+                "{found}"
+            );
         };
-        assert_eq!(counts(), Ok((8, 1)));
+        assert_eq!(counts(), (8, 1));
         let change = |sql: &str| checkpoint.connection.execute_batch(sql).expect("a change");
         // What a whole page that is old, or in a wrong place, does: rows go, or are as they were.
-        change("CREATE TEMP TABLE old AS SELECT * FROM record");
+        change(
+            "CREATE TEMP TABLE old AS SELECT * FROM record; CREATE TEMP TABLE old_block AS SELECT * FROM block",
+        );
         change("DELETE FROM record WHERE id & 255 = 3");
-        assert!(counts().expect_err("a row is gone").contains("some are missing or old"));
+        is_old("record");
+        assert!(checkpoint.check_unsettled(&run).is_err());
         change("INSERT OR REPLACE INTO record SELECT * FROM old");
-        assert_eq!(counts(), Ok((8, 1)));
+        checkpoint.check_rows().expect("all is as it was");
         checkpoint.write_rows(&run, &[RecordRow::new(3, State::Failed)], "test").expect("a row");
-        assert_eq!(counts(), Ok((7, 1)));
+        assert_eq!(counts(), (7, 1));
         change("INSERT OR REPLACE INTO record SELECT * FROM old");
-        assert!(counts().expect_err("a row is old").contains("some are missing or old"));
+        is_old("record");
+        // Their block as well.
+        change("INSERT OR REPLACE INTO block SELECT * FROM old_block");
+        is_old("block");
+        assert!(checkpoint.counts(&run).is_err());
+        change("DELETE FROM block");
+        assert!(checkpoint.counts(&run).is_err());
+        change("INSERT OR REPLACE INTO block SELECT * FROM old_block; UPDATE block SET failed = failed + 1");
+        let found = message(checkpoint.counts(&run).map(drop)).expect_err("damage");
+        assert!(found.contains("table `block`, row") && found.contains("checksum"), "{found}");
+    }
+
+    #[test]
+    fn a_start_looks_at_what_is_not_settled_and_the_rest_is_looked_at_too() {
+        let top = tempfile::tempdir().expect("a folder");
+        let (checkpoint, mut run) = begun(&top, 400_000);
+        let places = [5, 65_535, 65_536, 200_000, 200_001];
+        checkpoint.write_rows(&run, &rows(places.into_iter()), "test").expect("rows");
+        run.settled.ordinal = 131_073;
+        let all = || (checkpoint.check_unsettled(&run).is_ok(), checkpoint.check_rows().is_ok());
+        let change = |sql: &str| checkpoint.connection.execute_batch(sql).expect("a change");
+        change("CREATE TEMP TABLE old AS SELECT * FROM record");
+        assert_eq!(all(), (true, true));
+        for (gone, seen_by_start) in places.into_iter().zip([false, false, false, true, true]) {
+            change(&format!("DELETE FROM record WHERE id & 1099511627775 = {gone}"));
+            assert_eq!(all(), (!seen_by_start, false), "{gone}");
+            change("INSERT OR REPLACE INTO record SELECT * FROM old");
+        }
+        // A row in a block of which nothing was written.
+        for (place, seen_by_start) in [(131_072 - 1, false), (131_072, true), (399_999, true)] {
+            change(&format!(
+                "UPDATE record SET id = (id >> 40 << 40) + {place} WHERE id & 1099511627775 = 5"
+            ));
+            assert_eq!(all(), (!seen_by_start, false), "{place}");
+            change("DELETE FROM record; INSERT INTO record SELECT * FROM old");
+        }
+        assert_eq!(all(), (true, true));
+    }
+
+    #[test]
+    fn rows_of_some_states_are_found_and_their_places_checked() {
+        let top = tempfile::tempdir().expect("a folder");
+        let (checkpoint, run) = begun(&top, 400_000);
+        let mut all = rows([5, 65_536, 65_540, 200_000].into_iter());
+        all.extend(
+            [7, 65_537, 200_001]
+                .map(|at| RecordRow { looked: at == 7, ..RecordRow::new(at, State::InDoubt) }),
+        );
+        all.push(RecordRow::new(9, State::Failed));
+        checkpoint.write_rows(&run, &all, "test").expect("rows");
+        let found = |upto, states: &[State]| {
+            let mut ordinals = Vec::new();
+            let read = checkpoint.each_row_in(&run, upto, states, |row| {
+                ordinals.push(row.ordinal);
+                Ok(())
+            });
+            read.map(|()| ordinals)
+        };
+        assert_eq!(found(u64::MAX >> 24, &[State::InDoubt]).ok(), Some(vec![7, 65_537, 200_001]));
+        assert_eq!(found(65_537, &[State::InDoubt, State::Failed]).ok(), Some(vec![7, 9]));
+        assert!(checkpoint.has_doubt_not_asked_about(&run).expect("an answer"));
+        checkpoint
+            .connection
+            .execute_batch("DELETE FROM record WHERE id & 1099511627775 = 65540")
+            .expect("a change");
+        assert_eq!(found(65_536, &[State::InDoubt]).ok(), Some(vec![7]));
+        assert!(found(65_537, &[State::InDoubt]).is_err());
     }
 }

@@ -195,11 +195,16 @@ impl RecordRow {
     /// delivered nor untouched.
     #[must_use]
     pub fn is_half_done(&self) -> bool {
-        // Alone in there, `@` names the first call; nothing was delivered then.
-        self.state != State::Delivered
-            && !self.captures.is_empty()
-            && (self.captures.contains(',') || !self.captures.starts_with("{\"@\":"))
+        is_half_done(self.state, &self.captures)
     }
+}
+
+/// The same of a row's columns.
+pub(super) fn is_half_done(state: State, captures: &str) -> bool {
+    // Alone in there, `@` names the first call; nothing was delivered then.
+    state != State::Delivered
+        && !captures.is_empty()
+        && (captures.contains(',') || !captures.starts_with("{\"@\":"))
 }
 
 /// What a person decided about records in doubt.

@@ -19,7 +19,7 @@ use crate::model::{Class, Diagnostic, Failure};
 
 use super::batches::{self, BatchRow};
 use super::checkpoint::{Finished, add_note, database_failure, now};
-use super::database::{RecordWriter, add_to_sum, record_id, seal};
+use super::database::{RecordWriter, record_id, seal};
 use super::responses::Responses;
 use super::rows::{InputMark, RecordRow};
 
@@ -175,7 +175,6 @@ impl Writer {
             responses_noted: 0,
             open: false,
             rows: 0,
-            change: 0,
             unsynced: 0,
             since_move: 0,
             since: None,
@@ -359,8 +358,6 @@ struct Work {
     responses_noted: u64,
     open: bool,
     rows: usize,
-    /// By how much the sum of the rows' checksums changed since the last commit.
-    change: i64,
     unsynced: usize,
     /// Rows since the log was last moved into the database.
     since_move: usize,
@@ -469,7 +466,7 @@ impl Work {
         self.unsynced += 1;
         Ok(match command {
             Command::Row(row) => {
-                self.write(&row)?;
+                self.records.write(&self.connection, &row)?;
                 None
             }
             Command::Settled(row, response) => {
@@ -477,7 +474,7 @@ impl Work {
                 None
             }
             Command::Batch { batch, ack, durable } => {
-                self.change += batches::write(&self.connection, self.run, &batch)?;
+                batches::write(&self.connection, &mut self.records.tally, &batch)?;
                 match ack {
                     None => None,
                     Some(ack) if durable => {
@@ -497,7 +494,7 @@ impl Work {
                     self.settle(&row, response)?;
                 }
                 for batch in &batches {
-                    self.change += batches::write(&self.connection, self.run, batch)?;
+                    batches::write(&self.connection, &mut self.records.tally, batch)?;
                 }
                 None
             }
@@ -505,12 +502,12 @@ impl Work {
                 self.rows += rows.len();
                 self.unsynced += rows.len();
                 for row in &rows {
-                    self.write(row)?;
+                    self.records.write(&self.connection, row)?;
                 }
                 None
             }
             Command::Intent { row, ack, durable } => {
-                self.write(&row)?;
+                self.records.write(&self.connection, &row)?;
                 if durable {
                     self.synced_acks.push(ack);
                     Some(Next::Sync)
@@ -558,11 +555,13 @@ impl Work {
             }
             Command::Finish { finished, settled, close } => {
                 self.settled(settled)?;
-                // The rows say it, not a count that a start kept.
+                // The rows say it, not a count that a start kept. Their blocks have to be written for that.
+                self.records.tally.write(&self.connection)?;
                 let all: bool = self.connection.query_row(
-                    "SELECT (SELECT count(*) FROM record WHERE id >= ?1 AND id < ?1 + run.records AND state > 1) = records \
-                     FROM run WHERE number = ?2",
-                    params![record_id(self.run, 0), self.run],
+                    "SELECT (SELECT coalesce(sum(delivered + failed + invalid + skipped + in_doubt), 0) FROM block \
+                     WHERE id >= ?1 AND id < ?2) = records AND NOT EXISTS \
+                     (SELECT 1 FROM record WHERE id >= ?1 + records AND id < ?2) FROM run WHERE number = ?3",
+                    params![record_id(self.run, 0), record_id(self.run + 1, 0), self.run],
                     |row| row.get(0),
                 )?;
                 let (complete, close) = (finished.complete && all, close && all);
@@ -586,12 +585,7 @@ impl Work {
             responses.append(&line).map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
             self.waiting.take(line.len());
         }
-        self.write(row)?;
-        Ok(())
-    }
-
-    fn write(&mut self, row: &RecordRow) -> rusqlite::Result<()> {
-        self.change += self.records.write(&self.connection, row)?;
+        self.records.write(&self.connection, row)?;
         Ok(())
     }
 
@@ -636,7 +630,7 @@ impl Work {
                     self.responses_noted = length;
                 }
             }
-            add_to_sum(&self.connection, self.run, std::mem::take(&mut self.change))?;
+            self.records.tally.write(&self.connection)?;
             seal(&self.connection, Some(self.run))?;
             self.connection.prepare_cached("COMMIT")?.execute([])?;
         }
