@@ -75,6 +75,7 @@ impl Said {
             Err(rusqlite::Error::QueryReturnedNoRows) => return None,
             newest => newest.expect("the newest run"),
         };
+        sums_fit(&db);
         let mut rows = BTreeMap::new();
         let mut statement = db
             .prepare("SELECT id & 1099511627775, state, attempts, flags & 1, coalesce(class, ''), coalesce(message, '') FROM record WHERE id >> 40 = ?1")
@@ -128,6 +129,34 @@ impl Said {
     pub fn in_state(&self, state: u8) -> Vec<u64> {
         self.rows.iter().filter(|(_, row)| row.state == state).map(|(ordinal, _)| *ordinal).collect()
     }
+}
+
+/// The sums that a start relies on are those of the rows, whatever ended the starts before it.
+fn sums_fit(db: &rusqlite::Connection) {
+    let sums = |of: &str| -> Vec<Vec<i64>> {
+        let mut statement = db.prepare(of).expect("sums");
+        let found = statement.query_map([], |row| (0..12).map(|at| row.get(at)).collect()).expect("sums");
+        found.map(|row| row.expect("sums of a block")).collect()
+    };
+    let of = |what: &str| format!("coalesce(sum({what}), 0)");
+    let states: Vec<String> = (0..7).map(|state| of(&format!("state = {state}"))).collect();
+    let rows = format!(
+        "SELECT block.id, {}, {}, {}, (SELECT {} FROM batch WHERE batch.id >> 16 = block.id >> 16), \
+         (SELECT {} FROM batch WHERE batch.id >> 16 = block.id >> 16) \
+         FROM block LEFT JOIN record ON record.id >> 16 = block.id >> 16 GROUP BY block.id ORDER BY block.id",
+        of("record.crc"),
+        states.join(", "),
+        of("record.attempts"),
+        of("batch.crc"),
+        of("batch.state < 2"),
+    );
+    let noted = "SELECT id, rows_crc, pending, in_flight, delivered, failed, invalid, skipped, in_doubt, attempts, \
+                 calls_crc, calls_open FROM block ORDER BY id";
+    assert_eq!(sums(noted), sums(&rows), "blocks and rows");
+    let all = "SELECT (SELECT count(*) FROM record) = (SELECT coalesce(sum(pending + in_flight + delivered + failed + \
+               invalid + skipped + in_doubt), 0) FROM block) \
+               AND (SELECT coalesce(sum(rows_crc), 0) FROM run) = (SELECT coalesce(sum(crc), 0) FROM block)";
+    assert!(db.query_row(all, [], |row| row.get::<_, bool>(0)).expect("an answer"), "all blocks");
 }
 
 /// Where a request may name its record: the last segment of the path, and a field of the body.

@@ -409,3 +409,65 @@ fn replies_that_are_gone_without_a_loss_of_power_are_damage() {
     world.run("apply p").exits(5).says("shorter than the checkpoint says");
     assert_eq!(world.seen().len(), before);
 }
+
+#[test]
+fn records_that_are_done_take_no_token_of_the_rate() {
+    let world = World::new().pipeline(PUT_THINGS, things(40));
+    world.run("apply p --limit 39").exits(0);
+    // The first token is there at once, the second in an hour.
+    world.run("apply p --rate 1/h --max-duration 1m").exits(0).says("40 delivered");
+}
+
+/// A checkpoint that is too large for looking at all of it before the first request.
+fn grow(world: &World) {
+    let detail = "INSERT INTO note (run, at, what, detail) VALUES (1, '', 'test', hex(zeroblob(34000000)))";
+    world.checkpoint("p").execute(detail, []).expect("a large note");
+}
+
+#[test]
+fn damage_that_is_found_while_a_run_is_sent_stops_it() {
+    // Two runs, of which the second is not finished: what a start of it relies on is whole.
+    let world = World::new().pipeline(PUT_THINGS, things(5));
+    world.run("apply p").exits(0);
+    world.write("data/things.csv", format!("{}t900,x\n", things(400).replace("t1,", "t901,")));
+    world.run("apply p --limit 100").exits(0);
+    grow(&world);
+    world.run("apply p --limit 100").exits(0);
+    world.checkpoint("p").execute("DELETE FROM record WHERE id = (1 << 40) + 3", []).expect("a row");
+    let found = "the rows of run";
+    world.run("apply p").exits(5).says("state-damaged").says(found).says("nothing more was sent");
+    let complete: bool = world
+        .checkpoint("p")
+        .query_row("SELECT complete OR closed_at IS NOT NULL FROM run WHERE number = 2", [], |row| row.get(0))
+        .expect("the run");
+    assert!(!complete);
+    // From now on nothing is sent before all was looked at.
+    let before = world.seen().len();
+    world.run("apply p").exits(5).says(found).says("nothing was sent");
+    world.run("status p --verify").exits(5).says(found);
+    assert_eq!(world.seen().len(), before);
+}
+
+#[test]
+fn what_a_start_relies_on_is_looked_at_before_it_sends() {
+    let world = halted(POST_THINGS, "data/things.csv", things(300), 130);
+    grow(&world);
+    let before = world.seen().len();
+    for damage in [
+        "DELETE FROM record WHERE id & 1099511627775 = 7",
+        "UPDATE block SET delivered = delivered - 1",
+        "DELETE FROM block",
+    ] {
+        let state = world.path(".runner/default/state");
+        let saved = std::fs::read(state.join("p.db")).expect("the checkpoint");
+        world.checkpoint("p").execute(damage, []).expect(damage);
+        world.run("apply p").exits(5).says("nothing was sent");
+        assert_eq!(world.seen().len(), before, "{damage}");
+        for ending in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(state.join(format!("p.db{ending}")));
+        }
+        std::fs::write(state.join("p.db"), saved).expect("the checkpoint");
+    }
+    world.run("apply p").exits(0).says("300 delivered");
+    each_once(&world, 300);
+}
