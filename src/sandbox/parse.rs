@@ -12,7 +12,7 @@ use super::script::{Action, Answer, Effect, Glob, HeaderText, Per, Rule, Script,
 
 const RULE: &str = "sandbox-script";
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-const CONDITIONS: [&str; 6] = ["first", "after", "every", "seed", "per", "body"];
+const CONDITIONS: [&str; 7] = ["first", "after", "every", "over", "seed", "per", "body"];
 const ACTIONS: [&str; 17] = [
     "delay",
     "late",
@@ -226,6 +226,7 @@ fn condition(word: &Word, rule: &mut Rule) -> Result<(), Wrong> {
     match name {
         "first" => rule.when.push(When::Between(1, word.number(value)?)),
         "after" => rule.when.push(When::Between(word.number(value)?.saturating_add(1), u64::MAX)),
+        "over" => rule.when.push(limit(word, value)?),
         "every" => rule.when.push(When::Every(word.number(value)?)),
         "seed" => {
             rule.seed = value.parse().map_err(|_| word.wrong(format!("`{value}` is not a number from 0")))?;
@@ -246,6 +247,22 @@ fn condition(word: &Word, rule: &mut Rule) -> Result<(), Wrong> {
         },
     }
     Ok(())
+}
+
+/// `100/s` or `600/min`.
+fn limit(word: &Word, text: &str) -> Result<When, Wrong> {
+    let time = |unit: &str| match unit {
+        "s" => Some(Duration::from_secs(1)),
+        "min" => Some(Duration::from_mins(1)),
+        _ => None,
+    };
+    let parts = text.split_once('/').and_then(|(count, unit)| Some((count, time(unit)?)));
+    let Some((count, time)) = parts else {
+        return Err(word
+            .wrong(format!("`{text}` is not a limit"))
+            .help(None, "write it as 100/s or 600/min"));
+    };
+    Ok(When::Over(word.number(count)?, time))
 }
 
 fn action(name: &Word, arguments: &[Word]) -> Result<(Action, Effect), Wrong> {
@@ -418,6 +435,7 @@ mod tests {
             ("* * NaN% -> 500", "s:1:5", "not a share", ""),
             ("* * evry=2 -> 500", "s:1:5", "not a condition", "did you mean `every`?"),
             ("* * every=0 -> 500", "s:1:5", "not a count", ""),
+            ("* * over=5 -> 429", "s:1:5", "not a limit", "100/s"),
             ("* * body.a -> 500", "s:1:5", "not a condition", ""),
             ("* * per=body -> 500", "s:1:5", "only `path`", "per=path"),
             ("* * seed=x -> 500", "s:1:5", "not a number", ""),

@@ -24,6 +24,7 @@
 //! | `#3`, `#3-5` | the third; the third to the fifth |
 //! | `first=2`, `after=2` | the first two; all after the first two |
 //! | `every=10` | the tenth, twentieth … |
+//! | `over=100/s` | what comes above so many in a second, or in a minute with `/min` |
 //! | `5%`, `seed=7` | so many of a hundred, drawn by the seed (0 without one) and the count |
 //! | `per=path` | counts for every path by itself |
 //! | `body.a.b=text` | a JSON body that holds this text, number or word there |
@@ -53,7 +54,7 @@
 //! `retry-after=date+2` and `date-2` are the HTTP date so many seconds from now.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::Value;
@@ -85,6 +86,8 @@ pub(super) struct Rule {
 pub(super) enum When {
     Between(u64, u64),
     Every(u64),
+    /// Above so many in this time.
+    Over(u64, Duration),
     /// A share from 0 to 1.
     Share(f64),
 }
@@ -276,6 +279,8 @@ pub(super) struct Running {
 struct Counts {
     all: u64,
     by_path: HashMap<u64, u64>,
+    /// When the present time of a limit began, and what came since.
+    window: Option<(Instant, u64)>,
 }
 
 impl Running {
@@ -290,6 +295,7 @@ impl Running {
         &mut self,
         method: &Method,
         path: &str,
+        now: Instant,
         body: impl Fn() -> Option<&'a Value>,
     ) -> Option<(Action, Effect)> {
         let mut decided = None;
@@ -306,8 +312,11 @@ impl Running {
                     *count
                 }
             };
+            let in_window = rule.limited_time().map_or(0, |time| counts.in_window(now, time));
             // The draw of a share goes by the overall count, else all paths would draw alike.
-            if decided.is_none() && rule.when.iter().all(|when| when.holds(count, counts.all, rule.seed)) {
+            if decided.is_none()
+                && rule.when.iter().all(|when| when.holds(count, counts.all, in_window, rule.seed))
+            {
                 decided = Some((rule.action.clone(), rule.effect));
             }
         }
@@ -320,7 +329,30 @@ impl Running {
     }
 }
 
+impl Counts {
+    /// Counts one more in its window of time, and says how many that are.
+    fn in_window(&mut self, now: Instant, time: Duration) -> u64 {
+        match &mut self.window {
+            Some((began, count)) if now < *began + time => {
+                *count += 1;
+                *count
+            }
+            window => {
+                *window = Some((now, 1));
+                1
+            }
+        }
+    }
+}
+
 impl Rule {
+    fn limited_time(&self) -> Option<Duration> {
+        self.when.iter().find_map(|when| match when {
+            When::Over(_, time) => Some(*time),
+            _ => None,
+        })
+    }
+
     fn fits<'a>(&self, method: &Method, path: &str, body: impl Fn() -> Option<&'a Value>) -> bool {
         (self.methods.is_empty() || self.methods.contains(method))
             && self.path.matches(path)
@@ -339,8 +371,9 @@ impl Rule {
 }
 
 impl When {
-    fn holds(&self, count: u64, draw: u64, seed: u64) -> bool {
+    fn holds(&self, count: u64, draw: u64, in_window: u64, seed: u64) -> bool {
         match self {
+            Self::Over(most, _) => in_window > *most,
             Self::Between(from, to) => (*from..=*to).contains(&count),
             Self::Every(n) => count.is_multiple_of(*n),
             Self::Share(share) => {
@@ -377,12 +410,12 @@ mod tests {
     }
 
     fn answers(script: &str, requests: &[(&str, &str)]) -> Vec<u16> {
-        let mut running = Running::new(Script::parse("s", script).unwrap());
+        let (mut running, now) = (Running::new(Script::parse("s", script).unwrap()), Instant::now());
         requests
             .iter()
             .map(|(path, body)| {
                 let body: Option<Value> = serde_json::from_str(body).ok();
-                match running.decide(&Method::PUT, path, || body.as_ref()) {
+                match running.decide(&Method::PUT, path, now, || body.as_ref()) {
                     Some((Action::Status(answer), _)) => answer.status,
                     Some(_) => 1,
                     None => 0,
@@ -409,6 +442,16 @@ mod tests {
         for (script, expected) in cases {
             assert_eq!(answers(script, &six), expected, "{script}");
         }
+    }
+
+    #[test]
+    fn a_limit_counts_anew_in_every_window() {
+        let mut running = Running::new(Script::parse("s", "* * over=2/s -> 429").unwrap());
+        let start = Instant::now();
+        let refused = [0, 1, 2, 999, 1000, 1001, 1002].map(|ms| {
+            running.decide(&Method::PUT, "/a", start + Duration::from_millis(ms), || None).is_some()
+        });
+        assert_eq!(refused, [false, false, true, true, false, false, true]);
     }
 
     #[test]

@@ -296,7 +296,10 @@ async fn answer(
 ) -> std::io::Result<Then> {
     let reads_body = shared.world().script.reads_bodies();
     let prepared = shared.api.prepare(&request, reads_body);
-    let decided = shared.world().script.decide(&request.method, request.path(), || prepared.json.as_ref());
+    let decided = shared
+        .world()
+        .script
+        .decide(&request.method, request.path(), Instant::now(), || prepared.json.as_ref());
     if let Some((Action::Late(wait), _)) = &decided {
         tokio::time::sleep(*wait).await;
     }
