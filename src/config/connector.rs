@@ -1,7 +1,8 @@
 //! `templates/<connector>/connector.yaml` as written, and the parts that endpoints share with it.
 
 use super::auth_forms::RawAuth;
-use super::raw::{Entries, Needed, OneOrMany, raw, words};
+use super::raw::{Entries, FromNode, Needed, OneOrMany, raw, words};
+use super::read::{Kind, Node};
 use super::values::{Lanes, Method, Rate, Span};
 use super::{CheckCall, ErrorReading, Limits, OutcomeRule, ParamKind, StatusMatch, Then, Tree};
 use crate::model::{Diagnostic, Placed, Problems, Value};
@@ -62,10 +63,45 @@ raw! {
 raw! {
     /// Recommended limits.
     RawLimits, "`limits`" {
-        /// Requests in flight at once.
-        concurrency: Option<Lanes>,
+        /// Requests in flight at once: a ceiling, also of what is `adaptive` in a pipeline.
+        concurrency: Option<Ceiling>,
         /// Requests in a time, such as `50/s`.
         rate: Option<Rate>,
+    }
+}
+
+/// Lanes that a limit allows. What follows the far side has none by itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ceiling(Lanes);
+
+impl FromNode for Ceiling {
+    fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
+        let is_adaptive = match &node.kind {
+            Kind::Text(text) => text == "adaptive",
+            Kind::Map(entries) => entries.iter().any(|(key, _)| key.value == "adaptive"),
+            _ => false,
+        };
+        if !is_adaptive {
+            return Lanes::read(node, what, problems).map(Self);
+        }
+        let message =
+            format!("`limits: {{ {what} }}` is a ceiling, so it has to be a number and cannot be `adaptive`");
+        problems.push(Diagnostic::error("bad-value", message).place(&node.place).help(
+            "write the most that any pipeline may use here; a pipeline, or `defaults` of runner.yaml, says `delivery: { concurrency: adaptive }`",
+        ));
+        None
+    }
+}
+
+impl schemars::JsonSchema for Ceiling {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Lanes::schema_name()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Lanes::json_schema(generator)
     }
 }
 
@@ -175,7 +211,10 @@ impl RawErrors {
 
 impl RawLimits {
     pub(super) fn resolve(&self) -> Limits {
-        Limits { concurrency: self.concurrency.map(|lanes| lanes.0), rate: self.rate.map(|rate| rate.0) }
+        Limits {
+            concurrency: self.concurrency.map(|ceiling| ceiling.0.0),
+            rate: self.rate.map(|rate| rate.0),
+        }
     }
 }
 

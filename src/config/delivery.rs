@@ -6,13 +6,13 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::raw::{Entries, FromNode, raw, words};
-use super::read::Node;
+use super::raw::{Entries, FromNode, Needed, raw, words, wrong_type};
+use super::read::{Kind, Node};
 use super::steps::Written;
-use super::values::{Count, Lanes, Percent, Rate, Size, Span, Tries, Window};
+use super::values::{self, Count, Lanes, Percent, Rate, Size, Span, Tries, Window};
 use super::{
-    Connection, Delivery, Durability, Endpoint, Idempotency, InDoubt, Limits, Mode, OnFailure, Retry,
-    StopWhen,
+    Concurrency, Connection, Delivery, Durability, Endpoint, Idempotency, InDoubt, Limits, Mode, OnFailure,
+    Retry, StopWhen,
 };
 use crate::model::{Diagnostic, Place, Placed, Problems};
 
@@ -25,8 +25,8 @@ raw! {
         in_doubt: Option<Placed<Doubt>>,
         /// With `in_doubt: resend` on an endpoint where a repeat could act twice: that this is meant.
         accept_duplicates: Option<bool>,
-        /// Requests in flight at once, 1 to 1024.
-        concurrency: Option<Placed<Lanes>>,
+        /// Requests in flight at once, 1 to 1024, or `adaptive`: as many as the far side takes well.
+        concurrency: Option<Placed<RawConcurrency>>,
         /// Requests in a time, such as `20/s`.
         rate: Option<Placed<Rate>>,
         /// Whether more than the connector's limits is meant.
@@ -131,6 +131,87 @@ words!(Doubt {
     "hold" => Doubt::Is(InDoubt::Hold),
     "skip" => Doubt::Is(InDoubt::Skip),
 });
+
+/// `concurrency:` as written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RawConcurrency {
+    /// So many.
+    Fixed(NonZeroUsize),
+    /// As many as the far side takes well, and so many at the most.
+    Adaptive(Option<NonZeroUsize>),
+}
+
+raw! {
+    /// Concurrency that follows the far side.
+    RawAdaptive, "`adaptive`" {
+        /// Requests in flight at the most, 1 to 1024; the connector's limit unless said, or 64 without one.
+        max: Option<Lanes>,
+    }
+    wrong {
+        "limit" => "it is written `adaptive: { max: 64 }`",
+        "min" => "it begins with 8 and goes down to 1 where it has to; only `max` is said",
+    }
+}
+
+raw! {
+    /// Concurrency that follows the far side.
+    RawConcurrencyKind, "`concurrency`" {
+        /// What it may do.
+        adaptive: Needed<RawAdaptive>,
+    }
+    wrong {
+        "max" => "it is written `concurrency: { adaptive: { max: 64 } }`",
+        "fixed" => "a fixed number is written `concurrency: 8`",
+    }
+}
+
+impl FromNode for RawConcurrency {
+    fn read(node: &Node, what: &str, problems: &mut Problems) -> Option<Self> {
+        let text = match &node.kind {
+            Kind::Map(entries) => {
+                let number = entries.iter().find_map(|(key, node)| match &node.kind {
+                    Kind::Number(number) if key.value == "adaptive" => Some((node, number)),
+                    _ => None,
+                });
+                if let Some((node, number)) = number {
+                    problems.push(wrong_type(node, "adaptive", "a mapping").help(format!(
+                        "it is written `{what}: {{ adaptive: {{ max: {} }} }}`",
+                        number.as_str()
+                    )));
+                    return None;
+                }
+                let raw = RawConcurrencyKind::read(node, what, problems)?;
+                return Some(Self::Adaptive(raw.adaptive.0?.max.map(|most| most.0)));
+            }
+            Kind::Text(text) if text == "adaptive" => return Some(Self::Adaptive(None)),
+            Kind::Text(text) => text.as_str(),
+            Kind::Number(number) => number.as_str(),
+            _ => {
+                problems.push(wrong_type(node, what, "a whole number, or `adaptive`"));
+                return None;
+            }
+        };
+        match values::concurrency(text) {
+            Ok(lanes) => Some(Self::Fixed(lanes)),
+            Err(wrong) => {
+                let message = format!("`{what}` is `{text}`, {}, or `adaptive`", wrong.message);
+                problems.push(Diagnostic::error("bad-value", message).place(&node.place));
+                None
+            }
+        }
+    }
+}
+
+impl schemars::JsonSchema for RawConcurrency {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Concurrency".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let lanes = generator.subschema_for::<Lanes>();
+        let kind = generator.subschema_for::<RawConcurrencyKind>();
+        schemars::json_schema!({ "anyOf": [lanes, { "const": "adaptive" }, kind] })
+    }
+}
 
 /// What the command line says instead of the files.
 #[derive(Debug, Clone, Copy, Default)]
@@ -359,12 +440,19 @@ fn lanes(
     forced: bool,
     at: &Place,
     problems: &mut Problems,
-) -> NonZeroUsize {
+) -> Concurrency {
     let written = raw.and_then(|raw| raw.concurrency.as_ref());
-    let default = limits.concurrency.unwrap_or(NonZeroUsize::MIN.saturating_add(7));
-    let value = overrides.concurrency.or_else(|| written.map(|lanes| lanes.value.0)).unwrap_or(default);
+    let unless_said = |most: NonZeroUsize| limits.concurrency.unwrap_or(most);
+    let value = match (overrides.concurrency, written.map(|written| written.value)) {
+        (Some(lanes), _) | (None, Some(RawConcurrency::Fixed(lanes))) => Concurrency::Fixed(lanes),
+        (None, Some(RawConcurrency::Adaptive(most))) => {
+            let most = most.unwrap_or_else(|| unless_said(NonZeroUsize::MIN.saturating_add(63)));
+            Concurrency::Adaptive { most }
+        }
+        (None, None) => Concurrency::Fixed(unless_said(NonZeroUsize::MIN.saturating_add(7))),
+    };
     if let Some(limit) = limits.concurrency
-        && value > limit
+        && value.most() > limit
         && !forced
         && !overrides.unlimited
     {

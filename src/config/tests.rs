@@ -130,7 +130,7 @@ fn a_pipeline_is_read_with_everything_around_it() {
     assert_eq!(pipeline.connection.secrets.len(), 1);
     let delivery = &pipeline.delivery;
     assert_eq!(
-        (delivery.concurrency.get(), delivery.rate, delivery.retry.attempts.get()),
+        (delivery.concurrency.most().get(), delivery.rate, delivery.retry.attempts.get()),
         (4, Some(20.0), 3)
     );
     assert_eq!(delivery.retry.first_wait.as_millis(), 200);
@@ -278,13 +278,13 @@ fn every_mistake_of_a_pipeline_says_where_and_what_to_do() {
     "key: a\nkey: b"
     duplicate-key pipelines/p.yaml:5:1 `key` stands twice, on lines 4 and 5 | keep one of the two
     "delivery: { concurrency: 0 }"
-    bad-value pipelines/p.yaml:4:26 `concurrency` is `0`, but has to be a whole number from 1 to 1024
+    bad-value pipelines/p.yaml:4:26 `concurrency` is `0`, but has to be a whole number from 1 to 1024, or `adaptive`
     "delivery: { concurrency: many }"
-    bad-value pipelines/p.yaml:4:26 `concurrency` is `many`, but has to be a whole number from 1 to 1024
+    bad-value pipelines/p.yaml:4:26 `concurrency` is `many`, but has to be a whole number from 1 to 1024, or `adaptive`
     "delivery: { concurrency: 1000000 }"
-    bad-value pipelines/p.yaml:4:26 `concurrency` is `1000000`, but has to be a whole number from 1 to 1024
+    bad-value pipelines/p.yaml:4:26 `concurrency` is `1000000`, but has to be a whole number from 1 to 1024, or `adaptive`
     "delivery: { concurrency: -1 }"
-    bad-value pipelines/p.yaml:4:26 `concurrency` is `-1`, but has to be a whole number from 1 to 1024
+    bad-value pipelines/p.yaml:4:26 `concurrency` is `-1`, but has to be a whole number from 1 to 1024, or `adaptive`
     "delivery: { timeout: 30 }"
     bad-value pipelines/p.yaml:4:22 `timeout` is `30`, which has no unit | write `30s` for seconds, `30ms` for milliseconds
     "delivery: { concurrency: 9 }"
@@ -390,7 +390,7 @@ fn five_mistakes_are_found_in_one_go() {
     template-missing pipelines/p.yaml:2:11 the template `templates/freshchat/none.yaml` is not there = looked for ROOT/templates/freshchat/none.yaml
     unknown-key pipelines/p.yaml:3:24 `formt` is not a key of `source` | did you mean `format`?
     bad-value pipelines/p.yaml:4:22 `timeout` is `30`, which has no unit | write `30s` for seconds, `30ms` for milliseconds
-    bad-value pipelines/p.yaml:4:39 `concurrency` is `0`, but has to be a whole number from 1 to 1024
+    bad-value pipelines/p.yaml:4:39 `concurrency` is `0`, but has to be a whole number from 1 to 1024, or `adaptive`
     wrong-type pipelines/p.yaml:5:6 `key` is a number, but has to be text | put it into quotes to make it text
     "###);
 }
@@ -557,6 +557,74 @@ fn a_file_that_is_too_large_or_outside_by_a_link_is_refused() {
         path-outside-root pipelines/p.yaml:4:9 `schemas/s.json` leads out of the project, whose root is ROOT | put the file below the root and name it relative to the root
         "###);
     }
+}
+
+#[test]
+fn concurrency_can_follow_the_far_side() {
+    let concurrency = |text: &str| {
+        let world = World::new().pipeline(&format!("{BASE}delivery: {{ {text} }}\n"));
+        world.load("p").map_or_else(|_| world.said("p"), |(found, _)| found.delivery.concurrency.to_string())
+    };
+    let mut out = String::new();
+    for text in [
+        "concurrency: 4",
+        // The connector's limit is 8.
+        "concurrency: adaptive",
+        "concurrency: { adaptive: { max: 4 } }",
+        "concurrency: { adaptive: {} }",
+        "concurrency: { adaptive: { max: 64 } }",
+        "concurrency: { adaptive: { max: 64 } }, force: true",
+        "concurrency: { adaptive: { max: 0 } }",
+        "concurrency: { adaptive: { limit: 4 } }",
+        "concurrency: { adaptive: 4 }",
+        "concurrency: { max: 4 }",
+        "concurrency: {}",
+        "concurrency: [4]",
+        "concurrency: adaptiv",
+    ] {
+        let _ = writeln!(out, "{text}\n    {}", concurrency(text).trim_end().replace('\n', "\n    "));
+    }
+    insta::assert_snapshot!(out, @r"
+    concurrency: 4
+        4
+    concurrency: adaptive
+        adaptive up to 8
+    concurrency: { adaptive: { max: 4 } }
+        adaptive up to 4
+    concurrency: { adaptive: {} }
+        adaptive up to 8
+    concurrency: { adaptive: { max: 64 } }
+        above-limit pipelines/p.yaml:4:26 `concurrency` is adaptive up to 64, above the connector's limit of 8 | lower it, or say that it is meant with `delivery: { force: true }`
+    concurrency: { adaptive: { max: 64 } }, force: true
+        adaptive up to 64
+    concurrency: { adaptive: { max: 0 } }
+        bad-value pipelines/p.yaml:4:45 `max` is `0`, but has to be a whole number from 1 to 1024
+    concurrency: { adaptive: { limit: 4 } }
+        unknown-key pipelines/p.yaml:4:40 `limit` is not a key of `adaptive` | it is written `adaptive: { max: 64 }`
+    concurrency: { adaptive: 4 }
+        wrong-type pipelines/p.yaml:4:38 `adaptive` is a number, but has to be a mapping | it is written `concurrency: { adaptive: { max: 4 } }`
+    concurrency: { max: 4 }
+        missing-key pipelines/p.yaml:4:26 `concurrency` needs `adaptive`
+        unknown-key pipelines/p.yaml:4:28 `max` is not a key of `concurrency` | it is written `concurrency: { adaptive: { max: 64 } }`
+    concurrency: {}
+        missing-key pipelines/p.yaml:4:26 `concurrency` needs `adaptive`
+    concurrency: [4]
+        wrong-type pipelines/p.yaml:4:26 `concurrency` is a list, but has to be a whole number, or `adaptive`
+    concurrency: adaptiv
+        bad-value pipelines/p.yaml:4:26 `concurrency` is `adaptiv`, but has to be a whole number from 1 to 1024, or `adaptive`
+    ");
+}
+
+#[test]
+fn a_limit_does_not_follow_the_far_side() {
+    let connection = |limit: &str| {
+        let file = "templates/freshchat/connector.yaml";
+        World::new().replaced(file, "concurrency: 8", &format!("concurrency: {limit}")).said("sync-users")
+    };
+    insta::assert_snapshot!(connection("adaptive") + &connection("{ adaptive: { max: 8 } }"), @r"
+    bad-value templates/freshchat/connector.yaml:10:24 `limits: { concurrency }` is a ceiling, so it has to be a number and cannot be `adaptive` | write the most that any pipeline may use here; a pipeline, or `defaults` of runner.yaml, says `delivery: { concurrency: adaptive }`
+    bad-value templates/freshchat/connector.yaml:10:24 `limits: { concurrency }` is a ceiling, so it has to be a number and cannot be `adaptive` | write the most that any pipeline may use here; a pipeline, or `defaults` of runner.yaml, says `delivery: { concurrency: adaptive }`
+    ");
 }
 
 #[test]

@@ -828,7 +828,7 @@ pub struct Delivery {
     /// Whether an attempt that may have acted can be repeated at all.
     pub mode: Mode,
     /// Requests in flight at once.
-    pub concurrency: NonZeroUsize,
+    pub concurrency: Concurrency,
     /// Requests a second, if limited.
     pub rate: Option<f64>,
     /// Limit on one attempt, from connecting to the end of the reply.
@@ -853,6 +853,37 @@ pub struct Delivery {
     pub max_body: usize,
     /// Bytes of all files of one body.
     pub max_files: usize,
+}
+
+/// `delivery.concurrency`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concurrency {
+    /// So many.
+    Fixed(NonZeroUsize),
+    /// As many as the far side takes well.
+    Adaptive {
+        /// Never more.
+        most: NonZeroUsize,
+    },
+}
+
+impl Concurrency {
+    /// Requests in flight at the most: what sizes go by.
+    #[must_use]
+    pub const fn most(self) -> NonZeroUsize {
+        match self {
+            Self::Fixed(most) | Self::Adaptive { most } => most,
+        }
+    }
+}
+
+impl std::fmt::Display for Concurrency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(lanes) => lanes.fmt(f),
+            Self::Adaptive { most } => write!(f, "adaptive up to {most}"),
+        }
+    }
 }
 
 /// `delivery.mode`

@@ -23,21 +23,42 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     date.duration_since(now).ok().filter(|wait| !wait.is_zero())
 }
 
+/// What the far side says of its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Requests that it will still take.
+    pub left: u64,
+    /// When the next window begins.
+    pub ends_in: Duration,
+}
+
 /// The wait until the far side's window begins anew, when it says that nothing is left in this one.
 #[must_use]
 pub fn exhausted(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    window(headers, now, |left| left == 0).map(|window| window.ends_in)
+}
+
+/// What is left in the far side's window, and how long it lasts.
+#[must_use]
+pub fn left(headers: &HeaderMap, now: SystemTime) -> Option<Window> {
+    window(headers, now, |_| true)
+}
+
+/// The first window of which `wanted` is left.
+fn window(headers: &HeaderMap, now: SystemTime, wanted: fn(u64) -> bool) -> Option<Window> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let number = |name: &str| text(name).and_then(whole);
+    let window = |left: u64, reset: u64| Some(Window { left, ends_in: from_now(reset, now)? });
     // Written out, because every reply is asked.
     for (remaining, reset) in [
         ("x-ratelimit-remaining", "x-ratelimit-reset"),
         ("x-rate-limit-remaining", "x-rate-limit-reset"),
         ("ratelimit-remaining", "ratelimit-reset"),
     ] {
-        if number(remaining) == Some(0)
+        if let Some(left) = number(remaining).filter(|left| wanted(*left))
             && let Some(reset) = number(reset)
         {
-            return from_now(reset, now);
+            return window(left, reset);
         }
     }
     let fields = text("ratelimit")?;
@@ -48,7 +69,7 @@ pub fn exhausted(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         })
     };
     match (field(["r", "remaining"]), field(["t", "reset"])) {
-        (Some(0), Some(reset)) => from_now(reset, now),
+        (Some(left), Some(reset)) if wanted(left) => window(left, reset),
         _ => None,
     }
 }
@@ -124,6 +145,22 @@ mod tests {
             (vec![("x-ratelimit-remaining", "none"), ("x-ratelimit-reset", "-1")], None),
         ] {
             assert_eq!(exhausted(&headers(&list), now()), expected.map(Duration::from_secs), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_read_before_nothing_is() {
+        let window = |left, seconds| Some(Window { left, ends_in: Duration::from_secs(seconds) });
+        for (list, expected) in [
+            (vec![("x-ratelimit-remaining", "3"), ("x-ratelimit-reset", "30")], window(3, 30)),
+            (vec![("x-rate-limit-remaining", "3"), ("x-rate-limit-reset", "1800000012")], window(3, 12)),
+            (vec![("ratelimit", "\"default\";r=5;t=4")], window(5, 4)),
+            (vec![("ratelimit", "limit=100, remaining=7, reset=9")], window(7, 9)),
+            (vec![("x-ratelimit-remaining", "3")], None),
+            (vec![("x-ratelimit-remaining", "3"), ("x-ratelimit-reset", "0")], None),
+            (vec![("x-ratelimit-limit", "100")], None),
+        ] {
+            assert_eq!(left(&headers(&list), now()), expected, "{list:?}");
         }
     }
 }

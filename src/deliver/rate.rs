@@ -9,20 +9,38 @@ use std::time::{Duration, Instant};
 pub struct Rate {
     /// Time between two requests; `None` is no limit.
     interval: Option<Duration>,
+    /// The same by the limit that was set, whatever is learned.
+    least: Option<Duration>,
     /// When the next token is there.
     next: Instant,
+    /// How much unused time is kept: a burst is at most this long.
+    burst: Duration,
     paused_until: Option<Instant>,
 }
 
-/// How much unused time is kept: a burst is at most this long.
 const BURST: Duration = Duration::from_millis(100);
+/// Of a pace that was learned less is kept: it may come of a limit on requests at once.
+const SHORT_BURST: Duration = Duration::from_millis(10);
 
 impl Rate {
     /// A limit of `per_second` requests; `None` is no limit.
     #[must_use]
     pub fn new(per_second: Option<f64>, now: Instant) -> Self {
-        let interval = per_second.filter(|rate| *rate > 0.0).map(|rate| Duration::from_secs_f64(1.0 / rate));
-        Self { interval, next: now, paused_until: None }
+        let interval = interval_of(per_second);
+        Self { interval, least: interval, next: now, burst: BURST, paused_until: None }
+    }
+
+    /// From here on it is the slower of the limit and `per_second`; `None` is the limit alone.
+    pub fn slow_to(&mut self, per_second: Option<f64>) {
+        let interval = self.least.max(interval_of(per_second));
+        if interval == self.interval {
+            return;
+        }
+        let old = self.interval.unwrap_or_default();
+        // The next one is as far from the last as it is now to be.
+        self.next = self.next.checked_sub(old).unwrap_or(self.next) + interval.unwrap_or_default();
+        self.interval = interval;
+        self.burst = if interval == self.least { BURST } else { SHORT_BURST };
     }
 
     /// Takes a token, or says when to ask again.
@@ -39,7 +57,7 @@ impl Rate {
         if self.next > now {
             return Err(self.next);
         }
-        let earliest = now.checked_sub(BURST.max(interval)).unwrap_or(now);
+        let earliest = now.checked_sub(self.burst.max(interval)).unwrap_or(now);
         self.next = self.next.max(earliest) + interval;
         Ok(())
     }
@@ -59,6 +77,12 @@ impl Rate {
     pub fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
     }
+}
+
+fn interval_of(per_second: Option<f64>) -> Option<Duration> {
+    let seconds = per_second.filter(|rate| *rate > 0.0).map(|rate| 1.0 / rate)?;
+    // A day is longer than any window.
+    Some(Duration::from_secs_f64(seconds.min(86_400.0)))
 }
 
 #[cfg(test)]
@@ -99,6 +123,31 @@ mod tests {
         assert!(rate.pause(start + ms(2000)));
         assert!(!rate.pause(start + ms(500)));
         assert_eq!(rate.take(start + ms(1999)), Err(start + ms(2000)));
+        assert_eq!(rate.take(start + ms(2000)), Ok(()));
+    }
+
+    #[test]
+    fn what_was_learned_slows_and_never_goes_above_the_limit() {
+        let start = Instant::now();
+        let mut rate = Rate::new(Some(50.0), start);
+        let sent = |rate: &mut Rate, from: Instant| {
+            let (mut now, mut sent) = (from, 0);
+            while now < from + ms(1000) {
+                match rate.take(now) {
+                    Ok(()) => sent += 1,
+                    Err(when) => now = when,
+                }
+            }
+            sent
+        };
+        rate.slow_to(Some(10.0));
+        assert_eq!(sent(&mut rate, start), 10);
+        rate.slow_to(Some(1000.0));
+        assert_eq!(sent(&mut rate, start + ms(1000)), 50);
+        // A token that is a minute away comes sooner once the pace is known better.
+        rate.slow_to(Some(1.0 / 60.0));
+        assert!(rate.take(start + ms(2000)).is_err());
+        rate.slow_to(None);
         assert_eq!(rate.take(start + ms(2000)), Ok(()));
     }
 }

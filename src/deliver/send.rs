@@ -54,7 +54,7 @@ impl Sender {
     /// Builds the client of a connection.
     pub fn new(connection: &Connection, delivery: &Delivery) -> Result<Self, Failure> {
         let credentials = Arc::new(Credentials::new(connection)?);
-        let client = client(connection, delivery, delivery.concurrency.get())?;
+        let client = client(connection, delivery, delivery.concurrency.most().get())?;
         let settings = Arc::new((connection.clone(), delivery.clone()));
         Ok(Self { client, fresh: Arc::default(), settings, credentials })
     }

@@ -1,6 +1,6 @@
 //! The loop that sends: takes prepared records, keeps the lanes full, notes what becomes of them.
 //!
-//! One task owns everything: order, rate, budget, retries. Attempts are futures that know only
+//! One task owns everything: schedule, budget, lanes. Attempts are futures that know only
 //! their request and lane, so that a stop can tell for every lane which record was under way.
 //! Invariants: no attempt starts before its lease (and intent, where a repeat could harm) is on
 //! disk; nothing is noted as sent while a token for it is still to be had; a record leaves this loop with an outcome row, or with a pending row that says so.
@@ -11,8 +11,7 @@ mod looks;
 mod passes;
 mod verdicts;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc as credits;
@@ -24,8 +23,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::config::{Delivery, InDoubt, OnReject};
-use crate::deliver::{Budget, ItemReader, Order, Pass, Rate, Reading, Sender};
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Reply, Signal, State};
+use crate::deliver::{Budget, ItemReader, Pass, Reading, Schedule, Sender};
+use crate::model::{Class, Counts, Diagnostic, Event, Failure, Mask, Outcome, Pacing, Reply, Signal, State};
 use crate::outcome::{BatchState, InputMark, RecordRow, Writer};
 use crate::render::RunValues;
 
@@ -113,6 +112,8 @@ pub struct Ended {
     pub stopped: Option<Stopped>,
     /// What was found out about records in doubt.
     pub asked: Asked,
+    /// Where adaptive concurrency stood, if it is.
+    pub pacing: Option<Pacing>,
 }
 
 /// What the far side told about records in doubt.
@@ -161,30 +162,9 @@ struct Landed {
     reply: Option<Reply>,
     /// What it was sent with. Until the reply is dealt with, it is hidden wherever that repeats it.
     pass: Pass,
+    /// When its lane was taken, with the waiting for its intent.
+    began: Instant,
     took: Duration,
-}
-
-struct Due {
-    at: Instant,
-    turn: u64,
-    job: Box<Job>,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.turn) == (other.at, other.turn)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.turn).cmp(&(other.at, other.turn))
-    }
 }
 
 /// What came of the calls of one step in this start.
@@ -201,14 +181,12 @@ struct Progress {
 
 struct Loop<'a> {
     with: Dispatch<'a>,
-    order: Order<Box<Job>>,
+    /// What goes next, and when.
+    schedule: Schedule<Box<Job>>,
     /// Records in doubt that are to be asked about and were not met yet, by order value.
     undecided: HashMap<u64, BTreeSet<u64>>,
-    rate: Rate,
     budget: Budget,
     queue: VecDeque<Prepared>,
-    ready: VecDeque<Box<Job>>,
-    retries: BinaryHeap<Reverse<Due>>,
     lanes: Vec<Option<Box<Job>>>,
     free: Vec<usize>,
     flying: FuturesUnordered<Attempt>,
@@ -223,7 +201,6 @@ struct Loop<'a> {
     replies: u64,
     /// What came of the calls of each step: that one is answered well says nothing of another.
     seen: Vec<Seen>,
-    turn: u64,
     stopped: Option<Stopped>,
     broken: bool,
     paused: bool,
@@ -240,24 +217,23 @@ pub async fn dispatch(
     mut stop: StopLine,
     start: InputMark,
 ) -> Result<Ended, Failure> {
-    let lanes = with.delivery.concurrency.get();
+    let lanes = with.delivery.concurrency.most().get();
     let now = Instant::now();
-    let mut order = Order::default();
+    // What waits is bounded: a far side that throttles must not make us hoard.
+    let most_waiting = 1024 / with.call_size;
+    let mut schedule = Schedule::new(with.delivery.concurrency, with.delivery.rate, most_waiting, now);
     for (hash, ordinal) in &with.held {
-        order.hold(*hash, *ordinal, |_| false);
+        schedule.order.hold(*hash, *ordinal, |_| false);
     }
     let mut undecided: HashMap<u64, BTreeSet<u64>> = HashMap::new();
     for (hash, ordinal) in with.undecided.iter().filter(|(hash, _)| *hash != 0) {
         undecided.entry(*hash).or_default().insert(*ordinal);
     }
     let mut this = Loop {
-        rate: Rate::new(with.delivery.rate, now),
+        schedule,
         budget: Budget::new(with.delivery.stop_when.clone()),
-        order,
         undecided,
         queue: VecDeque::new(),
-        ready: VecDeque::new(),
-        retries: BinaryHeap::new(),
         lanes: std::iter::repeat_with(|| None).take(lanes).collect(),
         free: (0..lanes).rev().collect(),
         flying: FuturesUnordered::new(),
@@ -270,7 +246,6 @@ pub async fn dispatch(
         asked: Asked::default(),
         replies: 0,
         seen: vec![Seen::default(); with.rules.iter().len()],
-        turn: 0,
         stopped: None,
         broken: false,
         paused: false,
@@ -295,7 +270,7 @@ pub async fn dispatch(
             this.stop_awaiting();
             this.announce_stop();
         }
-        let done = input_ended && this.queue.is_empty() && this.ready.is_empty() && this.retries.is_empty();
+        let done = input_ended && this.queue.is_empty() && this.schedule.is_empty();
         if this.is_idle() && (this.stopped.is_some() || done) {
             break;
         }
@@ -352,6 +327,7 @@ pub async fn dispatch(
                 let now = Instant::now();
                 if now >= next_tick {
                     next_tick = now + TICK;
+                    this.tell_pacing(now);
                     this.with.observer.tick();
                 }
                 if grace.is_some_and(|grace| now >= grace) {
@@ -397,6 +373,7 @@ pub async fn dispatch(
         attempts: this.attempts,
         settled: this.settled,
         asked: this.asked,
+        pacing: this.pacing(Instant::now()),
         stopped: this.stopped,
     })
 }
@@ -429,6 +406,18 @@ impl<'a> Loop<'a> {
             }
         }
         self.advance();
+    }
+
+    /// Where adaptive concurrency stands; `None` where it is fixed.
+    fn pacing(&self, now: Instant) -> Option<Pacing> {
+        let schedule = &self.schedule;
+        schedule.learns().then(|| Pacing { lanes: schedule.lanes(), per_second: schedule.pace(now) })
+    }
+
+    fn tell_pacing(&mut self, now: Instant) {
+        if let Some(pacing) = self.pacing(now) {
+            self.with.observer.event(&Event::Paced(pacing));
+        }
     }
 
     fn settle_unsent(&mut self, settled: Settled, block: u64) {
@@ -534,10 +523,7 @@ impl<'a> Loop<'a> {
                 rows.push(job.row(State::Pending));
             }
         }
-        let waiting: Vec<Box<Job>> =
-            self.ready.drain(..).chain(self.retries.drain().map(|due| due.0.job)).collect();
-        let behind: Vec<Box<Job>> = self.order.drain().collect();
-        for job in waiting.into_iter().chain(behind) {
+        for job in self.schedule.drain() {
             if job.doubt.is_some() {
                 self.hold_unasked(job);
             } else if job.call.is_none() {

@@ -95,7 +95,7 @@ impl Records for Input {
 /// Writes what outlives the start and says how it ended.
 pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
     let Ending { plan, folder, run_id, ended, before, begun, is_narrow, lock, command } = ending;
-    let Ended { counts, attempts, stopped, asked, .. } = ended;
+    let Ended { counts, attempts, stopped, asked, pacing, .. } = ended;
     let nothing_done = attempts == 0 && before == counts && stopped.is_none();
     let class = stopped.as_ref().map_or_else(|| class_of(&counts), |stopped| stopped.class);
     let state = match (&stopped, counts.unsent) {
@@ -184,6 +184,7 @@ pub fn report(ending: Ending<'_>) -> Result<Report, Failure> {
         before,
         attempts,
         asked,
+        pacing,
         took: begun.elapsed(),
         reasons,
         files: written,

@@ -49,7 +49,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Pipeline;
 use crate::deliver::Sender;
-use crate::model::{Class, Counts, Diagnostic, Event, Failure, Reply, Request, Signal};
+use crate::model::{Class, Counts, Diagnostic, Event, Failure, Pacing, Reply, Request, Signal};
 use crate::outcome::{Checkpoint, Folder, Reason, Use};
 use crate::source::{self};
 
@@ -147,6 +147,8 @@ pub struct Report {
     pub attempts: u64,
     /// What the far side told about records in doubt.
     pub asked: Asked,
+    /// Where adaptive concurrency stood at the end, if it is.
+    pub pacing: Option<Pacing>,
     /// How long it took.
     pub took: Duration,
     /// Why records were not delivered.

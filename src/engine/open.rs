@@ -399,7 +399,7 @@ fn compile_batch(
         grouping: batch.grouping,
         size: batch.size.get(),
         bytes,
-        waiting: 2 * delivery.concurrency.get() * batch.size.get(),
+        waiting: 2 * delivery.concurrency.most().get() * batch.size.get(),
     };
     let items = batch.replies.as_ref().and_then(|replies| {
         let mask = pipeline.connection.mask();

@@ -166,7 +166,7 @@ impl Session<'_> {
         let writer = checkpoint.into_writer(run, grants, pipeline.delivery.durability, responses)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
-        let lanes = pipeline.delivery.concurrency.get();
+        let lanes = pipeline.delivery.concurrency.most().get();
         let Plan { preparer, rules, items, columns, warnings, schema_files, lookup_files, spool, .. } = plan;
         let preparer = Arc::new(preparer);
         let assembler =
@@ -317,6 +317,7 @@ impl Session<'_> {
             settled: run.settled,
             stopped: None,
             asked: dispatch::Asked::default(),
+            pacing: None,
         };
         drop(self.checkpoint);
         let own = own_plan(&self.plan, &self.folder, run, is_apart);

@@ -72,6 +72,8 @@ pub enum Event {
     },
     /// All sending waits, or goes on again.
     Paused(Option<Pause>),
+    /// Adaptive concurrency stands elsewhere.
+    Paced(Pacing),
     /// Something worth saying that stops nothing.
     Warning(Diagnostic),
     /// The run stops: no new attempt; so many are still under way.
@@ -90,6 +92,15 @@ pub enum Event {
         /// How this start ended.
         class: Class,
     },
+}
+
+/// Where adaptive concurrency stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pacing {
+    /// Requests that may be in flight.
+    pub lanes: usize,
+    /// Requests a second, where the far side limits them.
+    pub per_second: Option<f64>,
 }
 
 /// Why and how long all sending waits.

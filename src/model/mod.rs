@@ -20,7 +20,7 @@ mod value;
 
 pub use class::Class;
 pub use diagnostic::{Diagnostic, Failure, Problems, Severity, did_you_mean, nearest};
-pub use event::{Event, Pause};
+pub use event::{Event, Pacing, Pause};
 pub use form::{FileSeen, Form, Part, PartContent, Stretch, Upload, quotable};
 pub use outcome::{Counts, Outcome, State};
 pub use place::{Place, Placed, SourceText};

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{Class, Counts, Diagnostic, Mask};
+use crate::model::{Class, Counts, Diagnostic, Mask, Pacing};
 
 /// The one JSON object of `--format json`.
 #[derive(Debug, Clone)]
@@ -103,6 +103,11 @@ pub fn diagnostic(d: &Diagnostic) -> Value {
 /// Counts with their total.
 pub(super) fn counts(counts: &Counts) -> Value {
     json!(counts)
+}
+
+/// Where adaptive concurrency stands.
+pub(super) fn pacing(pacing: Pacing) -> Value {
+    json!({ "concurrency": pacing.lanes, "rate": pacing.per_second })
 }
 
 /// The value with every string masked; names are ours and stay.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::json::{counts, diagnostic};
+use super::json::{counts, diagnostic, pacing};
 use super::tally::Tally;
 use crate::model::{Diagnostic, Event};
 
@@ -67,6 +67,7 @@ pub(super) fn progress(tally: &Tally, at: Instant, time: &str) -> Value {
         "total": tally.total(),
         "counts": counts(&tally.counts()),
         "rate": tally.pace(),
+        "pacing": tally.pacing.map(pacing),
         "seconds": tally.elapsed(at).as_secs(),
         "seconds_left": tally.left(at).map(|left| left.as_secs()),
         "waiting": tally.waiting(at).map(|(wait, why)| json!({ "seconds": wait.as_secs(), "why": why })),
@@ -120,7 +121,7 @@ mod tests {
             Some(Pause { wait: Duration::from_secs(12), why: "429 from acme.freshchat.com".into() }),
             t0,
         );
-        insta::assert_snapshot!(progress(&tally, t0, TIME), @r#"{"event":"progress","time":"2026-11-22T02:14:00Z","pipeline":"sync-users","done":601,"total":1250,"counts":{"total":1250,"delivered":601,"failed":0,"invalid":0,"skipped":0,"in_doubt":0,"unsent":649},"rate":null,"seconds":0,"seconds_left":44,"waiting":{"seconds":12,"why":"429 from acme.freshchat.com"}}"#);
+        insta::assert_snapshot!(progress(&tally, t0, TIME), @r#"{"event":"progress","time":"2026-11-22T02:14:00Z","pipeline":"sync-users","done":601,"total":1250,"counts":{"total":1250,"delivered":601,"failed":0,"invalid":0,"skipped":0,"in_doubt":0,"unsent":649},"rate":null,"pacing":null,"seconds":0,"seconds_left":44,"waiting":{"seconds":12,"why":"429 from acme.freshchat.com"}}"#);
 
         let warn = Event::Warning(Diagnostic::warning("plain-http", "credentials go over plain http"));
         insta::assert_snapshot!(event(&warn, TIME).unwrap(), @r#"{"event":"warning","time":"2026-11-22T02:14:00Z","diagnostic":{"rule":"plain-http","severity":"warning","message":"credentials go over plain http"}}"#);

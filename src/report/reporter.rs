@@ -114,6 +114,7 @@ impl Reporter {
             Event::RunStarted { .. } => self.start(event, now),
             Event::Listing { .. } => self.listing(event, now),
             Event::Paused(pause) => self.tally.pause(pause.clone(), now),
+            Event::Paced(pacing) => self.tally.pacing = Some(*pacing),
             Event::Warning(found) => self.diagnostic(found),
             Event::Stopping { in_flight, why } => self.stopping(*in_flight, why),
             Event::Settled { .. } if self.settings.format == Format::Jsonl => self.for_program(event),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::json;
 use super::style::{ERROR, GOOD, HELP, STRONG, WARNING};
 use super::text::{counted, duration, float, line, number, rate};
-use crate::model::{Class, Counts, Mask, State};
+use crate::model::{Class, Counts, Mask, Pacing, State};
 
 /// At most so many kinds of a reason are named; the rest is counted.
 const KINDS: usize = 5;
@@ -35,6 +35,8 @@ pub struct RunSummary {
     pub before: Counts,
     /// Requests that may have left in this start.
     pub attempts: u64,
+    /// Where adaptive concurrency stood at the end, if it is.
+    pub pacing: Option<Pacing>,
     /// How long this start took.
     pub seconds: f64,
     /// Why records were not delivered.
@@ -85,6 +87,10 @@ impl RunSummary {
         let _ = write!(out, " of {} in {}", number(c.total()), duration(Duration::from_secs_f64(seconds)));
         if now > 0 && seconds > 0.0 {
             let _ = write!(out, " ({})", rate(float(now) / seconds));
+        }
+        if let Some(Pacing { lanes, per_second }) = self.pacing.filter(|_| now > 0) {
+            let pace = per_second.map(|per_second| format!(" and {}", rate(per_second))).unwrap_or_default();
+            let _ = write!(out, ", concurrency {lanes}{pace} at the end");
         }
         if self.before.settled() > 0 {
             let _ = write!(out, "; {} settled before", number(self.before.settled()));
@@ -195,6 +201,7 @@ impl RunSummary {
             "counts": json::counts(&self.counts),
             "before": json::counts(&self.before),
             "attempts": self.attempts,
+            "pacing": self.pacing.map(json::pacing),
             "seconds": self.seconds,
             "reasons": reasons,
             "files": files,
@@ -225,6 +232,7 @@ pub(super) mod tests {
             counts: Counts { delivered: 1_246, failed: 4, ..Counts::default() },
             before: Counts::default(),
             attempts: 1_260,
+            pacing: None,
             seconds: 62.0,
             reasons: vec![
                 reason(State::Failed, 422, "PHONE", "phone is not valid", 1),
@@ -272,6 +280,24 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn where_adaptive_concurrency_ended_is_said_in_the_same_line() {
+        let said = |per_second| {
+            let pacing = Some(Pacing { lanes: 13, per_second });
+            let summary = RunSummary { pacing, reasons: Vec::new(), next: Vec::new(), ..sample() };
+            strip_str(&summary.counts_line(&Mask::default())).to_string()
+                + &summary.to_json()["pacing"].to_string()
+        };
+        assert_snapshot!(said(None), @r#"
+        sync-users: 1,246 delivered, 4 failed, 0 invalid, 0 skipped, 0 in doubt of 1,250 in 62 s (20/s), concurrency 13 at the end
+        {"concurrency":13,"rate":null}
+        "#);
+        assert_snapshot!(said(Some(98.4)), @r#"
+        sync-users: 1,246 delivered, 4 failed, 0 invalid, 0 skipped, 0 in doubt of 1,250 in 62 s (20/s), concurrency 13 and 98/s at the end
+        {"concurrency":13,"rate":98.4}
+        "#);
+    }
+
+    #[test]
     fn a_run_with_nothing_to_say_has_one_line() {
         let summary = RunSummary {
             class: Class::Ok,
@@ -298,6 +324,6 @@ pub(super) mod tests {
 
     #[test]
     fn programs_get_numbers_without_separators() {
-        assert_snapshot!(sample().to_json(), @r#"{"pipeline":"sync-users","run_id":"20261122T0214-3f9c","state":"complete","class":"records_failed","counts":{"total":1250,"delivered":1246,"failed":4,"invalid":0,"skipped":0,"in_doubt":0,"unsent":0},"before":{"total":0,"delivered":0,"failed":0,"invalid":0,"skipped":0,"in_doubt":0,"unsent":0},"attempts":1260,"seconds":62.0,"reasons":[{"state":"failed","status":422,"class":"PHONE","message":"phone is not valid","count":1},{"state":"failed","status":409,"class":"CONFLICT","message":"email already exists","count":3}],"files":{"failed":".runner/default/runs/sync-users/20261122T0214-3f9c/failed.csv"},"next":["runner status sync-users","runner retry pipelines/sync-users.yaml"],"place":".runner/default/runs/sync-users/20261122T0214-3f9c"}"#);
+        assert_snapshot!(sample().to_json(), @r#"{"pipeline":"sync-users","run_id":"20261122T0214-3f9c","state":"complete","class":"records_failed","counts":{"total":1250,"delivered":1246,"failed":4,"invalid":0,"skipped":0,"in_doubt":0,"unsent":0},"before":{"total":0,"delivered":0,"failed":0,"invalid":0,"skipped":0,"in_doubt":0,"unsent":0},"attempts":1260,"pacing":null,"seconds":62.0,"reasons":[{"state":"failed","status":422,"class":"PHONE","message":"phone is not valid","count":1},{"state":"failed","status":409,"class":"CONFLICT","message":"email already exists","count":3}],"files":{"failed":".runner/default/runs/sync-users/20261122T0214-3f9c/failed.csv"},"next":["runner status sync-users","runner retry pipelines/sync-users.yaml"],"place":".runner/default/runs/sync-users/20261122T0214-3f9c"}"#);
     }
 }

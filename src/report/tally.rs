@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::text::{counted, duration, float, number, rate};
-use crate::model::{Counts, Event, Pause, State};
+use crate::model::{Counts, Event, Pacing, Pause, State};
 
 /// The pace is taken over this time.
 const WINDOW: Duration = Duration::from_secs(20);
@@ -29,6 +29,8 @@ pub(super) struct Tally {
     samples: VecDeque<(Instant, u64)>,
     pace: Option<f64>,
     pause: Option<(Pause, Instant)>,
+    /// Where adaptive concurrency stands, if it is.
+    pub(super) pacing: Option<Pacing>,
 }
 
 impl Tally {
@@ -44,6 +46,7 @@ impl Tally {
             samples: VecDeque::new(),
             pace: None,
             pause: None,
+            pacing: None,
         }
     }
 
@@ -157,6 +160,7 @@ impl Tally {
         parts.push(format!("{} delivered", number(counts.delivered)));
         parts.push(format!("{} failed", number(counts.failed)));
         parts.push(format!("{} in doubt", number(counts.in_doubt)));
+        parts.extend(self.pacing.map(|pacing| format!("concurrency {}", pacing.lanes)));
         parts.join(" · ")
     }
 
@@ -238,6 +242,8 @@ pub(super) mod tests {
         let at = t0 + Duration::from_secs(5);
         insta::assert_snapshot!(tally.beside_bar(at), @"650/1,250 · 10/s · 60 s left · 640 delivered · 10 failed · 0 in doubt");
         insta::assert_snapshot!(tally.plain(at), @"sync-users: 650 of 1,250 records (52%): 640 delivered, 10 failed, 0 in doubt, 10/s, 60 s left");
+        tally.pacing = Some(Pacing { lanes: 13, per_second: None });
+        assert!(tally.beside_bar(at).ends_with(" · concurrency 13"));
     }
 
     #[test]

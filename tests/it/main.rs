@@ -1,5 +1,6 @@
 //! The wiring, with the real binary, real sockets and real files. A module per feature a user sees.
 
+mod adaptive;
 mod apply;
 mod audit;
 mod auth;

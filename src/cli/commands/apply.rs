@@ -366,6 +366,7 @@ fn summary(
         counts: report.counts,
         before: report.before,
         attempts: report.attempts,
+        pacing: report.pacing,
         seconds: report.took.as_secs_f64(),
         reasons: report
             .reasons

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Ended, Refused, far_side};
 use crate::cli::args::Plan as Args;
 use crate::cli::invocation::{Ask, Invocation, shell_word};
-use crate::config::{Pipeline, Step};
+use crate::config::{Concurrency, Pipeline, Step};
 use crate::engine::{Course, Forecast, Group, Observer, Prospect, Start, stand_in};
 use crate::model::{Class, Event, Failure, RecordPlace, Reply, Request};
 use crate::report::Reporter;
@@ -179,6 +179,7 @@ struct About {
     connection: String,
     environment: String,
     rate: Option<f64>,
+    concurrency: Concurrency,
     unset: Vec<String>,
     sandbox: bool,
     next: String,
@@ -197,6 +198,7 @@ impl About {
             connection: pipeline.connection.name.clone(),
             environment: pipeline.environment.clone(),
             rate: pipeline.delivery.rate,
+            concurrency: pipeline.delivery.concurrency,
             unset: pipeline.connection.unset.iter().map(|unset| unset.from.clone()).collect(),
             sandbox,
             next,
@@ -245,6 +247,9 @@ impl About {
         }
         if matches!(forecast.course, Course::Refuse(_)) {
             return out;
+        }
+        if matches!(self.concurrency, Concurrency::Adaptive { .. }) {
+            row("concurrency", &self.concurrency.to_string());
         }
         let least =
             self.least_seconds(forecast.calls.unwrap_or(forecast.send)).filter(|seconds| *seconds >= 1.0);
@@ -329,6 +334,8 @@ impl About {
                 .collect::<Vec<_>>(),
             "connection": self.connection,
             "environment": self.environment,
+            "concurrency": self.concurrency.most(),
+            "adaptive": matches!(self.concurrency, Concurrency::Adaptive { .. }),
             "sandbox": self.sandbox,
             "unset": self.unset,
             "counts": {

@@ -4,13 +4,12 @@
 //! Invariants: a record whose fate is known is never part of another call; what became of the records of a
 //! call, and which calls follow from it, is noted in one step.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Due, Loop};
+use super::Loop;
 use crate::config::{InDoubt, OnReject};
-use crate::deliver::{Meaning, Reading, Tries, Verdict, judge};
+use crate::deliver::{Felt, Meaning, Reading, Tries, Verdict, judge};
 use crate::engine::block::{Call, Identity, Job, Member};
 use crate::engine::prepare::Refused;
 use crate::model::{Arrived, Outcome, Reply, State, Value};
@@ -40,13 +39,13 @@ impl Loop<'_> {
         mut job: Box<Job>,
         mut reading: Reading,
         reply: &Reply,
-        now: Instant,
+        (began, now): (Instant, Instant),
     ) -> Option<(Box<Job>, Reading)> {
         let Some(call) = &job.call else { return Some((job, reading)) };
         match (&reading.meaning, reply) {
             (Meaning::Acted, Reply::Arrived(arrived)) => {
                 if self.with.items.is_some() {
-                    self.sort_out(job, &reading.captures, arrived, now);
+                    self.sort_out(job, &reading.captures, arrived, (began, now));
                     return None;
                 }
                 if arrived.status == http::StatusCode::MULTI_STATUS {
@@ -74,7 +73,13 @@ impl Loop<'_> {
     }
 
     /// Each record by its own result.
-    fn sort_out(&mut self, mut job: Box<Job>, of_call: &Value, arrived: &Arrived, now: Instant) {
+    fn sort_out(
+        &mut self,
+        mut job: Box<Job>,
+        of_call: &Value,
+        arrived: &Arrived,
+        (began, now): (Instant, Instant),
+    ) {
         let old = job.call_row(BatchState::Settled);
         let (Some(reader), Some(call), Some(old)) = (self.with.items, job.call.take(), old) else { return };
         let items: Vec<&Value> = call.members.iter().map(|member| &member.item).collect();
@@ -91,6 +96,10 @@ impl Loop<'_> {
         let mut ended = Vec::with_capacity(members.len());
         let (mut certain, mut unknown): (Vec<Member>, Vec<Member>) = (Vec::new(), Vec::new());
         let mut wait = Duration::ZERO;
+        if found.iter().any(|item| matches!(item.reading.meaning, Meaning::NotNow { .. })) {
+            // The call as a whole was answered, and some of its records were too much.
+            self.felt(Felt::Overloaded, None, began, now);
+        }
         if found.iter().all(|item| item.reading.meaning == Meaning::Unknown) {
             if let Some(enough) = self.budget.attempt_was_bad(0, policy != InDoubt::Resend) {
                 self.enough(&enough);
@@ -156,8 +165,7 @@ impl Loop<'_> {
         }
         self.settle_members(&job, ended, batches, Some(arrived), false);
         for next in follow {
-            self.turn += 1;
-            self.retries.push(Reverse(Due { at: now + wait, turn: self.turn, job: next }));
+            self.schedule.later(now + wait, next);
         }
     }
 
@@ -190,8 +198,7 @@ impl Loop<'_> {
         }
         self.settle_members(job, ended, batches, None, false);
         for half in follow {
-            self.turn += 1;
-            self.retries.push(Reverse(Due { at: now, turn: self.turn, job: half }));
+            self.schedule.later(now, half);
         }
     }
 
@@ -293,7 +300,7 @@ impl Loop<'_> {
     pub(super) fn without_held(&mut self, mut job: Box<Job>) -> Option<Box<Job>> {
         let is_sent = job.is_sent();
         let Some(call) = &mut job.call else { return Some(job) };
-        let order = &self.order;
+        let order = &self.schedule.order;
         if is_sent && call.members.iter().any(|member| order.held_by(member.identity.order_hash).is_some()) {
             // It goes out as it was, or not at all: its row says so.
             return None;
@@ -304,7 +311,7 @@ impl Loop<'_> {
         }
         let is_empty = call.members.is_empty();
         for member in out {
-            let before = self.order.held_by(member.identity.order_hash).unwrap_or_default();
+            let before = self.schedule.order.held_by(member.identity.order_hash).unwrap_or_default();
             self.leave_member_behind(&member, before);
         }
         (!is_empty).then_some(job)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Landed, Loop};
 use crate::config::OnFailure;
-use crate::deliver::{Pass, Reading, Sender, Turn};
+use crate::deliver::{Around, Pass, Reading, Sender, Step, Turn};
 use crate::engine::block::{Job, Member, Prepared};
 use crate::model::{Event, Request, State};
 use crate::outcome::{BatchState, RecordRow};
@@ -17,36 +17,28 @@ use crate::outcome::{BatchState, RecordRow};
 impl Loop<'_> {
     /// Fills the lanes; says when to try again if something waits for the clock.
     pub(super) fn start_what_can_start(&mut self, now: Instant) -> Option<Instant> {
-        // What waits is bounded: a far side that throttles must not make us hoard.
-        let most_waiting = (4 * self.lanes.len()).max(1024 / self.with.call_size);
-        loop {
-            let canary_is_out = self.budget.in_canary() && !self.is_idle();
-            if self.free.is_empty() || canary_is_out || self.stopped.is_some() {
-                return None;
-            }
-            let retry_is_due = self.retries.peek().is_some_and(|due| due.0.at <= now);
-            let may_take_new = self.order.waiting() + self.retries.len() < most_waiting;
-            if self.ready.is_empty() && !retry_is_due && (self.queue.is_empty() || !may_take_new) {
-                return self.retries.peek().map(|due| due.0.at);
-            }
-            if let Err(when) = self.rate.take(now) {
-                return Some(when);
-            }
-            if std::mem::take(&mut self.paused) {
-                self.with.observer.event(&Event::Paused(None));
-            }
-            // A record that waits the longest goes first.
-            let next = if retry_is_due {
-                self.retries.pop().map(|due| due.0.job)
-            } else if let Some(job) = self.ready.pop_front() {
-                Some(job)
-            } else {
-                self.next_new()
+        while self.stopped.is_none() {
+            let around = Around {
+                in_flight: self.lanes.len() - self.free.len(),
+                has_new: !self.queue.is_empty(),
+                one_at_a_time: self.budget.in_canary(),
             };
-            if let Some(job) = next {
-                self.start(job);
+            match self.schedule.step(now, around) {
+                Step::Start(job) => {
+                    if std::mem::take(&mut self.paused) {
+                        self.with.observer.event(&Event::Paused(None));
+                    }
+                    self.start(job, now);
+                }
+                Step::TakeNew => {
+                    if let Some(job) = self.next_new() {
+                        self.schedule.ready(job);
+                    }
+                }
+                Step::Wait(until) => return until,
             }
         }
+        None
     }
 
     /// The next record from the queue whose turn it is.
@@ -69,7 +61,7 @@ impl Loop<'_> {
             if job.call.is_some() {
                 let Some(job) = self.without_held(job) else { continue };
                 let orders = job.call.as_ref().map(|call| call.orders()).unwrap_or_default();
-                match self.order.enter_all(&orders, job) {
+                match self.schedule.order.enter_all(&orders, job) {
                     Turn::Go(job) => return Some(job),
                     Turn::Waits | Turn::Behind(..) => continue,
                 }
@@ -81,7 +73,7 @@ impl Loop<'_> {
                 self.leave_behind(&job, ordinal);
                 continue;
             }
-            match self.order.enter(job.identity.order_hash, job) {
+            match self.schedule.order.enter(job.identity.order_hash, job) {
                 Turn::Go(job) => return Some(job),
                 Turn::Waits => {}
                 Turn::Behind(job, ordinal) => self.leave_behind(&job, ordinal),
@@ -116,25 +108,32 @@ impl Loop<'_> {
         self.broken |= !self.with.writer.row(self.behind(row, ordinal));
     }
 
-    fn start(&mut self, job: Box<Job>) {
+    fn start(&mut self, job: Box<Job>, now: Instant) {
         let Some(job) = self.fresh(job) else { return };
         let Some(lane) = self.free.pop() else {
-            self.ready.push_front(job);
+            self.schedule.ready_first(job);
             return;
         };
         match self.with.sender.pass() {
-            Some(pass) => self.launch(lane, job, pass, false),
+            Some(pass) => self.launch(lane, job, pass, false, now),
             None => self.fetch_pass(lane, job),
         }
     }
 
     /// Sends what a lane holds. `is_repeat`: the same attempt once more, after a token was refused.
-    pub(super) fn launch(&mut self, lane: usize, mut job: Box<Job>, pass: Pass, is_repeat: bool) {
+    pub(super) fn launch(
+        &mut self,
+        lane: usize,
+        mut job: Box<Job>,
+        pass: Pass,
+        is_repeat: bool,
+        now: Instant,
+    ) {
         if job.doubt.is_some() {
             if !is_repeat {
                 count_look(&mut job);
             }
-            self.start_look(job, lane, pass);
+            self.start_look(job, lane, pass, now);
             return;
         }
         let wall = jiff::Timestamp::now().as_millisecond();
@@ -161,7 +160,7 @@ impl Loop<'_> {
             None => None,
         };
         self.lanes[lane] = Some(job);
-        self.flying.push(Box::pin(attempt(lane, sender, request, pass, intent)));
+        self.flying.push(Box::pin(attempt(lane, sender, request, pass, intent, now)));
     }
 
     pub(super) fn count_attempt(&mut self, job: &mut Job) {
@@ -199,13 +198,14 @@ pub(super) async fn attempt(
     request: Arc<Request>,
     pass: Pass,
     intent: Option<crate::outcome::Ack>,
+    began: Instant,
 ) -> Landed {
     if let Some(intent) = intent
         && !intent.await.unwrap_or(false)
     {
-        return Landed { lane, reply: None, pass, took: Duration::ZERO };
+        return Landed { lane, reply: None, pass, began, took: Duration::ZERO };
     }
-    let begin = Instant::now();
+    let left = Instant::now();
     let reply = Some(sender.send_with(&request, &pass).await);
-    Landed { lane, reply, pass, took: begin.elapsed() }
+    Landed { lane, reply, pass, began, took: left.elapsed() }
 }

@@ -5,12 +5,11 @@
 //! Invariant: on disk the record stays in doubt until a look has decided, so that a stop or a crash
 //! at any moment leaves it where it was.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::lanes::attempt;
-use super::{Due, Loop, Stopped};
+use super::{Loop, Stopped};
 use crate::config::Mode;
 use crate::deliver::{Found, Meaning, Pass, Reading, Turn, backoff};
 use crate::engine::block::{Doubt, Job};
@@ -28,7 +27,7 @@ impl Loop<'_> {
         if let Some(ordinals) = self.undecided.get_mut(&hash) {
             ordinals.remove(&ordinal);
         }
-        match self.order.enter(hash, job) {
+        match self.schedule.order.enter(hash, job) {
             Turn::Go(job) => self.look_after_a_while(job, Instant::now()),
             Turn::Waits => {}
             Turn::Behind(job, ordinal) => {
@@ -49,12 +48,11 @@ impl Loop<'_> {
 
     fn look_after_a_while(&mut self, job: Box<Job>, now: Instant) {
         let Some(prober) = self.rules(&job).prober() else { return self.hold_doubt(job, None) };
-        self.turn += 1;
-        self.retries.push(Reverse(Due { at: now + prober.after, turn: self.turn, job }));
+        self.schedule.later(now + prober.after, job);
     }
 
     /// Begins a look in a lane.
-    pub(super) fn start_look(&mut self, job: Box<Job>, lane: usize, pass: Pass) {
+    pub(super) fn start_look(&mut self, job: Box<Job>, lane: usize, pass: Pass, now: Instant) {
         let look = match (self.rules(&job).prober(), &job.context) {
             (Some(prober), Some(context)) => {
                 prober.request(context, &job.request).map_err(|error| error.message)
@@ -64,7 +62,7 @@ impl Loop<'_> {
         match look {
             Ok(look) => {
                 let sender = self.with.sender.clone();
-                self.flying.push(Box::pin(attempt(lane, sender, Arc::new(look), pass, None)));
+                self.flying.push(Box::pin(attempt(lane, sender, Arc::new(look), pass, None, now)));
                 self.lanes[lane] = Some(job);
             }
             Err(why) => {
@@ -119,9 +117,7 @@ impl Loop<'_> {
                     Found::Unclear(_, Some(asked)) => asked.min(self.with.delivery.retry.max_retry_after),
                     _ => prober.after,
                 };
-                self.turn += 1;
-                let at = now + asked.max(prober.after);
-                self.retries.push(Reverse(Due { at, turn: self.turn, job }));
+                self.schedule.later(now + asked.max(prober.after), job);
             }
             Found::Unclear(..) if looks < prober.tries.get() => self.hold_unasked(job),
             Found::Unclear(why, _) => {
@@ -186,8 +182,7 @@ impl Loop<'_> {
             return self.settle(job, State::Failed, reading, None);
         }
         let wait = backoff(job.made_now.max(1), &self.with.delivery.retry, fastrand::f64());
-        self.turn += 1;
-        self.retries.push(Reverse(Due { at: now + wait, turn: self.turn, job }));
+        self.schedule.later(now + wait, job);
     }
 
     /// Leaves a record in doubt whose looks were cut short: the next start asks again.
@@ -221,11 +216,11 @@ impl Loop<'_> {
         if hash == 0 {
             return;
         }
-        if let Some(next) = self.order.leave(hash) {
+        if let Some(next) = self.schedule.order.leave(hash) {
             if next.doubt.is_some() {
                 self.look_after_a_while(next, Instant::now());
             } else {
-                self.ready.push_back(next);
+                self.schedule.ready(next);
             }
         }
     }

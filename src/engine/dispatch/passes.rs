@@ -38,7 +38,7 @@ impl Loop<'_> {
         let noted = self.note_refused(&job);
         if self.stopped.is_some() {
             self.free.push(lane);
-            self.ready.push_back(job);
+            self.schedule.ready(job);
             return;
         }
         self.awaiting.insert(lane, Awaiting { job, is_repeat: true, since: Instant::now() });
@@ -70,11 +70,11 @@ impl Loop<'_> {
         let Some(Awaiting { mut job, is_repeat, since }) = self.awaiting.remove(&lane) else { return };
         if self.stopped.is_some() {
             self.free.push(lane);
-            self.ready.push_back(job);
+            self.schedule.ready(job);
             return;
         }
         let lost = match pass {
-            Ok(pass) => return self.launch(lane, job, pass, is_repeat),
+            Ok(pass) => return self.launch(lane, job, pass, is_repeat, Instant::now()),
             Err(lost) => lost,
         };
         if !is_repeat && job.doubt.is_some() {
@@ -84,7 +84,7 @@ impl Loop<'_> {
         }
         self.lanes[lane] = Some(job);
         let reply = Some(Reply::Lost(lost));
-        self.finish(Landed { lane, reply, pass: Pass::default(), took: since.elapsed() });
+        self.finish(Landed { lane, reply, pass: Pass::default(), began: since, took: since.elapsed() });
     }
 
     /// The run ends: what waits for a token was not sent, and stays pending.
@@ -92,7 +92,7 @@ impl Loop<'_> {
         self.fetching.clear();
         for (lane, Awaiting { job, .. }) in self.awaiting.drain() {
             self.free.push(lane);
-            self.ready.push_back(job);
+            self.schedule.ready(job);
         }
     }
 }

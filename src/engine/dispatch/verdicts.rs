@@ -3,13 +3,12 @@
 //! The part of the loop that acts on verdicts; what they are is `deliver::judge`'s. Apart from the
 //! loop itself, which only starts and waits.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::{Due, Landed, Loop, Seen, Stopped};
+use super::{Landed, Loop, Seen, Stopped};
 use crate::config::{InDoubt, OnFailure};
-use crate::deliver::{Enough, Meaning, Reading, Tries, Verdict, judge};
+use crate::deliver::{Enough, Felt, Landing, Meaning, Reading, Tries, Verdict, headers, judge};
 use crate::engine::block::{Identity, Job};
 use crate::engine::prepare::{NO_STEP, said_of};
 use crate::engine::steps::Next;
@@ -18,7 +17,7 @@ use crate::outcome::{BatchState, Exchange, RecordRow};
 
 impl Loop<'_> {
     pub(super) fn finish(&mut self, landed: Landed) {
-        let Landed { lane, reply, pass, took } = landed;
+        let Landed { lane, reply, pass, began, took } = landed;
         let Some(mut job) = self.lanes.get_mut(lane).and_then(Option::take) else { return };
         let Some(reply) = reply else {
             // The intent could not be written: the request never left.
@@ -31,12 +30,15 @@ impl Loop<'_> {
         self.free.push(lane);
         let now = Instant::now();
         if job.doubt.is_some() {
+            // A look is another request than those that lanes are measured by.
+            self.learn(&reply, None, began, now);
             self.finish_look(job, &reply, now);
             return;
         }
         let rules = self.rules(&job);
         let reading = rules.reader.read(&reply, &job.request);
         self.with.observer.attempted(job.identity.ordinal, &job.request, &reply, took);
+        self.learn(&reply, Some(&reading.meaning), began, now);
         self.note_pause(&reading, now);
         if matches!(reply, Reply::Arrived(_)) {
             self.replies += 1;
@@ -44,7 +46,7 @@ impl Loop<'_> {
             // A reused connection that broke looks the same whether the far side acted or not.
             self.with.sender.avoid_reuse();
         }
-        let Some((taken, reading)) = self.take_apart(job, reading, &reply, now) else { return };
+        let Some((taken, reading)) = self.take_apart(job, reading, &reply, (began, now)) else { return };
         job = taken;
         let tries = Tries { made: job.made_now, earlier_unknown: job.unknown };
         let verdict =
@@ -81,6 +83,31 @@ impl Loop<'_> {
             }
             Verdict::Stop => self.refused_credentials(job, &reading, now),
         }
+    }
+
+    /// What the end of an attempt says of how much the far side takes; `meaning` is `None` for a look.
+    fn learn(&mut self, reply: &Reply, meaning: Option<&Meaning>, began: Instant, now: Instant) {
+        if !self.schedule.learns() {
+            return;
+        }
+        let felt = match Felt::of(reply, meaning) {
+            Felt::Answered if meaning.is_none() => Felt::Nothing,
+            felt => felt,
+        };
+        let window = match reply {
+            // One that lasts longer than is ever waited is no pace of this start: running into it ends it.
+            Reply::Arrived(arrived) => headers::left(&arrived.headers, SystemTime::now())
+                .filter(|window| window.ends_in <= self.with.delivery.retry.max_retry_after),
+            Reply::Lost(_) => None,
+        };
+        self.felt(felt, window, began, now);
+    }
+
+    pub(super) fn felt(&mut self, felt: Felt, window: Option<headers::Window>, began: Instant, now: Instant) {
+        let in_flight = self.lanes.len() - self.free.len();
+        let to_send =
+            self.with.counts.unsent / self.with.call_size as u64 * self.with.rules.iter().len() as u64;
+        self.schedule.landed(now, Landing { began, felt, window, in_flight, to_send });
     }
 
     /// What came of the calls of a step.
@@ -125,12 +152,18 @@ impl Loop<'_> {
     fn note_pause(&mut self, reading: &Reading, now: Instant) {
         let wait = match reading.meaning {
             Meaning::NotNow { asked: Some(asked) } => Some(asked),
-            _ => reading.pause,
+            // Of a window that others told of too, the end is known closer.
+            _ => reading.pause.and_then(|wait| match self.schedule.window_ends() {
+                Some(ends) => {
+                    Some(wait.min(ends.saturating_duration_since(now))).filter(|wait| !wait.is_zero())
+                }
+                None => Some(wait),
+            }),
         };
         let Some(wait) = wait.filter(|wait| *wait <= self.with.delivery.retry.max_retry_after) else {
             return;
         };
-        if self.rate.pause(now + wait) && self.stopped.is_none() {
+        if self.schedule.pause(now + wait) && self.stopped.is_none() {
             self.paused = true;
             let why = match reading.status {
                 0 if reading.class == Lost::TOKEN_UNAVAILABLE => "the token endpoint".to_owned(),
@@ -196,7 +229,7 @@ impl Loop<'_> {
         if self.with.only_asks {
             self.release(job.identity.order_hash);
         } else {
-            self.ready.push_front(job);
+            self.schedule.ready_first(job);
         }
     }
 
@@ -303,7 +336,7 @@ impl Loop<'_> {
             return self.release(hash);
         }
         let mut out = Vec::new();
-        let (behind, ready) = self.order.hold(hash, ordinal, |job: &mut Box<Job>| {
+        let (behind, ready) = self.schedule.order.hold(hash, ordinal, |job: &mut Box<Job>| {
             // What was sent before goes out as it was, or not at all.
             let is_sent = job.is_sent();
             match &mut job.call {
@@ -320,7 +353,9 @@ impl Loop<'_> {
         for member in out {
             self.leave_member_behind(&member, ordinal);
         }
-        self.ready.extend(ready);
+        for job in ready {
+            self.schedule.ready(job);
+        }
     }
 
     /// Whether a refusal speaks of the endpoint and not of a record, while nothing was delivered yet.
@@ -371,8 +406,7 @@ impl Loop<'_> {
             why: if reading.status == 0 { reading.class.clone() } else { reading.status.to_string() },
             wait: after,
         });
-        self.turn += 1;
-        self.retries.push(Reverse(Due { at: now + after, turn: self.turn, job }));
+        self.schedule.later(now + after, job);
     }
 
     /// The tries ran out and all certainly did nothing.
