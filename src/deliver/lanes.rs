@@ -22,6 +22,8 @@ const SAME: f64 = 0.1;
 const GROWN: f64 = 0.2;
 /// After so many rounds fewer lanes are tried, to see what `base` is now.
 const ROUNDS_TO_LOOK: u32 = 40;
+/// With so many times the lanes of an overload, it is not met any more.
+const PASSED: f64 = 1.25;
 /// Rounds between two tries where an overload was met before, at the most.
 const MOST_PATIENCE: u32 = 80;
 
@@ -39,8 +41,9 @@ pub struct Lanes {
     last_overload: Option<Instant>,
     /// Whether anything was answered since then.
     was_answered: bool,
-    /// Rounds before one more is tried where an overload was met.
+    /// Rounds before one more is tried where an overload was met, and how many lanes that were.
     patience: u32,
+    met_at: f64,
     quiet: u32,
     rounds: u32,
 }
@@ -104,6 +107,7 @@ impl Lanes {
             last_overload: None,
             was_answered: true,
             patience: 0,
+            met_at: 0.0,
             quiet: 0,
             rounds: 0,
         }
@@ -195,6 +199,9 @@ impl Lanes {
             return;
         }
         self.quiet = 0;
+        if self.limit > PASSED * self.met_at {
+            self.patience = 0;
+        }
         let step = if self.patience > 0 { 1.0 } else { (self.limit * 0.1).max(1.0) };
         self.limit = (self.limit + step).min(self.most);
     }
@@ -239,6 +246,7 @@ impl Lanes {
         // Where nothing was answered in between, it is not the number of lanes.
         if std::mem::take(&mut self.was_answered) {
             self.known = (self.limit * 0.9).max(1.0);
+            self.met_at = self.limit;
             self.patience = (self.patience * 2).clamp(10, MOST_PATIENCE);
         }
         self.limit = (self.limit * 0.75).max(1.0);

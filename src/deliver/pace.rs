@@ -30,8 +30,8 @@ const BELOW: f64 = 0.03;
 const SOON: Duration = Duration::from_secs(10);
 /// A window that ends later than this says nothing about a pace.
 const LONGEST: Duration = Duration::from_hours(24);
-/// At most this share is given up at once while the pace is known about.
-const MOST_CUT: f64 = 0.7;
+/// At least this share of a pace is kept at once.
+const KEPT: f64 = 0.7;
 
 /// A pace that follows the far side.
 #[derive(Debug)]
@@ -173,6 +173,19 @@ impl Pace {
         self.is_looking = self.is_held();
     }
 
+    /// What left then ended and says nothing of a pace: another one may look.
+    pub fn learned_nothing(&mut self, began: Instant) {
+        if self.held_until.is_some_and(|until| began >= until) {
+            self.is_looking = false;
+        }
+    }
+
+    /// How long all sending stands still after a refusal.
+    #[must_use]
+    pub fn hold(&self, now: Instant) -> Option<Duration> {
+        self.held_until.map(|until| until.saturating_duration_since(now))
+    }
+
     const fn is_held(&self) -> bool {
         self.held_until.is_some()
     }
@@ -219,7 +232,7 @@ impl Pace {
         let rate = replies / self.since_hold.seconds(now).max(0.001);
         let (top, guess) = match &self.learned {
             Some(_) if replies >= ENOUGH => (rate, Some(A_TENTH / replies)),
-            Some(learned) => (learned.pace() * MOST_CUT, Some(LEAST_GROWTH)),
+            Some(learned) => (learned.pace() * KEPT, Some(LEAST_GROWTH)),
             None => (rate, Some((A_TENTH / replies).max(LEAST_GROWTH))),
         };
         if self.learned.is_some() || replies >= LEAST_REPLIES {
@@ -241,7 +254,7 @@ impl Pace {
             && let Some(learned) = &mut self.learned
         {
             let pace = learned.pace();
-            let taken = self.recent.rate(now).unwrap_or(pace).max(pace * MOST_CUT);
+            let taken = self.recent.rate(now).unwrap_or(pace).max(pace * KEPT);
             *learned = Learned { top: pace.min(taken), replies: 0.0, guess: None };
             self.recent = Recent::new(now);
             return;

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::felt::Felt;
 use super::headers::Window;
@@ -175,6 +175,12 @@ impl<J> Schedule<J> {
         self.adaptive.as_ref().and_then(|adaptive| adaptive.1.window_ends())
     }
 
+    /// How long all sending stands still after a refusal that named no wait.
+    #[must_use]
+    pub fn hold(&self, now: Instant) -> Option<Duration> {
+        self.adaptive.as_ref().and_then(|adaptive| adaptive.1.hold(now))
+    }
+
     /// Requests that may be under way at once.
     #[must_use]
     pub fn lanes(&self) -> usize {
@@ -207,8 +213,11 @@ impl<J> Schedule<J> {
                 lanes.overloaded(now, began);
                 pace.refused(now, began);
             }
-            Felt::Overloaded => lanes.overloaded(now, began),
-            Felt::Nothing => {}
+            Felt::Overloaded => {
+                lanes.overloaded(now, began);
+                pace.learned_nothing(began);
+            }
+            Felt::Nothing => pace.learned_nothing(began),
         }
         if let Some(window) = window {
             pace.told(now, began, window, in_flight, to_send);
@@ -232,7 +241,6 @@ impl<J> Schedule<J> {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroUsize;
-    use std::time::Duration;
 
     use super::*;
 
@@ -368,11 +376,16 @@ mod tests {
         schedule.ready('b');
         assert_eq!(schedule.step(ms(101), OLD), Step::Wait(Some(ms(200))));
         assert_eq!(schedule.step(ms(200), OLD), Step::Start('a'));
-        assert_eq!(schedule.step(ms(201), Around { in_flight: 1, ..OLD }), Step::Wait(None));
-        schedule.landed(ms(250), landing(ms(200), Felt::Answered, None));
+        let still = Around { in_flight: 3, ..OLD };
+        assert_eq!(schedule.step(ms(201), still), Step::Wait(None));
+        // It came to nothing: another one looks, whatever else is still under way.
+        schedule.landed(ms(205), landing(ms(200), Felt::Nothing, None));
+        schedule.ready('c');
+        assert_eq!(schedule.step(ms(205), still), Step::Start('b'));
+        schedule.landed(ms(250), landing(ms(205), Felt::Answered, None));
         // 51 in a quarter of a second.
         assert!(schedule.pace(ms(250)).is_some_and(|pace| (200.0..210.0).contains(&pace)));
-        assert_eq!(schedule.step(ms(250), OLD), Step::Start('b'));
+        assert_eq!(schedule.step(ms(250), still), Step::Start('c'));
     }
 
     #[test]

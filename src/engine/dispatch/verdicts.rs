@@ -152,6 +152,10 @@ impl Loop<'_> {
     fn note_pause(&mut self, reading: &Reading, now: Instant) {
         let wait = match reading.meaning {
             Meaning::NotNow { asked: Some(asked) } => Some(asked),
+            // Shorter ones are nothing to tell.
+            Meaning::NotNow { asked: None } if reading.pause.is_none() => {
+                self.schedule.hold(now).filter(|hold| *hold >= Duration::from_secs(1))
+            }
             // Of a window that others told of too, the end is known closer.
             _ => reading.pause.and_then(|wait| match self.schedule.window_ends() {
                 Some(ends) => {
