@@ -186,7 +186,9 @@ impl Pace {
         self.held_until.map(|until| until.saturating_duration_since(now))
     }
 
-    const fn is_held(&self) -> bool {
+    /// Whether single requests look if a refusal is over.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
         self.held_until.is_some()
     }
 

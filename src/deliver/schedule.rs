@@ -120,9 +120,12 @@ impl<J> Schedule<J> {
         if around.in_flight >= lanes {
             return Step::Wait(None);
         }
-        let is_due = self.later.peek().is_some_and(|due| due.0.at <= now);
+        let may_take = around.has_new && self.order.waiting() + self.later.len() < self.most_waiting;
+        // What was refused is not used up by looking whether that is over.
+        let spares_due = self.looks() && (may_take || !self.ready.is_empty());
+        let is_due = !spares_due && self.later.peek().is_some_and(|due| due.0.at <= now);
         if self.ready.is_empty() && !is_due {
-            if around.has_new && self.order.waiting() + self.later.len() < self.most_waiting {
+            if may_take {
                 return Step::TakeNew;
             }
             return Step::Wait(self.later.peek().map(|due| due.0.at));
@@ -146,6 +149,11 @@ impl<J> Schedule<J> {
             adaptive.1.started();
         }
         Step::Start(job)
+    }
+
+    /// Whether single requests look if a refusal is over.
+    fn looks(&self) -> bool {
+        self.adaptive.as_ref().is_some_and(|adaptive| adaptive.1.is_held())
     }
 
     /// It is the turn of a job.
@@ -372,6 +380,7 @@ mod tests {
         schedule.landed(ms(100), landing(start, Felt::Throttled, None));
         // Of what was under way then, more refusals change nothing.
         schedule.landed(ms(101), landing(ms(99), Felt::Throttled, None));
+        schedule.later(ms(110), 'r');
         schedule.ready('a');
         schedule.ready('b');
         assert_eq!(schedule.step(ms(101), OLD), Step::Wait(Some(ms(200))));
@@ -385,7 +394,8 @@ mod tests {
         schedule.landed(ms(250), landing(ms(205), Felt::Answered, None));
         // 51 in a quarter of a second.
         assert!(schedule.pace(ms(250)).is_some_and(|pace| (200.0..210.0).contains(&pace)));
-        assert_eq!(schedule.step(ms(250), still), Step::Start('c'));
+        // What was refused is spared until it is over, and goes first then.
+        assert_eq!(schedule.step(ms(250), still), Step::Start('r'));
     }
 
     #[test]
