@@ -239,9 +239,8 @@ impl Preparer {
         self.part(draft, shaped, known)
     }
 
-    fn part(&self, head: Draft, shaped: &Shaped, known: Option<&RecordRow>) -> Result<Part, Refused> {
-        let (item, bytes) = head.item()?;
-        let item = item.clone();
+    fn part(&self, mut head: Draft, shaped: &Shaped, known: Option<&RecordRow>) -> Result<Part, Refused> {
+        let (item, bytes) = head.take_item()?;
         let limit = self.batch.as_ref().map_or(usize::MAX, |batch| batch.rules.bytes);
         if bytes > limit {
             return Err(Refused::Body(format!(
@@ -276,9 +275,9 @@ impl Preparer {
         let number = call.number | 1 << 63;
         let mut context = self.base.clone();
         context.set_run(RunValues { ordinal: number, ..run.clone() });
-        let items = call.members.iter().map(|member| member.item.clone()).collect();
+        let items: Vec<&Value> = call.members.iter().map(|member| &member.item).collect();
         let draft =
-            self.steps.first().template.together(&call.head, items, call.group.clone(), &mut context)?;
+            self.steps.first().template.together(&call.head, &items, call.group.clone(), &mut context)?;
         let key = match &self.steps.first().idempotency {
             Idempotency::Hash => Some(self.idempotency_key(run, number, 0)),
             Idempotency::None | Idempotency::Value(_) => None,

@@ -47,6 +47,8 @@ enum What {
 pub(super) enum Body {
     None,
     Data(Value),
+    /// The same as it is sent.
+    Written(Vec<u8>),
     /// Text, and what it says when it is JSON.
     Text(String, Option<Value>),
     /// Parts, and what they hold as data.
@@ -284,10 +286,10 @@ impl Fields {
             Without::Few(names) => names.iter().any(|without| without == name),
             Without::Many(names) => names.contains(name),
         };
-        let mut map = Map::with_capacity(record.len());
-        for (name, value) in
-            record.iter().filter(|(name, value)| !matches!(value, Value::Absent) && !out(name))
-        {
+        let fields = || record.iter().filter(|(name, value)| !matches!(value, Value::Absent) && !out(name));
+        // Many of them are kept at once, so that none has room that it does not need.
+        let mut map = Map::with_capacity(fields().count());
+        for (name, value) in fields() {
             map.push(Str::clone(name), value.clone());
         }
         map
@@ -305,6 +307,7 @@ pub(super) fn encode(
     let bytes = match body {
         // Parts are written where they are sent.
         Body::None | Body::Parts(..) => Vec::new(),
+        Body::Written(bytes) => bytes.clone(),
         Body::Text(text, _) => {
             if text.len() > max {
                 return Err(too_large(text.len()));

@@ -59,32 +59,48 @@ impl Envelope {
 
     /// The body around these items. In NDJSON an item that is a list is one line for each element, as
     /// bulk APIs want an action and its document below each other.
-    pub fn render(
-        &self,
-        items: Vec<Value>,
-        group: Value,
-        context: &mut Context,
-    ) -> Result<Body, RenderError> {
+    pub fn render(&self, items: &[&Value], group: Value, context: &mut Context) -> Result<Body, RenderError> {
+        let copied = || Value::Array(items.iter().map(|item| (*item).clone()).collect());
         let Some(tree) = &self.tree else {
-            let lines = if self.content == Content::Ndjson { flattened(items) } else { items };
-            return data(Value::Array(lines), self.content, &self.place);
+            // A plain list is written from where the items are.
+            return match self.content {
+                Content::Ndjson => Ok(Body::Written(lines(items))),
+                Content::Json => Ok(Body::Written(list(items))),
+                content => data(copied(), content, &self.place),
+            };
         };
         let mut batch = Map::with_capacity(FIELDS.len());
         batch.push("size", Value::Number(Number::from(items.len() as u64)));
-        batch.push("items", Value::Array(items));
+        batch.push("items", copied());
         batch.push("group", group);
         context.set(Root::Batch, Arc::new(Value::Object(batch)));
         data(tree.value(context)?, self.content, &self.place)
     }
 }
 
-fn flattened(items: Vec<Value>) -> Vec<Value> {
-    let mut lines = Vec::with_capacity(items.len());
+fn lines(items: &[&Value]) -> Vec<u8> {
+    let mut out = Vec::new();
     for item in items {
-        match item {
-            Value::Array(parts) => lines.extend(parts),
-            one => lines.push(one),
+        let parts = match item {
+            Value::Array(parts) => parts.as_slice(),
+            one => std::slice::from_ref(*one),
+        };
+        for part in parts.iter().filter(|part| !matches!(part, Value::Absent)) {
+            part.write_json(&mut out);
+            out.push(b'\n');
         }
     }
-    lines
+    out
+}
+
+fn list(items: &[&Value]) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for item in items.iter().filter(|item| !matches!(item, Value::Absent)) {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        item.write_json(&mut out);
+    }
+    out.push(b']');
+    out
 }

@@ -106,7 +106,7 @@ impl RequestTemplate {
     pub fn together(
         &self,
         first: &Draft,
-        items: Vec<Value>,
+        items: &[&Value],
         group: Value,
         context: &mut Context,
     ) -> Result<Draft, RenderError> {
@@ -255,7 +255,7 @@ impl Draft {
     #[must_use]
     pub const fn body(&self) -> Option<&Value> {
         match &self.body {
-            Body::None | Body::Text(_, None) => None,
+            Body::None | Body::Written(_) | Body::Text(_, None) => None,
             Body::Data(value) | Body::Text(_, Some(value)) | Body::Parts(_, value) => Some(value),
         }
     }
@@ -272,14 +272,17 @@ impl Draft {
         Request::digest_of_head(&self.method, &self.url, &self.headers)
     }
 
-    /// What the record contributes to a call with several, and about how many bytes that has.
+    /// Takes out what the record contributes to a call with several, and tells about how many bytes that has.
     ///
     /// # Errors
     /// That it contributes nothing.
-    pub fn item(&self) -> Result<(&Value, usize), RenderError> {
-        match &self.body {
-            Body::Data(value) => Ok((value, weight(value, usize::MAX))),
-            Body::None | Body::Text(..) | Body::Parts(..) => {
+    pub fn take_item(&mut self) -> Result<(Value, usize), RenderError> {
+        match std::mem::replace(&mut self.body, Body::None) {
+            Body::Data(value) => {
+                let bytes = weight(&value, usize::MAX);
+                Ok((value, bytes))
+            }
+            Body::None | Body::Written(_) | Body::Text(..) | Body::Parts(..) => {
                 Err(RenderError::new("body-value", &self.place, "the record contributes nothing to its call"))
             }
         }
@@ -315,6 +318,10 @@ impl Draft {
             Body::Parts(form, _) => {
                 check_size(form.held(), max_body, &self.place)?;
                 (Vec::new(), Some(Box::new(form)))
+            }
+            Body::Written(bytes) => {
+                check_size(bytes.len(), max_body, &self.place)?;
+                (bytes, None)
             }
             body => (encode(&body, self.content, &self.place, max_body)?, None),
         };
