@@ -3,19 +3,17 @@
 //! `cargo bench --bench stages`; a name after `--` chooses among them. Times are for a whole
 //! input; `item/s` is what one record costs.
 
-use std::path::Path;
+#[path = "common/ready.rs"]
+mod ready;
+#[path = "common/run.rs"]
+mod run;
 
-use bytes::Bytes;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use runner::config::{self, DeliveryOverrides, Durability, EnvFile, Inputs, SourceSpec};
-use runner::engine::Plan;
-use runner::engine::open::{self, Wanted};
-use runner::engine::prepare::Shaped;
-use runner::model::{Arrived, Map, Record, Reply, Request, State, Value};
-use runner::outcome::{Checkpoint, Folder, InputMark, NewRun, RecordRow, Use, Writer};
-use runner::render::RunValues;
+use ready::{Ready, reply};
+use runner::config::{Durability, SourceSpec};
+use runner::model::{Map, Value};
+use runner::outcome::InputMark;
 use runner::source;
 
 fn main() {
@@ -25,58 +23,6 @@ fn main() {
 const USERS: &str = "pipelines/sync-users.yaml";
 const AGENTS: &str = "pipelines/update-agents.yaml";
 const MESSAGES: &str = "pipelines/send-messages.yaml";
-
-/// A compiled pipeline and the records of its input.
-struct Ready {
-    plan: Plan,
-    records: Vec<Record>,
-    run: RunValues,
-}
-
-impl Ready {
-    fn new(named: &str) -> Self {
-        let inputs = Inputs {
-            cwd: Path::new(env!("CARGO_MANIFEST_DIR")),
-            env_name: None,
-            env_file: EnvFile::Off,
-            vars: &[],
-            environment: &|_| None,
-            input: None,
-            delivery: DeliveryOverrides::default(),
-            state: None,
-        };
-        let (pipeline, _) = config::load_pipeline(named, &inputs).expect("the pipeline");
-        let plan = open::open(pipeline, &Wanted::default()).expect("a plan");
-        let mut source = plan.source().expect("its source");
-        let mut records = Vec::new();
-        while let Some(record) = source.next() {
-            records.push(record.expect("readable input"));
-        }
-        let run = RunValues {
-            id: "20261122T0214-3f9c".into(),
-            started_at: "2026-11-22T02:14:00Z".parse().expect("a time"),
-            pipeline: "bench".into(),
-            ordinal: 0,
-            step: 0,
-        };
-        Self { plan, records, run }
-    }
-
-    fn fields(&self) -> Vec<Map> {
-        self.records.iter().filter_map(|record| record.fields.clone().ok()).collect()
-    }
-
-    fn shaped(&self) -> Vec<Shaped> {
-        let preparer = &self.plan.preparer;
-        self.records.iter().filter_map(|record| preparer.shape(record.clone(), &self.run).ok()).collect()
-    }
-
-    fn request(&self) -> Request {
-        let mut shaped = self.shaped().swap_remove(0);
-        let made = self.plan.preparer.request(&mut shaped, &self.run, 0);
-        made.unwrap_or_else(|_| panic!("a request"))
-    }
-}
 
 fn count(n: usize) -> ItemsCount {
     ItemsCount::new(n)
@@ -188,17 +134,7 @@ fn write_body(bencher: Bencher<'_, '_>, named: &str) {
 fn classify(bencher: Bencher<'_, '_>, named: &str) {
     let ready = Ready::new(named);
     let request = ready.request();
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::DATE, HeaderValue::from_static("Sun, 22 Nov 2026 02:14:00 GMT"));
-    headers.insert("x-request-id", HeaderValue::from_static("4d5c0e5e-7d0a-4c3f"));
-    let body = br#"{"id":"1f0c2d3e-0000-4000-8000-000000000001","created_time":"2026-01-01T00:00:00.000Z","first_name":"Amina"}"#;
-    let reply = Reply::Arrived(Arrived {
-        status: StatusCode::OK,
-        headers,
-        body: Bytes::from_static(body),
-        complete: true,
-    });
+    let reply = reply();
     bencher
         .counter(count(1))
         .bench_local(|| ready.plan.rules.first().reader.read(black_box(&reply), &request));
@@ -216,48 +152,13 @@ fn digest(bencher: Bencher<'_, '_>) {
 fn note(bencher: Bencher<'_, '_>, durability: Durability) {
     const ROWS: u64 = 10_000;
     let top = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let writer = writer(top.path(), durability);
+    let (_, _, writer) = run::begin(top.path(), 1 << 32, durability, None);
     let mut next = 0;
     bencher.counter(count(10_000)).bench_local(|| {
         for ordinal in next..next + ROWS {
-            let row = RecordRow {
-                attempts: 1,
-                status: 200,
-                key_hash: ordinal.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                digest: ordinal.wrapping_mul(0xc2b2_ae3d_27d4_eb4f),
-                ..RecordRow::new(ordinal, State::Delivered)
-            };
-            assert!(writer.row(row));
+            assert!(writer.row(run::delivered(ordinal)));
         }
         next += ROWS;
         writer.sync(InputMark::default()).blocking_recv()
     });
-}
-
-fn writer(top: &Path, durability: Durability) -> Writer {
-    let folder = Folder::new(top, "default", "bench");
-    folder.prepare(Use::Create).expect("folders");
-    let checkpoint = Checkpoint::open(&folder).expect("a checkpoint");
-    let new = NewRun {
-        id: "20261122T0214-3f9c".into(),
-        started_at: "2026-11-22T02:14:00Z".into(),
-        destination: String::new(),
-        scope: 1,
-        meaning: String::new(),
-        meaning_files: String::new(),
-        input: String::new(),
-        input_stamp: String::new(),
-        records: 1 << 32,
-        input_digest: 0,
-        duplicates: 0,
-    };
-    let run = checkpoint.begin_run(&new, None).expect("a run");
-    checkpoint
-        .into_writer(
-            &run,
-            runner::outcome::Grants { intents: true, durable_intents: false, leased_from: 0 },
-            durability,
-            None,
-        )
-        .expect("a writer")
 }
