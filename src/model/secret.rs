@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 /// A secret setting. Prints as `***`, is wiped from memory when dropped, cannot be serialized.
 #[derive(Clone)]
@@ -122,7 +122,7 @@ impl Mask {
                 }
             }
         }
-        mask.begins = Arc::new(Begins::of(mask.needles.iter().map(|needle| needle.expose_secret())));
+        mask.begins = Arc::new(Begins::of(mask.needles.iter().map(ExposeSecret::expose_secret)));
         mask
     }
 

@@ -66,7 +66,7 @@ impl Envelope {
             return match self.content {
                 Content::Ndjson => Ok(Body::Written(lines(items))),
                 Content::Json => Ok(Body::Written(list(items))),
-                content => data(copied(), content, &self.place),
+                other => data(copied(), other, &self.place),
             };
         };
         let mut batch = Map::with_capacity(FIELDS.len());
