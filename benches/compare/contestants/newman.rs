@@ -11,7 +11,7 @@ use super::others;
 use crate::project::{Input, Kind, TOKEN};
 
 /// It takes milliseconds for a record, so it gets so many.
-pub const MOST: u64 = 2_000;
+pub const MOST: u64 = 1_000;
 
 pub fn version() -> Option<String> {
     others::node_package("newman")
