@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::InterruptHandle;
 use rusqlite::config::DbConfig;
+use rusqlite::{InterruptHandle, Row};
 
 use crate::model::{Class, Diagnostic, Failure};
 
@@ -122,17 +122,9 @@ impl Checkpoint {
     /// Checks the records of a block against its sums.
     pub(super) fn check_records(&self, run: &RunRow, block: &Block) -> Result<(), Failure> {
         let (from, upto) = block.bounds();
-        let of_rows = || -> rusqlite::Result<Sums> {
-            let sql = format!("SELECT {} FROM record WHERE id >= ?1 AND id < ?2", Share::COLUMNS);
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(ids(run, (from, upto)))?;
-            let mut sums = Sums::default();
-            while let Some(row) = rows.next()? {
-                sums.add(Share::read(row)?);
-            }
-            Ok(sums)
-        };
-        if self.fit(of_rows(), block.sums.of_records())? {
+        let sql = format!("SELECT {} FROM record WHERE id >= ?1 AND id < ?2", Share::COLUMNS);
+        let of_rows = self.sums(&sql, run, block, |sums, row| Share::read(row).map(|share| sums.add(share)));
+        if self.fit(of_rows, block.sums.of_records())? {
             return Ok(());
         }
         // A single row that was changed has a name.
@@ -143,21 +135,31 @@ impl Checkpoint {
     /// Checks the calls of a block against its sums.
     fn check_calls(&self, run: &RunRow, block: &Block) -> Result<(), Failure> {
         let (from, upto) = block.bounds();
-        let of_rows = || -> rusqlite::Result<Sums> {
-            let sql = format!("SELECT {} FROM batch WHERE id >= ?1 AND id < ?2", CallShare::COLUMNS);
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(ids(run, (from, upto)))?;
-            let mut sums = Sums::default();
-            while let Some(row) = rows.next()? {
-                sums.add_call(CallShare::read(row)?);
-            }
-            Ok(sums)
-        };
-        if self.fit(of_rows(), block.sums.of_calls())? {
+        let sql = format!("SELECT {} FROM batch WHERE id >= ?1 AND id < ?2", CallShare::COLUMNS);
+        let of_rows =
+            self.sums(&sql, run, block, |sums, row| CallShare::read(row).map(|share| sums.add_call(share)));
+        if self.fit(of_rows, block.sums.of_calls())? {
             return Ok(());
         }
         self.batches(run, (from, upto), "true")?;
         Err(self.old_rows("batch", run))
+    }
+
+    /// Sums over the rows of a block.
+    fn sums(
+        &self,
+        sql: &str,
+        run: &RunRow,
+        block: &Block,
+        add: impl Fn(&mut Sums, &Row<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<Sums> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(ids(run, block.bounds()))?;
+        let mut sums = Sums::default();
+        while let Some(row) = rows.next()? {
+            add(&mut sums, row)?;
+        }
+        Ok(sums)
     }
 
     /// Whether the rows are those of a block. Values that cannot be are none that were written.

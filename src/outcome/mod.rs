@@ -18,6 +18,7 @@ mod responses;
 mod rows;
 #[cfg(test)]
 mod tests_property;
+mod waiting;
 mod writer;
 
 pub use batches::{BatchRow, BatchState};

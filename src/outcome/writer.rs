@@ -7,7 +7,7 @@
 //! nothing is written or acknowledged any more (P12); every later command is refused.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use super::checkpoint::{Finished, add_note, database_failure, now};
 use super::database::{RecordWriter, record_id, seal};
 use super::responses::Responses;
 use super::rows::{InputMark, RecordRow};
+use super::waiting::Waiting;
 
 const COMMIT_AFTER: Duration = Duration::from_millis(5);
 const COMMIT_ROWS: usize = 64;
@@ -33,9 +34,6 @@ const MOVE_ROWS: usize = 100_000;
 const GROUP: usize = 64;
 /// Groups that wait for the writer; a fuller queue holds the sender back.
 const QUEUE: usize = 128;
-/// Bytes of lines for `responses.ndjson` that wait for the writer: large replies do not pile up where the disk is
-/// slower than the far side. A single line may be larger.
-const MOST_WAITING: usize = 8 << 20;
 
 #[derive(Debug)]
 enum Command {
@@ -61,65 +59,6 @@ enum Command {
 #[derive(Debug, Clone)]
 pub struct Writer {
     shared: Arc<Shared>,
-}
-
-/// Bytes of lines that wait.
-#[derive(Debug, Default)]
-struct Waiting {
-    room: Mutex<Room>,
-    fewer: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Room {
-    bytes: usize,
-    /// Whether somebody waits for fewer of them: to wake nobody is a call of the system, too.
-    is_wanted: bool,
-    /// Whether nobody takes any more.
-    ended: bool,
-}
-
-impl Room {
-    const fn is_full_for(&self, line: usize) -> bool {
-        !self.ended && self.bytes > 0 && self.bytes + line > MOST_WAITING
-    }
-}
-
-impl Waiting {
-    fn room(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a line, if there is room for it.
-    fn add(&self, line: usize) -> bool {
-        let mut room = self.room();
-        let is_full = room.is_full_for(line);
-        room.bytes += if is_full { 0 } else { line };
-        !is_full
-    }
-
-    /// Waits for room and counts the line.
-    fn wait(&self, line: usize) {
-        let mut room = self.room();
-        while room.is_full_for(line) {
-            room.is_wanted = true;
-            room = self.fewer.wait(room).unwrap_or_else(PoisonError::into_inner);
-        }
-        room.bytes += line;
-    }
-
-    fn take(&self, line: usize) {
-        let mut room = self.room();
-        room.bytes = room.bytes.saturating_sub(line);
-        if std::mem::take(&mut room.is_wanted) {
-            self.fewer.notify_all();
-        }
-    }
-
-    fn end(&self) {
-        self.room().ended = true;
-        self.fewer.notify_all();
-    }
 }
 
 #[derive(Debug)]
@@ -186,8 +125,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || {
-                let ended = work.run(&inbox);
-                if let Err(broken) = ended {
+                if let Err(broken) = work.run(&inbox) {
                     // Closing would move the log and sync again; a failed sync is not repeated.
                     let _ = work
                         .connection
@@ -199,7 +137,6 @@ impl Writer {
                     *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
                     // The inbox is dropped here: senders see it closed, waiters see false.
                 }
-                work.waiting.end();
             })
             .map_err(|error| {
                 Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))
@@ -367,6 +304,13 @@ struct Work {
     acks: Vec<oneshot::Sender<bool>>,
     /// Who waits for the next synced commit.
     synced_acks: Vec<oneshot::Sender<bool>>,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // However the thread ends, nobody waits for it to take more.
+        self.waiting.end();
+    }
 }
 
 /// Why the thread ends early.
@@ -725,26 +669,6 @@ mod tests {
         assert!(answers.into_iter().all(|answer| answer.blocking_recv().unwrap()));
         let found = Checkpoint::open_to_read(&folder).unwrap().unwrap().row(&run, 2).unwrap();
         assert_eq!(found.map(|row| row.state), Some(State::InFlight));
-    }
-
-    #[test]
-    fn lines_that_wait_are_bounded_and_one_larger_than_all_goes_alone() {
-        let waiting = Waiting::default();
-        assert!(waiting.add(MOST_WAITING + 1));
-        assert!(!waiting.add(1));
-        std::thread::scope(|scope| {
-            scope.spawn(|| waiting.wait(7));
-            waiting.take(MOST_WAITING + 1);
-        });
-        assert_eq!(waiting.room().bytes, 7);
-        assert!(waiting.add(MOST_WAITING - 7));
-        assert!(!waiting.add(1));
-        std::thread::scope(|scope| {
-            scope.spawn(|| waiting.wait(1));
-            // A writer that has failed keeps nobody.
-            waiting.end();
-        });
-        assert!(waiting.add(1));
     }
 
     #[test]
