@@ -298,6 +298,8 @@ fn write(gone: &Gone<'_>, wanted: &[u64], run: &RunRow, file: &Path) -> Result<(
 /// Notes in a checkpoint what the pipeline that deletes has done so far. The caller holds the lock.
 pub fn settle(pipeline: &Pipeline, target: &str, checkpoint: &Checkpoint) -> Result<(), Failure> {
     let Some(done) = Checkpoint::open_to_read(&folder_of_deletes(pipeline, target))? else { return Ok(()) };
+    // A row that is gone would be a key that was not deleted.
+    done.check_rows()?;
     let folder = Folder::new(&pipeline.state_dir, target, &pipeline.name);
     let runs = checkpoint.runs()?;
     let mut told: BTreeMap<i64, Told> = BTreeMap::new();

@@ -71,7 +71,7 @@ pub struct Dispatch<'a> {
     pub delivery: &'a Delivery,
     /// The checkpoint.
     pub writer: &'a Writer,
-    /// What is found wrong with the checkpoint while it sends.
+    /// What is found wrong with the checkpoint while it sends; closed once all of it was looked at.
     pub damage: mpsc::UnboundedReceiver<Failure>,
     /// Whom it tells.
     pub observer: &'a mut dyn Observer,
@@ -114,6 +114,8 @@ pub struct Ended {
     pub asked: Asked,
     /// Where adaptive concurrency stood, if it is.
     pub pacing: Option<Pacing>,
+    /// Whether the look at all of the checkpoint beside the sending came to its end.
+    pub looked: bool,
 }
 
 /// What the far side told about records in doubt.
@@ -143,12 +145,11 @@ pub struct Stopped {
 impl Stopped {
     /// What was noted of records before cannot be relied on.
     pub(super) fn by_damage(failure: Failure) -> Self {
-        Self {
-            class: failure.class,
-            why: "the checkpoint is damaged".into(),
-            diagnostics: failure.diagnostics,
-            signal: None,
-        }
+        let why = match failure.class {
+            Class::State => "the checkpoint is damaged",
+            _ => "the checkpoint cannot be looked at",
+        };
+        Self { class: failure.class, why: why.into(), diagnostics: failure.diagnostics, signal: None }
     }
 }
 
@@ -253,6 +254,7 @@ pub async fn dispatch(
     };
     let mut input_ended = false;
     let mut input_failure = None;
+    let mut looked = false;
     let mut grace: Option<Instant> = None;
     let mut next_tick = now + TICK;
     // One timer, set anew only where the time is another: most turns wait for the same tick.
@@ -271,7 +273,9 @@ pub async fn dispatch(
             this.announce_stop();
         }
         let done = input_ended && this.queue.is_empty() && this.schedule.is_empty();
-        if this.is_idle() && (this.stopped.is_some() || done) {
+        // Only a run of which nothing is left is called complete, for which all of its checkpoint has to be sound.
+        let waits_for_look = !looked && this.with.counts.unsent == 0;
+        if this.is_idle() && (this.stopped.is_some() || done && !waits_for_look) {
             break;
         }
         let ends = [wake, Some(next_tick), grace, this.with.deadline.filter(|_| grace.is_none())];
@@ -293,8 +297,11 @@ pub async fn dispatch(
                     _ => break,
                 }
             }
-            Some(failure) = this.with.damage.recv(), if this.stopped.is_none() => {
-                this.stop(Stopped::by_damage(failure));
+            found = this.with.damage.recv(), if !looked => {
+                looked = true;
+                if let Some(failure) = found {
+                    this.take_damage(failure);
+                }
             }
             Some(landed) = this.flying.next(), if !this.flying.is_empty() => {
                 this.finish(landed);
@@ -344,6 +351,13 @@ pub async fn dispatch(
             }
         }
     }
+    if !looked {
+        let found = this.with.damage.try_recv();
+        looked = !matches!(found, Err(mpsc::error::TryRecvError::Empty));
+        if let Ok(failure) = found {
+            this.take_damage(failure);
+        }
+    }
     if this.stopped.is_some() {
         // Blocks that were leased and not begun: the rows say that nothing of them was sent.
         blocks.close();
@@ -375,6 +389,7 @@ pub async fn dispatch(
         asked: this.asked,
         pacing: this.pacing(Instant::now()),
         stopped: this.stopped,
+        looked,
     })
 }
 
@@ -485,6 +500,15 @@ impl<'a> Loop<'a> {
             tracing::info!(class = stopped.class.name(), why = stopped.why, "stop asked");
             self.stopped = Some(stopped);
         }
+    }
+
+    /// What was noted before cannot be relied on. That is noted at once: a kill must not let the next start begin
+    /// with sending.
+    fn take_damage(&mut self, failure: Failure) {
+        if failure.class == Class::State {
+            self.with.writer.damage();
+        }
+        self.stop(Stopped::by_damage(failure));
     }
 
     fn announce_stop(&mut self) {

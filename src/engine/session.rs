@@ -159,10 +159,8 @@ impl Session<'_> {
             Grants { intents: intents || batch.is_some(), durable_intents: durable_calls, leased_from };
         let next_call = checkpoint.next_batch(run)?;
         let (tell, damage) = tokio::sync::mpsc::unbounded_channel();
-        let inspection = checkpoint.inspect_beside(move |failure| {
-            // Nobody listens any more once all is sent; its end is waited for then.
-            let _ = tell.send(failure);
-        })?;
+        // A start that is stopped does not wait for the end of it.
+        let inspection = checkpoint.inspect_beside(move |failure| drop(tell.send(failure)))?;
         let writer = checkpoint.into_writer(run, grants, pipeline.delivery.durability, responses)?;
         let settled = Arc::new(Mutex::new(run.settled));
         let host = plan.host();
@@ -249,7 +247,7 @@ impl Session<'_> {
         });
         // The thread ends with its channel; a panic in it would show as an input that ends early.
         let reader_ended = thread.join();
-        let mut ended = ended?;
+        let mut ended = ended.map_err(|failure| noted(&folder, failure))?;
         if reader_ended.is_err() {
             return Err(Failure::new(
                 Class::Bug,
@@ -267,8 +265,9 @@ impl Session<'_> {
         }
         let class =
             ended.stopped.as_ref().map_or_else(|| finish::class_of(&ended.counts), |stopped| stopped.class);
-        let complete = ended.counts.unsent == 0 && damage.is_none();
-        writer.finish(Finished { class, complete }, ended.settled, complete)?;
+        let complete = ended.counts.unsent == 0 && ended.looked && damage.is_none();
+        let finished = writer.finish(Finished { class, complete }, ended.settled, complete);
+        finished.map_err(|failure| noted(&folder, failure))?;
         if let Some(failure) = damage {
             // No files are made from it.
             return Err(failure);
@@ -318,6 +317,7 @@ impl Session<'_> {
             stopped: None,
             asked: dispatch::Asked::default(),
             pacing: None,
+            looked: true,
         };
         drop(self.checkpoint);
         let own = own_plan(&self.plan, &self.folder, run, is_apart);
@@ -337,14 +337,18 @@ impl Session<'_> {
     }
 }
 
-/// What the look at all of the checkpoint found. It is not waited for where something else ended a start that has
-/// not come to its end: a person may wait for the process.
+/// What the look at all of the checkpoint found, however the start ended. It is given up where it is not over: the
+/// loop has waited for it, unless a person waits for the process.
 fn inspected(inspection: Option<Inspection>, ended: &dispatch::Ended) -> Option<Failure> {
-    let ended_by_else = ended.stopped.as_ref().is_some_and(|stopped| stopped.class != Class::State);
-    if ended_by_else && ended.counts.unsent > 0 {
-        return None;
+    inspection.filter(|_| ended.looked)?.wait().err()
+}
+
+/// A failure of the writer by damage that it met itself is noted where the next start finds it.
+fn noted(folder: &Folder, failure: Failure) -> Failure {
+    if failure.class == Class::State {
+        Checkpoint::note_damage(folder);
     }
-    inspection?.wait().err()
+    failure
 }
 
 /// A start that ends by itself settles everything that nothing waits behind: anything else must not pass

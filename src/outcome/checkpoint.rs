@@ -212,6 +212,9 @@ impl Checkpoint {
         if let Some(parent) = path.parent() {
             folder::sync_folder(parent)?;
         }
+        // Before the database is opened: to close any descriptor of a file takes all locks of a process on it
+        // away (fcntl(2)), and without its lock another process that looks at the checkpoint removes its log.
+        drop(file);
         let checkpoint = Self { is_checked: Cell::new(true), ..Self::connected(path)? };
         checkpoint.check_version()?;
         checkpoint.sync_names()?;
@@ -256,7 +259,7 @@ impl Checkpoint {
             Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {what}"))
                 .at(self.path.display().to_string())
                 .note("nothing was sent, nothing was changed")
-                .help("put back a copy of the file from before; docs/checkpoint.md tells how to read it by hand"),
+                .help(DAMAGE_HELP),
         )
     }
 
@@ -525,7 +528,7 @@ fn write_noted(
     Ok(())
 }
 
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
@@ -574,6 +577,10 @@ fn refuse_orphans(folder: &Folder) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What to do about a damaged file.
+const DAMAGE_HELP: &str = "put back a copy of the file from before, if nothing was sent since it was made: what it does not \
+    know would go again. Otherwise docs/checkpoint.md tells how to read the file by hand";
+
 pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure {
     use rusqlite::{Error, ErrorCode};
     let class = match error {
@@ -591,7 +598,7 @@ pub(super) fn database_failure(path: &Path, error: &rusqlite::Error) -> Failure 
         Class::State => Diagnostic::error("state-damaged", format!("the checkpoint is damaged: {error}"))
             .at(path.display().to_string())
             .note("nothing more was sent, nothing was repaired")
-            .help("put back a copy of the file from before; docs/checkpoint.md tells how to read it by hand"),
+            .help(DAMAGE_HELP),
         _ => Diagnostic::error("io", format!("the checkpoint cannot be read or written: {error}"))
             .at(path.display().to_string())
             .note("no request was begun after that")

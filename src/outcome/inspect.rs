@@ -3,19 +3,21 @@
 //! Apart from opening it, as who opens decides how much is looked at, and when. Invariant: a run is not said to
 //! be complete before all of its file was looked at.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{InterruptHandle, Row};
+use rusqlite::{InterruptHandle, OptionalExtension as _, Row};
 
 use crate::model::{Class, Diagnostic, Failure};
 
 use super::blocks::{Block, CallShare, Share, Sums, block_of};
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, with_ending};
 use super::database::{self, record_id};
+use super::folder::Folder;
 use super::queries::ids;
 use super::rows::RunRow;
 
@@ -63,15 +65,46 @@ impl Checkpoint {
         if self.is_checked.get() || !self.is_small() { Ok(()) } else { self.check_rows() }
     }
 
-    /// Whether looking at all of the file takes no time that anybody waits for.
+    /// Whether looking at all of the file, with its log, takes no time that anybody waits for.
     pub(super) fn is_small(&self) -> bool {
-        self.path.metadata().is_ok_and(|file| file.len() <= AT_ONCE)
+        let length = |path: &Path| path.metadata().map_or(0, |file| file.len());
+        length(&self.path) + length(&with_ending(&self.path, "-wal")) <= AT_ONCE
     }
 
-    /// Whether the newest start found damage: what comes after it looks at everything before it sends.
+    /// Whether the newest start, of whichever run, found damage: what comes after it looks at everything before it
+    /// sends.
     pub(super) fn ended_by_damage(&self) -> Result<bool, Failure> {
-        let Some(run) = self.latest_run()? else { return Ok(false) };
-        Ok(self.latest_start(&run)?.is_some_and(|start| start.class == Class::State.name()))
+        let newest = "SELECT class FROM start ORDER BY number DESC LIMIT 1";
+        let class: Option<String> = self
+            .connection
+            .query_row(newest, [], |row| row.get(0))
+            .optional()
+            .map_err(|error| self.failure(&error))?;
+        Ok(class.is_some_and(|class| class == Class::State.name()))
+    }
+
+    /// Notes that the newest start met damage, where its writer could not any more. The file may be past that.
+    pub fn note_damage(folder: &Folder) {
+        let noted = Self::open_to_read(folder).and_then(|checkpoint| {
+            let Some(checkpoint) = checkpoint else { return Ok(()) };
+            checkpoint.durably(|connection| {
+                let sql = "UPDATE start SET class = ?1 WHERE number = (SELECT max(number) FROM start)";
+                connection.execute(sql, [Class::State.name()]).map(drop)
+            })
+        });
+        if noted.is_err() {
+            tracing::debug!("that the checkpoint is damaged could not be noted in it");
+        }
+    }
+
+    /// Checks what a start relies on that goes on with a run, before anything is changed: all of it, where settled
+    /// records are looked at again.
+    pub fn check_to_go_on(&self, run: &RunRow, all: bool) -> Result<(), Failure> {
+        match (self.is_checked.get(), all) {
+            (true, _) => Ok(()),
+            (false, true) => self.check_rows_of(run),
+            (false, false) => self.check_unsettled(run),
+        }
     }
 
     /// Checks what a start that goes on relies on: the rows from the settled point on, and those of open calls.

@@ -77,10 +77,16 @@ mod tests {
     #[test]
     fn lines_that_wait_are_bounded_and_one_larger_than_all_goes_alone() {
         let waiting = Waiting::default();
+        let until_wanted = || {
+            while !waiting.room().is_wanted {
+                std::thread::yield_now();
+            }
+        };
         assert!(waiting.add(MOST_WAITING + 1));
         assert!(!waiting.add(1));
         std::thread::scope(|scope| {
             scope.spawn(|| waiting.wait(7));
+            until_wanted();
             waiting.take(MOST_WAITING + 1);
         });
         assert_eq!(waiting.room().bytes, 7);
@@ -88,6 +94,7 @@ mod tests {
         assert!(!waiting.add(1));
         std::thread::scope(|scope| {
             scope.spawn(|| waiting.wait(1));
+            until_wanted();
             // A writer that has failed keeps nobody.
             waiting.end();
         });

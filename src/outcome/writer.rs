@@ -47,6 +47,7 @@ enum Command {
     Note { ordinal: Option<u64>, what: &'static str, detail: String },
     Lease { upto: u64, digest: u64, settled: InputMark, ack: oneshot::Sender<bool> },
     Sync { settled: InputMark, ack: oneshot::Sender<bool> },
+    Damage,
     Finish { finished: Finished, settled: InputMark, close: bool },
 }
 
@@ -238,6 +239,12 @@ impl Writer {
         answer
     }
 
+    /// Notes that the checkpoint was found to be damaged, whatever becomes of this start: the next one looks at all
+    /// of it before it sends.
+    pub fn damage(&self) {
+        let _ = self.send(Command::Damage) && self.flush();
+    }
+
     /// Makes everything noted so far durable.
     pub fn sync(&self, settled: InputMark) -> Ack {
         let (ack, answer) = oneshot::channel();
@@ -249,7 +256,9 @@ impl Writer {
     #[must_use]
     pub fn failure(&self) -> Failure {
         // The thread notes its failure before it lets go of the inbox, but ends after that.
-        self.join();
+        if !self.join() {
+            return fault();
+        }
         self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(|| {
             Failure::new(
                 Class::Io,
@@ -261,9 +270,8 @@ impl Writer {
     /// Ends the run's start durably and waits for the thread.
     pub fn finish(self, finished: Finished, settled: InputMark, close: bool) -> Result<(), Failure> {
         let sent = self.send(Command::Finish { finished, settled, close }) && self.flush();
-        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
+        if !self.join() {
+            return Err(fault());
         }
         let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         match failure {
@@ -275,12 +283,21 @@ impl Writer {
         }
     }
 
-    fn join(&self) {
+    /// Waits for the thread; false when a fault of ours ended it, with the rows of its last group.
+    fn join(&self) -> bool {
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
+        thread.is_none_or(|thread| thread.join().is_ok())
     }
+}
+
+fn fault() -> Failure {
+    let what = "the thread that writes the checkpoint ended by a fault of this program";
+    let diagnostic = Diagnostic::error("bug", what)
+        .note(
+            "what it had noted is kept; replies that came after that are not, and their records are in doubt",
+        )
+        .help("start the same command again; if this comes again, report it with `runner --version`");
+    Failure::new(Class::Bug, diagnostic)
 }
 
 /// The thread's own state.
@@ -325,6 +342,8 @@ impl From<rusqlite::Error> for Broken {
     }
 }
 
+/// What is to follow a command; of several the last of these, which does what those before it do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Next {
     Commit,
     Sync,
@@ -349,7 +368,7 @@ impl Work {
                             break;
                         }
                         let Ok(group) = inbox.try_recv() else { break };
-                        next = self.take_all(group)?.or(next);
+                        next = next.max(self.take_all(group)?);
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -395,11 +414,10 @@ impl Work {
         Ok(())
     }
 
-    /// Of what is to follow the last word counts: a lease, a sync and the end close their group.
     fn take_all(&mut self, group: Vec<Command>) -> Result<Option<Next>, Broken> {
         let mut next = None;
         for command in group {
-            next = self.take(command)?.or(next);
+            next = next.max(self.take(command)?);
         }
         Ok(next)
     }
@@ -497,6 +515,10 @@ impl Work {
                 self.synced_acks.push(ack);
                 Some(Next::Sync)
             }
+            Command::Damage => {
+                self.class(Class::State)?;
+                Some(Next::Sync)
+            }
             Command::Finish { finished, settled, close } => {
                 self.settled(settled)?;
                 // The rows say it, not a count that a start kept. Their blocks have to be written for that.
@@ -514,10 +536,7 @@ impl Work {
                      WHERE number = ?1",
                     params![self.run, finished.class.name(), complete, close, now()],
                 )?;
-                self.connection.execute(
-                    "UPDATE start SET class = ?2 WHERE number = (SELECT max(number) FROM start WHERE run = ?1)",
-                    params![self.run, finished.class.name()],
-                )?;
+                self.class(finished.class)?;
                 Some(Next::Finish)
             }
         })
@@ -525,12 +544,22 @@ impl Work {
 
     /// The line first, then the outcome.
     fn settle(&mut self, row: &RecordRow, response: Option<Vec<u8>>) -> Result<(), Broken> {
-        if let (Some(responses), Some(line)) = (&mut self.responses, response) {
-            responses.append(&line).map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
+        if let Some(line) = response {
+            if let Some(responses) = &mut self.responses {
+                responses
+                    .append(&line)
+                    .map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
+            }
             self.waiting.take(line.len());
         }
         self.records.write(&self.connection, row)?;
         Ok(())
+    }
+
+    /// How the start ends.
+    fn class(&self, class: Class) -> rusqlite::Result<()> {
+        let sql = "UPDATE start SET class = ?2 WHERE number = (SELECT max(number) FROM start WHERE run = ?1)";
+        self.connection.execute(sql, params![self.run, class.name()]).map(drop)
     }
 
     /// Moves the log into the database now and then, so that it does not grow without end. Behind
@@ -608,6 +637,7 @@ impl Work {
             self.move_log()?;
         } else {
             self.commit()?;
+            self.move_log()?;
         }
         self.unsynced = 0;
         self.unsynced_since = None;

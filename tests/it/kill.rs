@@ -5,8 +5,8 @@ use std::path::Path;
 
 use runner::sandbox::read_journal;
 
-use crate::oracle::{Case, DELIVERED, IN_DOUBT, IN_FLIGHT};
-use crate::world::{PUT_THINGS, Running, World, things};
+use crate::oracle::{Case, DELIVERED, IN_DOUBT, IN_FLIGHT, Said};
+use crate::world::{POST_THINGS, PUT_THINGS, Running, World, things};
 
 /// The seed of this run of the tests: `RUNNER_TEST_SEED`, or a fixed one.
 fn seed() -> u64 {
@@ -190,7 +190,7 @@ fn an_idempotency_key_and_its_bytes_survive_kills() {
 fn a_start_killed_while_it_recovers_can_be_repeated() {
     let seed = seed() + 3;
     let keys: Vec<String> = (1..=40).map(|n| format!("t{n}")).collect();
-    let world = World::new().pipeline(crate::world::POST_THINGS, things(40)).script("* * after=5 -> hang");
+    let world = World::new().pipeline(POST_THINGS, things(40)).script("* * after=5 -> hang");
     let case = Case { world: &world, pipeline: "p", keys: &keys, resends: false, seed };
     let running = world.start("apply p --concurrency 4");
     assert!(world.until(&running, 9));
@@ -207,4 +207,31 @@ fn a_start_killed_while_it_recovers_can_be_repeated() {
     run.exits(6);
     assert_eq!(said.in_state(IN_DOUBT).len(), 4);
     assert_eq!(world.seen().len(), before + 31);
+}
+
+#[test]
+fn a_look_beside_the_first_run_leaves_it_its_log() {
+    // The start that makes the checkpoint: the log has everything until a lot of it is moved.
+    let world = World::new().pipeline(POST_THINGS, things(300)).script("* * after=20 -> hang");
+    let running = world.start("apply p");
+    assert!(world.until(&running, 22));
+    let log = world.path(".runner/default/state/p.db-wal");
+    for look in ["status p", "explain p t1", "plan p"] {
+        world.run(look);
+        assert!(log.exists(), "{look}");
+    }
+    // Other programs may look too, as docs/checkpoint.md says. One that closes the file moves the log into it and
+    // removes it, unless it sees that somebody has the file open: by this lock, which a process loses when it closes
+    // any other descriptor of the file.
+    let database = std::fs::metadata(world.path(".runner/default/state/p.db")).expect("the checkpoint");
+    let (process, file) =
+        (running.id().to_string(), format!(":{}", std::os::unix::fs::MetadataExt::ino(&database)));
+    let locks = std::fs::read_to_string("/proc/locks").expect("the locks of this machine");
+    let is_its = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words[1] == "POSIX" && words[4] == process && words[5].ends_with(&file)
+    };
+    assert!(locks.lines().any(|line| is_its(&line)), "{locks}");
+    running.kill(&world);
+    assert!(Said::of(&world, "p").in_state(DELIVERED).len() >= 12);
 }

@@ -103,6 +103,8 @@ impl Session<'_> {
                 let Some((run, _)) = last else {
                     return Err(bug("there is no run to go on with"));
                 };
+                let reopens = copies.is_some() || self.start.retry.is_some() || self.start.one.is_some();
+                self.checkpoint.check_to_go_on(&run, reopens)?;
                 let takes_input = input_changed || (surveyed && run.input_stamp != new.input_stamp);
                 // The same cells are as good as those that it has.
                 let takes_tables = take_meaning || run.meaning == new.meaning;
