@@ -77,7 +77,7 @@ struct Input(Box<dyn Source>);
 impl Input {
     fn open(plan: &Plan) -> Result<Self, Failure> {
         let mut source = plan.source()?;
-        source.make(Made { only: None, text: true });
+        source.make(Made { only: None, text: plan.shape().delimiter() });
         Ok(Self(source))
     }
 }

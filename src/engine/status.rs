@@ -138,7 +138,7 @@ pub fn rewrite(
 /// Whether the input is still the one that the run was about.
 pub(super) fn same_input(plan: &Plan, run: &RunRow) -> Result<(), Failure> {
     let mut source = plan.source()?;
-    source.make(Made { only: Some([].into()), text: false });
+    source.make(Made { only: Some([].into()), text: None });
     let mut digest = 0;
     let mut records = 0;
     while records < run.records {

@@ -174,7 +174,7 @@ pub fn survey(
     let mut found = Survey::default();
     let mut source = plan.source()?;
     let mut trial = Trial::default();
-    source.make(Made { only: plan.preparer.key_columns(wants_keys), text: false });
+    source.make(Made { only: plan.preparer.key_columns(wants_keys), text: None });
     // Only what is named on the command line can be an outcome file of ours.
     let mut copies = plan.pipeline.source.place.is_none().then(Gather::default);
     let note = |found: &mut Survey| {
@@ -216,7 +216,7 @@ pub fn survey(
 pub fn skim(pipeline: &Pipeline, spool: Option<&Path>, digests_at: &[u64]) -> Result<Survey, Failure> {
     let mut found = Survey::default();
     let mut source = source::open(&pipeline.source, &pipeline.root, spool)?;
-    source.make(Made { only: Some([].into()), text: false });
+    source.make(Made { only: Some([].into()), text: None });
     loop {
         if digests_at.contains(&found.records) {
             found.at.insert(found.records, found.digest);

@@ -61,6 +61,15 @@ impl Shape {
         })
     }
 
+    /// What stands between the fields of a row, where there are rows.
+    #[must_use]
+    pub const fn delimiter(&self) -> Option<u8> {
+        match self {
+            Self::Csv { marks, .. } => Some(marks.delimiter),
+            Self::Ndjson => None,
+        }
+    }
+
     /// The ending of the outcome files.
     #[must_use]
     pub const fn ending(&self) -> &'static str {

@@ -100,7 +100,9 @@ impl CsvFile {
         let columns = &self.header.columns;
         self.only =
             what.only.as_ref().map(|only| columns.iter().map(|column| is_made(column, only)).collect());
-        self.keeps_text = what.text && columns.iter().all(|column| matches!(column, Column::Field(_)));
+        // One pattern may name files with tabs and files with commas.
+        let is_wanted = what.text == Some(self.rows.dialect.delimiter);
+        self.keeps_text = is_wanted && columns.iter().all(|column| matches!(column, Column::Field(_)));
         if self.keeps_text {
             // The row says it all.
             self.only = Some(vec![false; columns.len()]);

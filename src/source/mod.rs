@@ -74,8 +74,9 @@ pub trait Source: Send {
 pub struct Made {
     /// The columns that become fields, where not all do. Of JSON all do.
     pub only: Option<Arc<[String]>>,
-    /// Whether [`Source::text`] is asked for. Where there is one, no column becomes a field, and the digest is 0.
-    pub text: bool,
+    /// Between which delimiters [`Source::text`] is asked for, if it is. Where there is one, no column becomes a field,
+    /// and the digest is 0.
+    pub text: Option<u8>,
 }
 
 /// A position between two records.

@@ -60,7 +60,7 @@ pub(super) struct Largest {
 
 pub(super) struct Rows {
     pub window: Window,
-    dialect: Dialect,
+    pub(super) dialect: Dialect,
     limits: RecordLimits,
     ends: [bool; 256],
     cells: Vec<Cell>,

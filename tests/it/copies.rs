@@ -154,3 +154,18 @@ fn a_copy_of_a_record_that_the_input_does_not_have_is_refused() {
     assert_eq!(world.seen().len(), 6);
     world.run("status p --verify").exits(0);
 }
+
+#[test]
+fn outcome_files_of_rows_with_other_delimiters_can_be_sent_again() {
+    // The pattern names no ending, so its outcome files are CSV; their rows are those of a file with tabs.
+    let world = World::new()
+        .pipeline(&PUT_THINGS.replace("data/things.csv", "data/part-*"), "")
+        .file("data/part-1.tsv", "id\tname\nt1\ta,b\nt2\tx\n")
+        .script("PUT /things/t1 #1 -> 422");
+    world.run("apply p").exits(1);
+    let failed = world.outcomes("failed.csv");
+    assert!(failed.starts_with("id,name,") && failed.contains("\nt1,\"a,b\","), "{failed}");
+    world.answers("");
+    world.run(&format!("apply p --input {}", file(&world, "failed.csv"))).exits(0);
+    assert_eq!(world.seen().last().map(|seen| seen.path.clone()), Some("/things/t1".into()));
+}
