@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::noise::Noise;
+
 /// Lanes at the start: what a fixed number would be if nobody said one.
 const FIRST: f64 = 8.0;
 /// A round has so many replies at the least, so that a handful decides nothing.
@@ -24,6 +26,9 @@ const GROWN: f64 = 0.2;
 const ROUNDS_TO_LOOK: u32 = 40;
 /// With so many times the lanes of an overload, it is not met any more.
 const PASSED: f64 = 1.25;
+/// Overloads that come again within so many replies, or so many for each lane: to take lanes away did not help.
+const SOON: f64 = 512.0;
+const ROUNDS_IN_VAIN: f64 = 10.0;
 /// Rounds between two tries where an overload was met before, at the most.
 const MOST_PATIENCE: u32 = 80;
 
@@ -39,6 +44,7 @@ pub struct Lanes {
     /// What fewer lanes are compared with.
     before_cut: Option<(f64, f64)>,
     last_overload: Option<Instant>,
+    noise: Noise,
     /// Whether anything was answered since then.
     was_answered: bool,
     /// Rounds before one more is tried where an overload was met, and how many lanes that were.
@@ -105,6 +111,7 @@ impl Lanes {
             round: Round { since: now, replies: Mean::default(), was_full: false },
             before_cut: None,
             last_overload: None,
+            noise: Noise::new(),
             was_answered: true,
             patience: 0,
             met_at: 0.0,
@@ -122,6 +129,7 @@ impl Lanes {
 
     /// A reply came to what left then, and `in_flight` were under way until it did.
     pub fn answered(&mut self, now: Instant, began: Instant, in_flight: usize) {
+        self.noise.accepted(began);
         self.round.was_full |= in_flight >= self.now();
         self.was_answered |= self.last_overload.is_some_and(|last| began >= last);
         // What left before the round says something of another number of lanes.
@@ -238,11 +246,18 @@ impl Lanes {
 
     /// The far side cannot keep up: it said so, or did not answer what left then.
     pub fn overloaded(&mut self, now: Instant, began: Instant) {
+        self.noise.refused(began);
         // All that was under way when lanes were taken away says the same once more.
-        if self.last_overload.is_some_and(|last| began < last) {
+        if self.last_overload.is_some_and(|last| began < last) || !self.noise.is_passed() {
             return;
         }
         self.last_overload = Some(now);
+        if self.noise.act(now, SOON.max(ROUNDS_IN_VAIN * self.limit)) {
+            (self.limit, self.patience) = (self.limit.max(self.met_at).min(self.most), 0);
+            (self.before_cut, self.quiet) = (None, 0);
+            self.round = Round { since: now, replies: Mean::default(), was_full: false };
+            return;
+        }
         // Where nothing was answered in between, it is not the number of lanes.
         if std::mem::take(&mut self.was_answered) {
             self.known = (self.limit * 0.9).max(1.0);

@@ -14,6 +14,7 @@ mod items;
 mod judge;
 mod lanes;
 mod link;
+mod noise;
 mod order;
 mod pace;
 mod pages;

@@ -10,6 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::headers::Window;
+use super::noise::Noise;
 
 /// The first wait after a refusal that names none; doubled while the refusals go on.
 const FIRST_HOLD: Duration = Duration::from_millis(100);
@@ -30,6 +31,8 @@ const BELOW: f64 = 0.03;
 const SOON: Duration = Duration::from_secs(10);
 /// A window that ends later than this says nothing about a pace.
 const LONGEST: Duration = Duration::from_hours(24);
+/// So many refusals in a row may come by chance.
+const FEW: u32 = 3;
 /// At least this share of a pace is kept at once.
 const KEPT: f64 = 0.7;
 
@@ -39,6 +42,7 @@ pub struct Pace {
     learned: Option<Learned>,
     told: Option<Told>,
     recent: Recent,
+    noise: Noise,
     since_hold: Taken,
     last_refusal: Option<Instant>,
     /// Refusals in a row, each of what left after the one before.
@@ -54,6 +58,8 @@ struct Learned {
     /// Requests a second that were taken.
     top: f64,
     replies: f64,
+    /// The highest that was refused of late.
+    refused_at: f64,
     /// Growth with each reply while `top` is a first guess; `None` once it was confirmed.
     guess: Option<f64>,
 }
@@ -133,6 +139,7 @@ impl Pace {
             learned: None,
             told: None,
             recent: Recent::new(now),
+            noise: Noise::new(),
             since_hold: Taken::since(now),
             last_refusal: None,
             refusals: 0,
@@ -201,6 +208,7 @@ impl Pace {
     /// What left then was taken.
     pub fn accepted(&mut self, now: Instant, began: Instant) {
         self.recent.add(now);
+        self.noise.accepted(began);
         self.since_hold.replies += 1.0;
         if self.since_hold.replies > 2.0 * REPLIES_TO_TOP {
             // What was long ago counts less.
@@ -230,6 +238,11 @@ impl Pace {
 
     /// It is over: what was taken in all the time since the last wait, this one included, is the pace.
     fn take_on(&mut self, now: Instant) {
+        if self.refusals <= FEW && self.noise.is_known() && self.learned.is_some() {
+            // A few in a row, where single ones come anyway.
+            self.since_hold = Taken::since(now);
+            return;
+        }
         let Taken { replies, .. } = self.since_hold;
         let rate = replies / self.since_hold.seconds(now).max(0.001);
         let (top, guess) = match &self.learned {
@@ -238,13 +251,14 @@ impl Pace {
             None => (rate, Some((A_TENTH / replies).max(LEAST_GROWTH))),
         };
         if self.learned.is_some() || replies >= LEAST_REPLIES {
-            self.learned = Some(Learned { top, replies: 0.0, guess });
+            self.learned = Some(Learned { top, replies: 0.0, refused_at: top, guess });
         }
         self.since_hold = Taken::since(now);
     }
 
     /// What left then was refused: too many.
     pub fn refused(&mut self, now: Instant, began: Instant) {
+        self.noise.refused(began);
         // What was under way at the last refusal says the same once more.
         if self.last_refusal.is_some_and(|last| began < last) {
             return;
@@ -255,9 +269,20 @@ impl Pace {
         if self.refusals == 1
             && let Some(learned) = &mut self.learned
         {
+            if self.noise.is_known() && !self.noise.is_passed() {
+                return;
+            }
             let pace = learned.pace();
+            if self.noise.act(now, REPLIES_TO_TOP / 2.0) {
+                // What was refused before is as good as this one.
+                learned.top = learned.refused_at.max(pace);
+                (learned.guess, learned.replies) = (Some(LEAST_GROWTH), 0.0);
+                return;
+            }
             let taken = self.recent.rate(now).unwrap_or(pace).max(pace * KEPT);
-            *learned = Learned { top: pace.min(taken), replies: 0.0, guess: None };
+            let is_again = learned.guess.is_none() && learned.replies < REPLIES_TO_TOP / 2.0;
+            let refused_at = if is_again { learned.refused_at.max(pace) } else { pace };
+            *learned = Learned { top: pace.min(taken), replies: 0.0, refused_at, guess: None };
             self.recent = Recent::new(now);
             return;
         }
@@ -297,7 +322,8 @@ impl Pace {
         let time = told.ends.saturating_duration_since(now);
         // Neither in one burst nor ever slower to the end.
         let pace = spread(spare.max(1), time).clamp(told.fresh / 2.0, told.fresh * 4.0);
-        told.pace = (spare < to_send).then_some(pace);
+        // Of a window that was told of when it was used up, the end is known and no pace.
+        told.pace = (spare < to_send && told.fresh > 0.0).then_some(pace);
         told.closed_until = (spare == 0 && told.left < in_flight + to_send).then_some(told.ends);
     }
 }

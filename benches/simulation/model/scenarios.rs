@@ -1,6 +1,6 @@
 //! The far sides that adaptive concurrency is held against.
 
-use super::servers::{AtOnce, Bucket, Says, Stalls, Window, Workers, heavy_tail};
+use super::servers::{AtOnce, AtRandom, Bucket, Says, Stalls, Window, Workers, heavy_tail};
 use super::world::{Answer, Ran, Seconds, Server, Work, adaptive, fixed, run};
 
 /// A far side and what is sent to it.
@@ -116,6 +116,36 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "12 order values, no limit",
         server: || Box::new(Workers::new(|_| 4096, 0.02)),
         work: Work { records: 10_000, orders: 12 },
+    },
+    Scenario {
+        name: "0.1 % 429 at random",
+        server: || Box::new(AtRandom::new(Workers::new(|_| 20, 0.025), 0.001, 429)),
+        work: records(40_000),
+    },
+    Scenario {
+        name: "1 % 429 at random",
+        server: || Box::new(AtRandom::new(Workers::new(|_| 20, 0.025), 0.01, 429)),
+        work: records(40_000),
+    },
+    Scenario {
+        name: "5 % 429 at random",
+        server: || Box::new(AtRandom::new(Workers::new(|_| 20, 0.025), 0.05, 429)),
+        work: records(40_000),
+    },
+    Scenario {
+        name: "0.1 % 503 at random",
+        server: || Box::new(AtRandom::new(Workers::new(|_| 20, 0.025), 0.001, 503)),
+        work: records(40_000),
+    },
+    Scenario {
+        name: "1 % 503 at random",
+        server: || Box::new(AtRandom::new(Workers::new(|_| 20, 0.025), 0.01, 503)),
+        work: records(40_000),
+    },
+    Scenario {
+        name: "5 % 503 at random",
+        server: || Box::new(AtRandom::new(Workers::new(|_| 20, 0.025), 0.05, 503)),
+        work: records(40_000),
     },
     Scenario {
         name: "20 ms, no limit",

@@ -220,3 +220,29 @@ impl<S: Server> Server for Stalls<S> {
         }
     }
 }
+
+/// Some requests are refused whatever the rate is.
+pub struct AtRandom<S> {
+    /// The server otherwise.
+    pub server: S,
+    /// How many of them.
+    pub share: f64,
+    /// With this status.
+    pub status: u16,
+    random: fastrand::Rng,
+}
+
+impl<S> AtRandom<S> {
+    /// This share of them.
+    pub fn new(server: S, share: f64, status: u16) -> Self {
+        Self { server, share, status, random: fastrand::Rng::with_seed(11) }
+    }
+}
+
+impl<S: Server> Server for AtRandom<S> {
+    fn arrives(&mut self, at: Seconds) -> Answer {
+        let answer = self.server.arrives(at);
+        let is_refused = self.random.f64() < self.share;
+        if is_refused { Answer { status: self.status, ..answer } } else { answer }
+    }
+}

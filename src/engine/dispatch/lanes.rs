@@ -18,6 +18,10 @@ impl Loop<'_> {
     /// Fills the lanes; says when to try again if something waits for the clock.
     pub(super) fn start_what_can_start(&mut self, now: Instant) -> Option<Instant> {
         while self.stopped.is_none() {
+            // What waits for a token is past rate and pauses: no more than one call.
+            if !self.awaiting.is_empty() && self.with.sender.pass().is_none() {
+                return None;
+            }
             let around = Around {
                 in_flight: self.lanes.len() - self.free.len(),
                 has_new: !self.queue.is_empty(),

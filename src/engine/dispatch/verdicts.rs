@@ -149,6 +149,13 @@ impl Loop<'_> {
         self.stop(Stopped { class, why: enough.words(), diagnostics: vec![diagnostic], signal: None });
     }
 
+    /// Times of windows are whole seconds: of one that others told of too, the end is known closer.
+    fn closer(&self, wait: Duration, now: Instant) -> Duration {
+        const ROUNDED: Duration = Duration::from_secs(2);
+        let known = self.schedule.window_ends().map(|ends| ends.saturating_duration_since(now));
+        known.filter(|known| *known < wait && wait <= *known + ROUNDED).unwrap_or(wait)
+    }
+
     fn note_pause(&mut self, reading: &Reading, now: Instant) {
         let wait = match reading.meaning {
             Meaning::NotNow { asked: Some(asked) } => Some(asked),
@@ -156,13 +163,7 @@ impl Loop<'_> {
             Meaning::NotNow { asked: None } if reading.pause.is_none() => {
                 self.schedule.hold(now).filter(|hold| *hold >= Duration::from_secs(1))
             }
-            // Of a window that others told of too, the end is known closer.
-            _ => reading.pause.and_then(|wait| match self.schedule.window_ends() {
-                Some(ends) => {
-                    Some(wait.min(ends.saturating_duration_since(now))).filter(|wait| !wait.is_zero())
-                }
-                None => Some(wait),
-            }),
+            _ => reading.pause.map(|wait| self.closer(wait, now)).filter(|wait| !wait.is_zero()),
         };
         let Some(wait) = wait.filter(|wait| *wait <= self.with.delivery.retry.max_retry_after) else {
             return;
