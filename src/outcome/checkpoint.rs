@@ -501,6 +501,10 @@ pub(super) fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+/// The note of a start that met damage. No class: that would say of a start that is killed then that it ended in
+/// order.
+pub(super) const DAMAGED: &str = "damaged";
+
 pub(super) fn add_note(
     connection: &Connection,
     run: i64,

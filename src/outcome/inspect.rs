@@ -15,7 +15,7 @@ use rusqlite::{InterruptHandle, OptionalExtension as _, Row};
 use crate::model::{Class, Diagnostic, Failure};
 
 use super::blocks::{Block, CallShare, Share, Sums, block_of};
-use super::checkpoint::{Checkpoint, with_ending};
+use super::checkpoint::{Checkpoint, DAMAGED, add_note, with_ending};
 use super::database::{self, record_id};
 use super::folder::Folder;
 use super::queries::ids;
@@ -74,13 +74,13 @@ impl Checkpoint {
     /// Whether the newest start, of whichever run, found damage: what comes after it looks at everything before it
     /// sends.
     pub(super) fn ended_by_damage(&self) -> Result<bool, Failure> {
-        let newest = "SELECT class FROM start ORDER BY number DESC LIMIT 1";
-        let class: Option<String> = self
-            .connection
-            .query_row(newest, [], |row| row.get(0))
+        let newest = "SELECT class = ?1 OR EXISTS (SELECT 1 FROM note WHERE what = ?2 AND note.at >= start.at) \
+                      FROM start ORDER BY number DESC LIMIT 1";
+        self.connection
+            .query_row(newest, [Class::State.name(), DAMAGED], |row| row.get(0))
             .optional()
-            .map_err(|error| self.failure(&error))?;
-        Ok(class.is_some_and(|class| class == Class::State.name()))
+            .map(Option::unwrap_or_default)
+            .map_err(|error| self.failure(&error))
     }
 
     /// Notes that the newest start met damage, where its writer could not any more. The file may be past that.
@@ -88,8 +88,9 @@ impl Checkpoint {
         let noted = Self::open_to_read(folder).and_then(|checkpoint| {
             let Some(checkpoint) = checkpoint else { return Ok(()) };
             checkpoint.durably(|connection| {
-                let sql = "UPDATE start SET class = ?1 WHERE number = (SELECT max(number) FROM start)";
-                connection.execute(sql, [Class::State.name()]).map(drop)
+                let newest = "SELECT run FROM start ORDER BY number DESC LIMIT 1";
+                let run = connection.query_row(newest, [], |row| row.get(0))?;
+                add_note(connection, run, None, DAMAGED, "")
             })
         });
         if noted.is_err() {
@@ -291,8 +292,29 @@ impl Drop for Inspection {
 mod tests {
     use std::sync::mpsc;
 
-    use super::super::{Checkpoint, Folder, NewRun, RecordRow, Use};
+    use super::super::{Checkpoint, Folder, Grants, NewRun, RecordRow, Use};
+    use crate::config::Durability;
     use crate::model::{Class, State};
+
+    #[test]
+    fn damage_that_is_noted_is_known_to_the_next_start_and_makes_no_crash_an_orderly_end() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::new(top.path(), "default", "p");
+        folder.prepare(Use::Create).unwrap();
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let run = checkpoint.begin_run(&NewRun::example(9), None).unwrap();
+        let grants = Grants { intents: true, durable_intents: false, leased_from: 0 };
+        let writer = checkpoint.into_writer(&run, grants, Durability::Power, None).unwrap();
+        let look = || Checkpoint::open_to_read(&folder).unwrap().unwrap();
+        assert!(!look().ended_by_damage().unwrap());
+        writer.damage();
+        assert!(writer.sync(run.settled).blocking_recv().unwrap());
+        assert!(look().ended_by_damage().unwrap());
+        assert_eq!(look().latest_start(&run).unwrap().unwrap().class, "");
+        drop(writer);
+        Checkpoint::note_damage(&folder);
+        look().check().unwrap();
+    }
 
     #[test]
     fn a_look_beside_tells_what_it_finds_and_can_be_given_up() {

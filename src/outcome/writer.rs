@@ -18,7 +18,7 @@ use crate::config::Durability;
 use crate::model::{Class, Diagnostic, Failure};
 
 use super::batches::{self, BatchRow};
-use super::checkpoint::{Finished, add_note, database_failure, now};
+use super::checkpoint::{DAMAGED, Finished, add_note, database_failure, now};
 use super::database::{RecordWriter, record_id, seal};
 use super::responses::Responses;
 use super::rows::{InputMark, RecordRow};
@@ -516,7 +516,7 @@ impl Work {
                 Some(Next::Sync)
             }
             Command::Damage => {
-                self.class(Class::State)?;
+                add_note(&self.connection, self.run, None, DAMAGED, "")?;
                 Some(Next::Sync)
             }
             Command::Finish { finished, settled, close } => {
@@ -536,7 +536,10 @@ impl Work {
                      WHERE number = ?1",
                     params![self.run, finished.class.name(), complete, close, now()],
                 )?;
-                self.class(finished.class)?;
+                self.connection.execute(
+                    "UPDATE start SET class = ?2 WHERE number = (SELECT max(number) FROM start WHERE run = ?1)",
+                    params![self.run, finished.class.name()],
+                )?;
                 Some(Next::Finish)
             }
         })
@@ -554,12 +557,6 @@ impl Work {
         }
         self.records.write(&self.connection, row)?;
         Ok(())
-    }
-
-    /// How the start ends.
-    fn class(&self, class: Class) -> rusqlite::Result<()> {
-        let sql = "UPDATE start SET class = ?2 WHERE number = (SELECT max(number) FROM start WHERE run = ?1)";
-        self.connection.execute(sql, params![self.run, class.name()]).map(drop)
     }
 
     /// Moves the log into the database now and then, so that it does not grow without end. Behind
