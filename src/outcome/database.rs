@@ -15,7 +15,7 @@ use super::rows::RecordRow;
 /// `application_id` of our files: "RUNR".
 pub const APPLICATION: i32 = 0x5255_4e52;
 /// `user_version`: the version of the tables below.
-pub const FORMAT: i32 = 7;
+pub const FORMAT: i32 = 8;
 /// A record's id is its run's number shifted by this, plus its ordinal.
 pub const RUN_SHIFT: u32 = 40;
 
@@ -40,7 +40,6 @@ CREATE TABLE run (
   settled_byte INTEGER NOT NULL DEFAULT 0,
   settled_line INTEGER NOT NULL DEFAULT 0,
   settled_digest INTEGER NOT NULL DEFAULT 0,
-  syncs INTEGER NOT NULL DEFAULT 0,
   responses INTEGER NOT NULL DEFAULT 0,
   closed_at TEXT,
   class TEXT NOT NULL DEFAULT '',

@@ -2,34 +2,32 @@
 //!
 //! Commands come over a channel and are grouped: what is ready together shares a commit. Leases
 //! are synced before they are acknowledged; intents are committed without a sync (they survive
-//! the process); outcomes are committed at most 5 ms or 64 of them later, and synced at most
-//! 50 ms or 4,096 of them later (guarantees.md 5). Invariant: after one failed write or sync
-//! nothing is written or acknowledged any more (P12); every later command is refused.
+//! the process); outcomes are committed at most 5 ms or 64 of them later, and a sync of them begins at most
+//! 50 ms or 4,096 of them later (guarantees.md 5), beside whatever is committed then. Invariant: once one write or
+//! sync is known to have failed, nothing is written or acknowledged any more (P12); every later command is refused.
+
+mod syncs;
+mod work;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::config::Durability;
 use crate::model::{Class, Diagnostic, Failure};
 
-use super::batches::{self, BatchRow};
-use super::checkpoint::{DAMAGED, Finished, add_note, database_failure, now};
-use super::database::{RecordWriter, record_id, seal};
+use super::batches::BatchRow;
+use super::checkpoint::Finished;
 use super::responses::Responses;
 use super::rows::{InputMark, RecordRow};
 use super::waiting::Waiting;
+use syncs::Watch;
+use work::Work;
 
-const COMMIT_AFTER: Duration = Duration::from_millis(5);
-const COMMIT_ROWS: usize = 64;
-const SYNC_AFTER: Duration = Duration::from_millis(50);
-const SYNC_ROWS: usize = 4096;
-/// Rows after which the log is moved into the database: some 16 MiB of log.
-const MOVE_ROWS: usize = 100_000;
 /// Commands that are handed over at once, at the most.
 const GROUP: usize = 64;
 /// Groups that wait for the writer; a fuller queue holds the sender back.
@@ -67,6 +65,7 @@ struct Shared {
     commands: mpsc::SyncSender<Vec<Command>>,
     group: Mutex<Vec<Command>>,
     waiting: Arc<Waiting>,
+    syncs: Watch,
     failure: Arc<Mutex<Option<Failure>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -101,40 +100,16 @@ impl Writer {
         durability: Durability,
         responses: Option<Responses>,
     ) -> Result<Self, Failure> {
-        let records = RecordWriter::new(&connection, run).map_err(|error| database_failure(&path, &error))?;
+        let waiting = Arc::new(Waiting::default());
+        let mut work = Work::new(connection, path, run, durability, responses, Arc::clone(&waiting))?;
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
         let failure = Arc::new(Mutex::new(None));
-        let waiting = Arc::new(Waiting::default());
-        let mut work = Work {
-            waiting: Arc::clone(&waiting),
-            connection,
-            run,
-            records,
-            durability,
-            responses,
-            responses_noted: 0,
-            open: false,
-            rows: 0,
-            unsynced: 0,
-            since_move: 0,
-            since: None,
-            unsynced_since: None,
-            acks: Vec::new(),
-            synced_acks: Vec::new(),
-        };
+        let syncs = work.watch();
         let seen = Arc::clone(&failure);
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || {
-                if let Err(broken) = work.run(&inbox) {
-                    // Closing would move the log and sync again; a failed sync is not repeated.
-                    let _ = work
-                        .connection
-                        .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-                    let failure = match broken {
-                        Broken::Database(error) => database_failure(&path, &error),
-                        Broken::Responses(path, error) => Failure::io("write", &path, &error),
-                    };
+                if let Err(failure) = work.run(&inbox) {
                     *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
                     // The inbox is dropped here: senders see it closed, waiters see false.
                 }
@@ -143,7 +118,7 @@ impl Writer {
                 Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))
             })?;
         let thread = Mutex::new(Some(thread));
-        let shared = Shared { commands, group: Mutex::default(), waiting, failure, thread };
+        let shared = Shared { commands, group: Mutex::default(), waiting, syncs, failure, thread };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -154,10 +129,10 @@ impl Writer {
         group.len() < GROUP || self.shared.post(&mut group)
     }
 
-    /// Hands what was noted to the thread; false when the writer has failed.
+    /// Hands what was noted to the thread; false when the writer has failed, or a sync beside it.
     #[must_use]
     pub fn flush(&self) -> bool {
-        self.shared.post(&mut self.shared.group())
+        self.shared.post(&mut self.shared.group()) && !self.shared.syncs.has_failed()
     }
 
     /// Notes the state of a record; false when the writer has failed.
@@ -255,6 +230,8 @@ impl Writer {
     /// What went wrong, once a call answered false.
     #[must_use]
     pub fn failure(&self) -> Failure {
+        // It may be a sync that failed, while the thread waits to be told something.
+        let _ = self.shared.commands.send(Vec::new());
         // The thread notes its failure before it lets go of the inbox, but ends after that.
         if !self.join() {
             return fault();
@@ -298,351 +275,6 @@ fn fault() -> Failure {
         )
         .help("start the same command again; if this comes again, report it with `runner --version`");
     Failure::new(Class::Bug, diagnostic)
-}
-
-/// The thread's own state.
-struct Work {
-    waiting: Arc<Waiting>,
-    connection: Connection,
-    run: i64,
-    records: RecordWriter,
-    durability: Durability,
-    responses: Option<Responses>,
-    /// Length of the responses that the database knows.
-    responses_noted: u64,
-    open: bool,
-    rows: usize,
-    unsynced: usize,
-    /// Rows since the log was last moved into the database.
-    since_move: usize,
-    since: Option<Instant>,
-    unsynced_since: Option<Instant>,
-    /// Who waits for the next commit.
-    acks: Vec<oneshot::Sender<bool>>,
-    /// Who waits for the next synced commit.
-    synced_acks: Vec<oneshot::Sender<bool>>,
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        // However the thread ends, nobody waits for it to take more.
-        self.waiting.end();
-    }
-}
-
-/// Why the thread ends early.
-enum Broken {
-    Database(rusqlite::Error),
-    Responses(PathBuf, std::io::Error),
-}
-
-impl From<rusqlite::Error> for Broken {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-/// What is to follow a command; of several the last of these, which does what those before it do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Next {
-    Commit,
-    Sync,
-    Finish,
-}
-
-impl Work {
-    fn run(&mut self, inbox: &mpsc::Receiver<Vec<Command>>) -> Result<(), Broken> {
-        self.connection.execute_batch("PRAGMA synchronous=NORMAL")?;
-        loop {
-            let group = match self.deadline() {
-                None => inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-                Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-            };
-            let mut next = None;
-            match group {
-                Ok(group) => {
-                    next = self.take_all(group)?;
-                    // What is ready together shares a commit.
-                    while self.rows < COMMIT_ROWS || !self.acks.is_empty() && self.rows < 4 * COMMIT_ROWS {
-                        if matches!(next, Some(Next::Finish | Next::Sync)) {
-                            break;
-                        }
-                        let Ok(group) = inbox.try_recv() else { break };
-                        next = next.max(self.take_all(group)?);
-                    }
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.sync()?;
-                    return Ok(());
-                }
-            }
-            let now = Instant::now();
-            let due =
-                |since: Option<Instant>, after| since.is_some_and(|since| now.duration_since(since) >= after);
-            if matches!(next, Some(Next::Sync | Next::Finish))
-                || self.unsynced >= SYNC_ROWS
-                || due(self.unsynced_since, SYNC_AFTER)
-            {
-                self.sync()?;
-            } else if next.is_some() || self.rows >= COMMIT_ROWS || due(self.since, COMMIT_AFTER) {
-                self.commit()?;
-            }
-            if matches!(next, Some(Next::Finish)) {
-                // Closing would move the log too, but pass over a failed sync, and the next to close
-                // would try it again.
-                self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-                return Ok(());
-            }
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let commit = self.since.map(|since| since + COMMIT_AFTER);
-        let sync = self.unsynced_since.map(|since| since + SYNC_AFTER);
-        commit.into_iter().chain(sync).min()
-    }
-
-    fn begin(&mut self) -> rusqlite::Result<()> {
-        if !self.open {
-            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            self.open = true;
-            let now = Instant::now();
-            self.since = Some(now);
-            self.unsynced_since.get_or_insert(now);
-        }
-        Ok(())
-    }
-
-    fn take_all(&mut self, group: Vec<Command>) -> Result<Option<Next>, Broken> {
-        let mut next = None;
-        for command in group {
-            next = next.max(self.take(command)?);
-        }
-        Ok(next)
-    }
-
-    fn take(&mut self, command: Command) -> Result<Option<Next>, Broken> {
-        self.begin()?;
-        self.rows += 1;
-        self.unsynced += 1;
-        Ok(match command {
-            Command::Row(row) => {
-                self.records.write(&self.connection, &row)?;
-                None
-            }
-            Command::Settled(row, response) => {
-                self.settle(&row, response)?;
-                None
-            }
-            Command::Batch { batch, ack, durable } => {
-                batches::write(&self.connection, &mut self.records.tally, &batch)?;
-                match ack {
-                    None => None,
-                    Some(ack) if durable => {
-                        self.synced_acks.push(ack);
-                        Some(Next::Sync)
-                    }
-                    Some(ack) => {
-                        self.acks.push(ack);
-                        Some(Next::Commit)
-                    }
-                }
-            }
-            Command::SettledBatch { rows, batches } => {
-                self.rows += rows.len();
-                self.unsynced += rows.len();
-                for (row, response) in rows {
-                    self.settle(&row, response)?;
-                }
-                for batch in &batches {
-                    batches::write(&self.connection, &mut self.records.tally, batch)?;
-                }
-                None
-            }
-            Command::Rows(rows) => {
-                self.rows += rows.len();
-                self.unsynced += rows.len();
-                for row in &rows {
-                    self.records.write(&self.connection, row)?;
-                }
-                None
-            }
-            Command::Intent { row, ack, durable } => {
-                self.records.write(&self.connection, &row)?;
-                if durable {
-                    self.synced_acks.push(ack);
-                    Some(Next::Sync)
-                } else {
-                    self.acks.push(ack);
-                    Some(Next::Commit)
-                }
-            }
-            Command::Attempt { ordinal, number, status, class, message, wait } => {
-                let wait = wait.map(|wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-                self.connection
-                    .prepare_cached(
-                        "INSERT OR REPLACE INTO attempt (record, number, at, status, class, message, wait_ms) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    )?
-                    .execute(params![
-                        record_id(self.run, ordinal),
-                        number,
-                        now(),
-                        status,
-                        class,
-                        (!message.is_empty()).then_some(message),
-                        wait
-                    ])?;
-                None
-            }
-            Command::Note { ordinal, what, detail } => {
-                add_note(&self.connection, self.run, ordinal, what, &detail)?;
-                None
-            }
-            Command::Lease { upto, digest, settled, ack } => {
-                self.settled(settled)?;
-                self.connection
-                    .prepare_cached(
-                        "UPDATE run SET lease = ?2, lease_digest = ?3 WHERE number = ?1 AND lease < ?2",
-                    )?
-                    .execute(params![self.run, upto.cast_signed(), digest.cast_signed()])?;
-                self.synced_acks.push(ack);
-                Some(Next::Sync)
-            }
-            Command::Sync { settled, ack } => {
-                self.settled(settled)?;
-                self.synced_acks.push(ack);
-                Some(Next::Sync)
-            }
-            Command::Damage => {
-                add_note(&self.connection, self.run, None, DAMAGED, "")?;
-                Some(Next::Sync)
-            }
-            Command::Finish { finished, settled, close } => {
-                self.settled(settled)?;
-                // The rows say it, not a count that a start kept. Their blocks have to be written for that.
-                self.records.tally.write(&self.connection)?;
-                let all: bool = self.connection.query_row(
-                    "SELECT (SELECT coalesce(sum(delivered + failed + invalid + skipped + in_doubt), 0) FROM block \
-                     WHERE id >= ?1 AND id < ?2) = records AND NOT EXISTS \
-                     (SELECT 1 FROM record WHERE id >= ?1 + records AND id < ?2) FROM run WHERE number = ?3",
-                    params![record_id(self.run, 0), record_id(self.run + 1, 0), self.run],
-                    |row| row.get(0),
-                )?;
-                let (complete, close) = (finished.complete && all, close && all);
-                self.connection.execute(
-                    "UPDATE run SET class = ?2, complete = ?3, closed_at = CASE WHEN ?4 THEN ?5 ELSE closed_at END \
-                     WHERE number = ?1",
-                    params![self.run, finished.class.name(), complete, close, now()],
-                )?;
-                self.connection.execute(
-                    "UPDATE start SET class = ?2 WHERE number = (SELECT max(number) FROM start WHERE run = ?1)",
-                    params![self.run, finished.class.name()],
-                )?;
-                Some(Next::Finish)
-            }
-        })
-    }
-
-    /// The line first, then the outcome.
-    fn settle(&mut self, row: &RecordRow, response: Option<Vec<u8>>) -> Result<(), Broken> {
-        if let Some(line) = response {
-            if let Some(responses) = &mut self.responses {
-                responses
-                    .append(&line)
-                    .map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
-            }
-            self.waiting.take(line.len());
-        }
-        self.records.write(&self.connection, row)?;
-        Ok(())
-    }
-
-    /// Moves the log into the database now and then, so that it does not grow without end. Behind
-    /// a synced commit, as the move syncs the log too.
-    fn move_log(&mut self) -> rusqlite::Result<()> {
-        self.since_move += self.unsynced;
-        if self.since_move >= MOVE_ROWS {
-            self.since_move = 0;
-            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        }
-        Ok(())
-    }
-
-    fn settled(&self, mark: InputMark) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached(
-                "UPDATE run SET settled = ?2, settled_file = ?3, settled_byte = ?4, settled_line = ?5, settled_digest = ?6 \
-                 WHERE number = ?1 AND settled < ?2",
-            )?
-            .execute(params![
-                self.run,
-                mark.ordinal.cast_signed(),
-                mark.file,
-                mark.byte.cast_signed(),
-                mark.line.cast_signed(),
-                mark.digest.cast_signed(),
-            ])?;
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), Broken> {
-        if std::mem::take(&mut self.open) {
-            if let Some(responses) = &mut self.responses {
-                let length = responses
-                    .flush()
-                    .map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
-                if length != self.responses_noted {
-                    self.connection
-                        .prepare_cached("UPDATE run SET responses = ?2 WHERE number = ?1")?
-                        .execute(params![self.run, length.cast_signed()])?;
-                    self.responses_noted = length;
-                }
-            }
-            self.records.tally.write(&self.connection)?;
-            seal(&self.connection, Some(self.run))?;
-            self.connection.prepare_cached("COMMIT")?.execute([])?;
-        }
-        self.rows = 0;
-        self.since = None;
-        for ack in self.acks.drain(..) {
-            let _ = ack.send(true);
-        }
-        Ok(())
-    }
-
-    /// Commits with a sync of the log, which covers every commit before it.
-    fn sync(&mut self) -> Result<(), Broken> {
-        if self.durability == Durability::Power && self.unsynced_since.is_some() {
-            // Before the commit: one that ends a start says that nothing of it is missing.
-            if let Some(responses) = &mut self.responses {
-                responses.sync().map_err(|error| Broken::Responses(responses.path().to_owned(), error))?;
-            }
-            // The setting can change between transactions only. Intents need no more than this commit.
-            self.commit()?;
-            self.connection.execute_batch("PRAGMA synchronous=FULL")?;
-            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            self.open = true;
-            // SQLite does not write a page whose bytes stay the same, and a commit without a page does
-            // not sync: so something has to change.
-            self.connection
-                .prepare_cached("UPDATE run SET syncs = syncs + 1 WHERE number = ?1")?
-                .execute([self.run])?;
-            self.commit()?;
-            self.connection.execute_batch("PRAGMA synchronous=NORMAL")?;
-            self.move_log()?;
-        } else {
-            self.commit()?;
-            self.move_log()?;
-        }
-        self.unsynced = 0;
-        self.unsynced_since = None;
-        for ack in self.synced_acks.drain(..) {
-            let _ = ack.send(true);
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

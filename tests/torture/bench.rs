@@ -213,19 +213,8 @@ fn each_record(seen: Seen) -> Vec<Seen> {
 
 /// Waits until a command ended. One that hangs is killed and is a violation.
 pub fn ended(running: &mut Running, world: &World) -> Run {
-    let (over, wait) = mpsc::channel::<()>();
-    let process = rustix::process::Pid::from_raw(running.id().cast_signed()).expect("a process");
-    let watch = std::thread::spawn(move || {
-        let hangs = wait.recv_timeout(Duration::from_mins(2)) == Err(mpsc::RecvTimeoutError::Timeout);
-        if hangs {
-            // It was not waited for yet, so the id is its own.
-            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
-        }
-        hangs
-    });
-    let run = running.ended(world);
-    drop(over);
-    assert!(!watch.join().expect("a watch"), "it hung\n{}\n{}", run.stdout, run.stderr);
+    let (run, hung) = watched(running, |running| running.ended(world));
+    assert!(!hung, "it hung\n{}\n{}", run.stdout, run.stderr);
     assert!(
         run.code != 70 && run.code != 101 && !run.stderr.contains("panicked"),
         "it ended with {}\n{}",
@@ -233,4 +222,21 @@ pub fn ended(running: &mut Running, world: &World) -> Run {
         run.stderr
     );
     run
+}
+
+/// Waits for something of a command, and kills it after two minutes; whether it did.
+pub fn watched<T>(running: &mut Running, wait: impl FnOnce(&mut Running) -> T) -> (T, bool) {
+    let (over, until) = mpsc::channel::<()>();
+    let process = rustix::process::Pid::from_raw(running.id().cast_signed()).expect("a process");
+    let watch = std::thread::spawn(move || {
+        let hangs = until.recv_timeout(Duration::from_mins(2)) == Err(mpsc::RecvTimeoutError::Timeout);
+        if hangs {
+            // It was not waited for yet, so the id is its own.
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
+        hangs
+    });
+    let found = wait(running);
+    drop(over);
+    (found, watch.join().expect("a watch"))
 }

@@ -41,6 +41,8 @@ pub struct Orders {
     /// The machine's boot id, if it is another one.
     pub boot: Option<&'static str>,
     pub log: bool,
+    /// A pipe at which syncs wait once something was sent, until it is written to.
+    pub hold: Option<PathBuf>,
 }
 
 impl Orders {
@@ -52,6 +54,9 @@ impl Orders {
             .env("SHIM_CWD", world.path(""))
             // What a sync keeps is told by the log; a disk that is waited for tells nothing more.
             .env("SHIM_SYNC", "skip");
+        if let Some(pipe) = &self.hold {
+            command.env("SHIM_SYNC", format!("hold:{}", pipe.display()));
+        }
         if self.log {
             command.env("SHIM_LOG", log_of(world));
         }

@@ -281,7 +281,7 @@ fn a_checkpoint_of_a_newer_version() {
     again("B101", world, "apply p")
         .exits(Class::State)
         .rule("state-version")
-        .names(["99", "format 7"])
+        .names(["99", "format 8"])
         .sent(4);
 }
 

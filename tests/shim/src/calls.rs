@@ -2,7 +2,9 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use crate::control::{Kind, Short, clock_offset, done, errno, number, orders, pass_gate, set_errno, step};
+use crate::control::{
+    Kind, Short, clock_offset, done, errno, holds_sync, number, orders, pass_gate, set_errno, step,
+};
 use crate::files::{What, closed, is, watched, what};
 use crate::log::{CUT, Entry, FAILED, MADE, note};
 use crate::real::{self, Message, Part, Time};
@@ -158,6 +160,11 @@ unsafe fn synced(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
         return -1;
     }
     // Others go on meanwhile: what they write is not covered by this sync.
+    if let Some(fifo) = holds_sync() {
+        // Opened once somebody writes to it. What is read is of no interest.
+        let fifo = unsafe { real::open(fifo.as_ptr(), 0, 0) };
+        unsafe { real::close(fifo) };
+    }
     let result = if orders().skips_sync { 0 } else { call() };
     let error = errno();
     let held = step();

@@ -75,6 +75,7 @@ pub struct Orders {
     pub boot: Option<CString>,
     pub short: Short,
     pub skips_sync: bool,
+    holds_sync: Option<CString>,
     kill_before: u64,
     kill_after: u64,
     fail: Option<Fail>,
@@ -135,7 +136,8 @@ fn read() -> Orders {
             Some("but-one") => Short::ButOne,
             _ => Short::No,
         },
-        skips_sync: text("SHIM_SYNC").as_deref() == Some("skip"),
+        skips_sync: text("SHIM_SYNC").is_some(),
+        holds_sync: text("SHIM_SYNC").and_then(|order| CString::new(order.strip_prefix("hold:")?).ok()),
         kill_before,
         kill_after,
         fail,
@@ -213,6 +215,12 @@ pub fn pass_gate() {
         let waited = OPENED.wait_timeout_while(held, PATIENCE, |held| held.is_some());
         *waited.unwrap_or_else(PoisonError::into_inner).0 = None;
     }
+}
+
+/// Where a sync has to wait now before it goes on, if it has to.
+pub fn holds_sync() -> Option<&'static CString> {
+    let was_sent = OF_KIND[Kind::Send as usize].load(Ordering::SeqCst) > 0;
+    orders().holds_sync.as_ref().filter(|_| was_sent)
 }
 
 /// Says that a call is done; kills the process where that is ordered.

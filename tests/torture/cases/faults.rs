@@ -1,11 +1,16 @@
 //! Calls on the state fail, writes are short, the disk is full: sending stops, nothing is lost, and
 //! the next start goes on.
 
+use std::fs::OpenOptions;
+
+use rustix::fs::{CWD, FileType, Mode};
+
 use crate::Plan;
-use crate::bench::{Bench, SETUPS};
+use crate::bench::{Bench, SETUPS, ended, watched};
 use crate::figures::{Figures, each};
 use crate::judge;
 use crate::shim::{Call, FALLIBLE, Kind, Orders, calls};
+use crate::world::Running;
 
 const ERRORS: [(&str, i32); 4] = [("EIO", 5), ("ENOSPC", 28), ("EINTR", 4), ("EACCES", 13)];
 const RECORDS: usize = 60;
@@ -156,5 +161,36 @@ pub fn full_disk(plan: &Plan) -> Figures {
         }
         let run = bench.apply(None, figures);
         judge::complete(&bench, &run, &bench.world.seen(), starts, figures);
+    })
+}
+
+/// T23: no sync ends while requests go out. Lanes do not wait for it: all that is leased is sent.
+pub fn held_syncs(plan: &Plan) -> Figures {
+    // Natural, held, keyed and held again, with 8, 8, 64 and 1 lanes.
+    const KINDS: [usize; 4] = [0, 1, 2, 5];
+    let items = plan.amount(KINDS.len(), 5 * KINDS.len());
+    each(plan, "T23", items, |item, _, figures| {
+        let setup = SETUPS[KINDS[item % KINDS.len()]];
+        let bench = Bench::new(setup, 400);
+        let pipe = bench.world.path("pipe");
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a pipe");
+        let orders = Orders { hold: Some(pipe.clone()), log: true, ..Orders::default() };
+        let mut running = Running::of(&mut bench.command(Some(&orders)));
+        // One record of the first lease is left out, and lanes may still wait for the last replies.
+        let leased = (2 * setup.lanes).max(64) - 1;
+        let (reached, hung) = watched(&mut running, |running| bench.world.until(running, leased as u64));
+        let log = calls(&bench.world);
+        // Both ends, so that it waits for nobody; from now on whoever opens it goes on at once.
+        let _goes_on = OpenOptions::new().read(true).write(true).open(&pipe).expect("the pipe");
+        let run = ended(&mut running, &bench.world);
+        figures.starts += 1;
+        figures.faults += 1;
+        assert!(reached && !hung, "{setup:?}: lanes waited for a sync\n{}", run.stderr);
+        let held = log.iter().find(|call| {
+            call.kind == Kind::Sync
+                && !log.iter().any(|done| done.kind == Kind::Synced && done.number == call.number)
+        });
+        assert!(held.is_some(), "{setup:?}: no sync was held, so this shows nothing");
+        judge::complete(&bench, &run, &bench.world.seen(), 0, figures);
     })
 }

@@ -12,7 +12,7 @@ use crate::figures::Figures;
 
 type Case = fn(&Plan) -> Figures;
 
-pub const ALL: [(&str, Case); 14] = [
+pub const ALL: [(&str, Case); 15] = [
     ("T01 kill at a call", kills::at_each_call),
     ("T02 kill at any time", kills::at_any_time),
     ("T03 kill until done", kills::until_done),
@@ -27,4 +27,5 @@ pub const ALL: [(&str, Case); 14] = [
     ("T12 many starts at once", starts::many_at_once),
     ("T13 wall clock", starts::clock), // B109
     ("T22 one key often", replies::one_key_often),
+    ("T23 held syncs", faults::held_syncs),
 ];
