@@ -71,7 +71,9 @@ impl Case {
             Self::Batch => in_turn(wanted, Setting::of(Kind::Batch), at_once, &[100_000]),
             Self::Latency => {
                 let setting = Setting { lanes: MANY_LANES, ..Setting::of(Kind::Single) };
-                in_turn(wanted, setting, Manner { latency: FAR_AWAY, ..at_once }, &[50_000])
+                let same = Manner { latency: FAR_AWAY, ..at_once };
+                in_turn(wanted, setting, same, &[50_000])?;
+                in_turn(wanted, setting, Manner { spread: FAR_AWAY / 4, ..same }, &[50_000])
             }
             Self::Memory => alone::memory(wanted),
             Self::Changed => alone::changed(wanted),
@@ -89,7 +91,10 @@ fn in_turn(wanted: &Wanted, setting: Setting, manner: Manner, usual: &[u64]) -> 
     for records in wanted.sizes(usual) {
         println!("\n{}: {}, {} lanes", setting.kind.name(), setting.kind.pipeline(), setting.lanes);
         if !manner.latency.is_zero() {
-            println!("Each reply comes after {} ms.", manner.latency.as_millis());
+            let [latency, spread] = [manner.latency, manner.spread].map(|time| time.as_millis());
+            let than =
+                if spread == 0 { String::new() } else { format!(", and up to {spread} ms sooner or later") };
+            println!("Each reply comes after {latency} ms{than}.");
         }
         println!();
         let contestants = &contestants;

@@ -100,7 +100,7 @@ impl Rounds<'_> {
                 let ideal = lanes / seconds(self.manner.latency);
                 print!(
                     " {} % | {} % |",
-                    shown(&|take| Some(rate(take) / ideal * 100.0), 0),
+                    shown(&|take| Some(float(take.records) / take.counts.span / ideal * 100.0), 0),
                     shown(&|take| Some(take.counts.held / (lanes * take.counts.span) * 100.0), 0),
                 );
             }

@@ -7,6 +7,7 @@
 //! which `rounds` asks at the end of each round. It ends when its standard input does, so that it never
 //! outlives the benchmark.
 
+mod clock;
 mod wire;
 
 use std::cell::Cell;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use clock::Clock;
 use wire::{Asked, What};
 pub use wire::{COUNTS, TELL, hash};
 
@@ -26,16 +28,25 @@ pub const WORD: &str = "--target";
 /// What the far side was asked to be.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Manner {
-    /// How long every reply is held back.
+    /// How long replies are held back, on the average.
     pub latency: Duration,
+    /// By how much single ones differ from that, at the most. Evenly, and the same for a record in every round.
+    pub spread: Duration,
     /// Bytes of a reply to a single call; 0: only what belongs there.
     pub reply: usize,
 }
 
 impl Manner {
     /// As arguments of the executable.
-    pub fn arguments(self) -> [String; 3] {
-        [WORD.to_owned(), self.latency.as_micros().to_string(), self.reply.to_string()]
+    pub fn arguments(self) -> [String; 4] {
+        let [latency, spread] = [self.latency, self.spread].map(|time| time.as_micros().to_string());
+        [WORD.to_owned(), latency, spread, self.reply.to_string()]
+    }
+
+    /// How long the reply to something with this hash is held back.
+    fn held(self, hash: u64) -> Duration {
+        let share = f64::from(u16::try_from(hash & 0xffff).unwrap_or(0)) / f64::from(u16::MAX);
+        self.latency.saturating_sub(self.spread) + self.spread.mul_f64(2.0 * share)
     }
 }
 
@@ -56,6 +67,7 @@ struct Seen {
 
 struct Far {
     manner: Manner,
+    clock: Rc<Clock>,
     seen: Seen,
     /// Tells on its standard output when so many records have come; 0: never.
     tell: Cell<u64>,
@@ -64,12 +76,13 @@ struct Far {
 }
 
 pub fn main(arguments: &[String]) -> io::Result<()> {
-    let [latency, reply] = arguments else {
-        return Err(io::Error::other("the target wants MICROSECONDS BYTES"));
+    let [latency, spread, reply] = arguments else {
+        return Err(io::Error::other("the target wants MICROSECONDS MICROSECONDS BYTES"));
     };
     let number = |text: &String| text.parse::<u64>().map_err(io::Error::other);
     let manner = Manner {
         latency: Duration::from_micros(number(latency)?),
+        spread: Duration::from_micros(number(spread)?),
         reply: usize::try_from(number(reply)?).map_err(io::Error::other)?,
     };
     let (ended, end) = tokio::sync::oneshot::channel();
@@ -91,6 +104,7 @@ async fn listen(manner: Manner) -> io::Result<()> {
     writeln!(io::stdout(), "http://{}", listener.local_addr()?)?;
     let far = Rc::new(Far {
         manner,
+        clock: Clock::start()?,
         seen: Seen::default(),
         tell: Cell::new(0),
         padding: vec![b'x'; manner.reply.saturating_sub(64)],
@@ -120,8 +134,8 @@ async fn serve(mut stream: TcpStream, far: &Far) -> io::Result<()> {
         let begun = Instant::now();
         reply.clear();
         let long = far.answer(&asked, &mut reply);
-        if !far.manner.latency.is_zero() && asked.is_of_a_record() {
-            tokio::time::sleep(far.manner.latency).await;
+        if let Some(hash) = asked.of_a_record().filter(|_| !far.manner.latency.is_zero()) {
+            far.clock.sleep(far.manner.held(hash)).await?;
         }
         let end = asked.end;
         stream.write_all(&reply).await?;

@@ -32,8 +32,13 @@ pub const COUNTS: &str = "/counts";
 pub const TELL: &str = "/tell/";
 
 impl Asked<'_> {
-    pub const fn is_of_a_record(&self) -> bool {
-        matches!(self.what, What::Single(_) | What::Batch(_))
+    /// A number for what it is about, if that is records.
+    pub fn of_a_record(&self) -> Option<u64> {
+        match self.what {
+            What::Single(key) => Some(hash(key)),
+            What::Batch(body) => Some(hash(body)),
+            _ => None,
+        }
     }
 }
 
