@@ -542,7 +542,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Failure> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        // The writer moves the log into the database itself, and only behind a synced commit.
+        // The writer moves the log into the database itself, when nobody else syncs it.
         connection
             .execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-4096")?;
         connection.set_prepared_statement_cache_capacity(16);

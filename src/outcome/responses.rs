@@ -222,11 +222,6 @@ impl Responses {
         Ok(self.length)
     }
 
-    /// Another handle of the file, to sync it by.
-    pub(super) fn file(&self) -> Result<File, Failure> {
-        self.writer.get_ref().try_clone().map_err(|error| Failure::io("open", &self.path, &error))
-    }
-
     /// Makes all lines survive a loss of power.
     pub(super) fn sync(&mut self) -> std::io::Result<()> {
         self.writer.flush()?;

@@ -3,8 +3,9 @@
 //! Commands come over a channel and are grouped: what is ready together shares a commit. Leases
 //! are synced before they are acknowledged; intents are committed without a sync (they survive
 //! the process); outcomes are committed at most 5 ms or 64 of them later, and a sync of them begins at most
-//! 50 ms or 4,096 of them later (guarantees.md 5), beside whatever is committed then. Invariant: once one write or
-//! sync is known to have failed, nothing is written or acknowledged any more (P12); every later command is refused.
+//! 50 ms or 2,048 of them later, or as soon as the one before has ended, beside whatever is committed then
+//! (docs/checkpoint.md). Invariant: once one write or sync is known to have failed, nothing is written or acknowledged
+//! any more (P12); every later command is refused.
 
 mod syncs;
 mod work;
@@ -101,7 +102,11 @@ impl Writer {
         responses: Option<Responses>,
     ) -> Result<Self, Failure> {
         let waiting = Arc::new(Waiting::default());
-        let mut work = Work::new(connection, path, run, durability, responses, Arc::clone(&waiting))?;
+        let work = Work::new(connection, path, run, durability, responses, Arc::clone(&waiting))?;
+        Self::of(work, waiting)
+    }
+
+    fn of(mut work: Work, waiting: Arc<Waiting>) -> Result<Self, Failure> {
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
         let failure = Arc::new(Mutex::new(None));
         let syncs = work.watch();
@@ -111,8 +116,10 @@ impl Writer {
             .spawn(move || {
                 if let Err(failure) = work.run(&inbox) {
                     *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-                    // The inbox is dropped here: senders see it closed, waiters see false.
                 }
+                // Senders see it closed, and waiters false, before a sync under way is waited for.
+                drop(inbox);
+                drop(work);
             })
             .map_err(|error| {
                 Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))
@@ -279,7 +286,9 @@ fn fault() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::database::RecordWriter;
     use super::super::{Checkpoint, Folder, Grants, NewRun, RunRow, Use};
+    use super::syncs::Syncs;
     use super::*;
     use crate::model::State;
 
@@ -314,6 +323,40 @@ mod tests {
         let asks = writer.clone();
         assert!(asks.lease(200, 0, InputMark::default()).blocking_recv().unwrap());
         assert_eq!(delivered(&folder, &run), 100);
+    }
+
+    /// The sync is under way for as long as the test wants.
+    #[test]
+    fn once_a_write_has_failed_no_lease_is_granted_and_the_loop_sees_it() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::new(top.path(), "default", "p");
+        let (run, writer) = begun(&folder);
+        drop(writer);
+        let open = || Connection::open(folder.database()).unwrap();
+        let (begins, begun) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let syncs = Syncs::start(move || {
+            begins.send(()).unwrap();
+            let _ = ends.recv();
+            Ok(())
+        });
+        let waiting = Arc::new(Waiting::default());
+        let (path, power) = (folder.database(), Durability::Power);
+        let records = RecordWriter::new(&open(), run.number).unwrap();
+        let work = Work::with(syncs.unwrap(), open(), path, records, power, None, Arc::clone(&waiting));
+        let writer = Writer::of(work, waiting).unwrap();
+        let lease = writer.lease(200, 0, InputMark::default());
+        begun.recv().unwrap();
+        open().execute_batch("DROP TABLE record").unwrap();
+        assert!(writer.row(RecordRow::new(0, State::Delivered)));
+        let most = std::time::Instant::now() + Duration::from_mins(1);
+        while writer.flush() {
+            assert!(std::time::Instant::now() < most, "nobody sees it");
+            std::thread::yield_now();
+        }
+        end.send(()).unwrap();
+        assert!(lease.blocking_recv().is_err(), "it was granted");
+        assert_eq!(writer.failure().class, Class::State);
     }
 
     #[test]

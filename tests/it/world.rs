@@ -317,10 +317,18 @@ impl Running {
             let entries = std::fs::read_dir(folder).expect("a folder").flatten();
             entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(begin))
         };
-        while !has() {
-            assert!(self.text.borrow().open > 0, "it ended before");
+        assert!(self.until(has), "it ended before");
+    }
+
+    /// Waits until something is so, which nobody tells; false when the command ends before.
+    pub fn until(&self, is_so: impl Fn() -> bool) -> bool {
+        while !is_so() {
+            if self.text.borrow().open == 0 {
+                return false;
+            }
             std::thread::yield_now();
         }
+        true
     }
 
     /// Waits until stdout has so many lines; false when the command ends before.

@@ -43,6 +43,8 @@ pub struct Orders {
     pub log: bool,
     /// A pipe at which syncs wait once something was sent, until it is written to.
     pub hold: Option<PathBuf>,
+    /// Syncs take their time, so that other things go on meanwhile.
+    pub slow: bool,
 }
 
 impl Orders {
@@ -54,6 +56,9 @@ impl Orders {
             .env("SHIM_CWD", world.path(""))
             // What a sync keeps is told by the log; a disk that is waited for tells nothing more.
             .env("SHIM_SYNC", "skip");
+        if self.slow {
+            command.env("SHIM_SYNC", "slow");
+        }
         if let Some(pipe) = &self.hold {
             command.env("SHIM_SYNC", format!("hold:{}", pipe.display()));
         }

@@ -1,17 +1,15 @@
 //! The thread that owns the connection: groups what it is told into commits, and says when they have to be synced.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
-use tokio::sync::oneshot;
-
 use crate::config::Durability;
 use crate::model::Failure;
+use rusqlite::{Connection, params};
 
-use super::Command;
-use super::syncs::{self, SYNC_ROWS, Syncs, Unsynced, Watch};
+use super::syncs::{Acks, SYNC_ROWS, Syncs, Unsynced, Watch};
+use super::{Command, fault};
 use crate::outcome::batches;
 use crate::outcome::checkpoint::{DAMAGED, add_note, database_failure, now, with_ending};
 use crate::outcome::database::{RecordWriter, record_id, seal};
@@ -44,16 +42,21 @@ pub(super) struct Work {
     since_move: usize,
     since: Option<Instant>,
     unsynced_since: Option<Instant>,
+    /// The same since a sync was last asked for that nobody waits for.
+    since_ask: usize,
     /// Who waits for the next commit.
-    acks: Vec<oneshot::Sender<bool>>,
-    /// Who waits for the next synced commit.
-    synced_acks: Vec<oneshot::Sender<bool>>,
+    acks: Acks,
+    /// Who waits for a sync that was not asked for yet.
+    synced_acks: Acks,
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
         // However the thread ends, nobody waits for it to take more.
         self.waiting.end();
+        if std::thread::panicking() {
+            self.give_up();
+        }
     }
 }
 
@@ -61,7 +64,7 @@ impl Drop for Work {
 enum Broken {
     Database(rusqlite::Error),
     Responses(PathBuf, std::io::Error),
-    Sync(PathBuf, std::io::Error),
+    Sync(Unsynced),
 }
 
 impl From<rusqlite::Error> for Broken {
@@ -71,8 +74,8 @@ impl From<rusqlite::Error> for Broken {
 }
 
 impl From<Unsynced> for Broken {
-    fn from((path, error): Unsynced) -> Self {
-        Self::Sync(path, error)
+    fn from(why: Unsynced) -> Self {
+        Self::Sync(why)
     }
 }
 
@@ -82,6 +85,14 @@ enum Next {
     Commit,
     Sync,
     Finish,
+}
+
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let mut failure = Failure::io(what, path, error);
+    for diagnostic in &mut failure.diagnostics {
+        diagnostic.notes.push("no request was begun after that".to_owned());
+    }
+    failure
 }
 
 impl Work {
@@ -94,19 +105,29 @@ impl Work {
         waiting: Arc<Waiting>,
     ) -> Result<Self, Failure> {
         let records = RecordWriter::new(&connection, run).map_err(|error| database_failure(&path, &error))?;
-        // Lines before their outcomes. The log stays the same file while it is connected to.
-        let mut files = Vec::new();
-        if let Some(responses) = responses.as_ref().filter(|_| durability == Durability::Power) {
-            files.push((responses.path().to_owned(), responses.file()?));
-        }
-        let log = with_ending(&path, "-wal");
-        files.push((log.clone(), syncs::open(&log)?));
-        Ok(Self {
+        // Replies first, so that few outcomes are kept whose line is lost; those that are, the next start mends. The
+        // log stays the same file while the database is open.
+        let replies = responses.as_ref().filter(|_| durability == Durability::Power);
+        let replies = replies.map(|responses| responses.path().to_owned());
+        let files = replies.into_iter().chain([with_ending(&path, "-wal")]).collect();
+        Ok(Self::with(Syncs::of(files)?, connection, path, records, durability, responses, waiting))
+    }
+
+    pub(super) fn with(
+        syncs: Syncs,
+        connection: Connection,
+        path: PathBuf,
+        records: RecordWriter,
+        durability: Durability,
+        responses: Option<Responses>,
+        waiting: Arc<Waiting>,
+    ) -> Self {
+        Self {
             waiting,
-            syncs: Syncs::start(files)?,
+            syncs,
             connection,
             path,
-            run,
+            run: records.tally.run(),
             records,
             durability,
             responses,
@@ -115,11 +136,12 @@ impl Work {
             rows: 0,
             unsynced: 0,
             since_move: 0,
+            since_ask: 0,
             since: None,
             unsynced_since: None,
             acks: Vec::new(),
             synced_acks: Vec::new(),
-        })
+        }
     }
 
     pub(super) fn watch(&self) -> Watch {
@@ -129,16 +151,22 @@ impl Work {
     /// Works until it is told that the start ended, or nobody is left to tell it anything.
     pub(super) fn run(&mut self, inbox: &mpsc::Receiver<Vec<Command>>) -> Result<(), Failure> {
         self.take_commands(inbox).map_err(|broken| {
-            // Closing would move the log and sync again; a failed sync is not repeated.
-            let _ = self
-                .connection
-                .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            self.give_up();
             match broken {
                 Broken::Database(error) => database_failure(&self.path, &error),
-                Broken::Responses(path, error) => Failure::io("write", &path, &error),
-                Broken::Sync(path, error) => Failure::io("sync", &path, &error),
+                Broken::Responses(path, error) => cannot("write", &path, &error),
+                Broken::Sync(Unsynced::File(path, error)) => cannot("sync", &path, &error),
+                Broken::Sync(Unsynced::Fault | Unsynced::Known) => fault(),
             }
         })
+    }
+
+    /// Nothing may be noted any more: what waits for a sync is not answered, and a failed sync is not repeated, as
+    /// closing would do when it moves the log.
+    fn give_up(&self) {
+        self.syncs.give_up();
+        let _ =
+            self.connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 
     fn take_commands(&mut self, inbox: &mpsc::Receiver<Vec<Command>>) -> Result<(), Broken> {
@@ -396,8 +424,10 @@ impl Work {
         if self.durability == Durability::Process {
             // Nobody waits for the disk. But what the log holds is on its way there when it is moved.
             self.answer_synced();
-            if self.since_move % SYNC_ROWS < rows {
-                self.syncs.ask(rows, &mut Vec::new())?;
+            self.since_ask += rows;
+            if self.since_ask >= SYNC_ROWS {
+                self.since_ask = 0;
+                self.syncs.ask(0, &mut Acks::new())?;
             }
         } else {
             self.syncs.ask(rows, &mut self.synced_acks)?;
@@ -417,13 +447,15 @@ impl Work {
         Ok(())
     }
 
-    /// The last commit of a start.
+    /// The last commit of a start. Few files are synced twice for it, once in a start.
     fn end(&mut self) -> Result<(), Broken> {
         self.syncs.wait()?;
         if self.durability == Durability::Power {
             // Before the commit: one that ends a start says that nothing of them is missing.
             if let Some(responses) = &mut self.responses {
-                responses.sync().map_err(|error| Broken::Sync(responses.path().to_owned(), error))?;
+                responses
+                    .sync()
+                    .map_err(|error| Broken::Sync(Unsynced::File(responses.path().to_owned(), error)))?;
             }
             self.commit()?;
             self.syncs.ask(self.unsynced, &mut self.synced_acks)?;

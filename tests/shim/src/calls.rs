@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use crate::control::{
-    Kind, Short, clock_offset, done, errno, holds_sync, number, orders, pass_gate, set_errno, step,
+    Kind, Short, Sync, clock_offset, done, errno, number, orders, pass_gate, set_errno, step, was_sent,
 };
 use crate::files::{What, closed, is, watched, what};
 use crate::log::{CUT, Entry, FAILED, MADE, note};
@@ -134,6 +134,9 @@ fn received(call: impl FnOnce() -> isize) -> isize {
     size(around(&about, || call() as i64, nothing))
 }
 
+/// What a slow disk takes for a sync: some commits.
+const SLOW: std::time::Duration = std::time::Duration::from_millis(3);
+
 unsafe fn synced(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
     let What::State(path) = what(fd) else { return call() };
     let entry = |kind, flags, number, result| Entry {
@@ -160,12 +163,22 @@ unsafe fn synced(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
         return -1;
     }
     // Others go on meanwhile: what they write is not covered by this sync.
-    if let Some(fifo) = holds_sync() {
-        // Opened once somebody writes to it. What is read is of no interest.
-        let fifo = unsafe { real::open(fifo.as_ptr(), 0, 0) };
-        unsafe { real::close(fifo) };
-    }
-    let result = if orders().skips_sync { 0 } else { call() };
+    let result = match &orders().sync {
+        Sync::Make => call(),
+        Sync::Skip => 0,
+        Sync::Slow => {
+            std::thread::sleep(SLOW);
+            0
+        }
+        Sync::Hold(fifo) => {
+            if was_sent() {
+                // Opened once somebody writes to it. What is read is of no interest.
+                let fifo = unsafe { real::open(fifo.as_ptr(), 0, 0) };
+                unsafe { real::close(fifo) };
+            }
+            0
+        }
+    };
     let error = errno();
     let held = step();
     if result == 0 {

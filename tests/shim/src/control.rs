@@ -60,6 +60,14 @@ pub enum Short {
     ButOne,
 }
 
+/// What becomes of a sync.
+pub enum Sync {
+    Make,
+    Skip,
+    Slow,
+    Hold(CString),
+}
+
 struct Fail {
     kind: Option<Kind>,
     at: u64,
@@ -74,8 +82,7 @@ pub struct Orders {
     pub log: Option<CString>,
     pub boot: Option<CString>,
     pub short: Short,
-    pub skips_sync: bool,
-    holds_sync: Option<CString>,
+    pub sync: Sync,
     kill_before: u64,
     kill_after: u64,
     fail: Option<Fail>,
@@ -136,8 +143,15 @@ fn read() -> Orders {
             Some("but-one") => Short::ButOne,
             _ => Short::No,
         },
-        skips_sync: text("SHIM_SYNC").is_some(),
-        holds_sync: text("SHIM_SYNC").and_then(|order| CString::new(order.strip_prefix("hold:")?).ok()),
+        sync: match text("SHIM_SYNC").as_deref() {
+            Some("skip") => Sync::Skip,
+            Some("slow") => Sync::Slow,
+            Some(order) => order
+                .strip_prefix("hold:")
+                .and_then(|fifo| CString::new(fifo).ok())
+                .map_or(Sync::Make, Sync::Hold),
+            None => Sync::Make,
+        },
         kill_before,
         kill_after,
         fail,
@@ -217,10 +231,9 @@ pub fn pass_gate() {
     }
 }
 
-/// Where a sync has to wait now before it goes on, if it has to.
-pub fn holds_sync() -> Option<&'static CString> {
-    let was_sent = OF_KIND[Kind::Send as usize].load(Ordering::SeqCst) > 0;
-    orders().holds_sync.as_ref().filter(|_| was_sent)
+/// Whether anything was sent yet.
+pub fn was_sent() -> bool {
+    OF_KIND[Kind::Send as usize].load(Ordering::SeqCst) > 0
 }
 
 /// Says that a call is done; kills the process where that is ordered.

@@ -18,7 +18,7 @@
 //! | `SHIM_FAIL` | `KIND:N:once:ERRNO` or `KIND:N:lasting:ERRNO`: the N-th call of a kind (`any`: of all) fails |
 //! | `SHIM_SHORT` | `one`, `half` or `but-one`: so much of each write is taken |
 //! | `SHIM_BOOT` | the file that is read as the machine's boot id |
-//! | `SHIM_SYNC` | `skip`: a sync says that it was done, and is not; `hold:FIFO`: once something was sent, one waits until somebody writes to FIFO |
+//! | `SHIM_SYNC` | `skip`: a sync says that it was done, and is not; `slow`: it also takes three milliseconds for that; `hold:FIFO`: once something was sent, it waits for that until somebody writes to FIFO |
 //! | `SHIM_CLOCK` | `N:SECONDS,…`: from the N-th call on, the wall clock is so much off |
 
 mod calls;

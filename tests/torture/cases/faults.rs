@@ -41,7 +41,7 @@ pub fn each_call_fails(plan: &Plan) -> Figures {
     each(plan, "T05", items, |item, chance, figures| {
         let (setup, error, order) = fault(&known, item, chance);
         let bench = Bench::new(SETUPS[setup], RECORDS);
-        fails(&bench, &order, error == "EINTR", figures);
+        fails(&bench, &order, chance.bool(), error == "EINTR", figures);
         let run = bench.apply(None, figures);
         judge::complete(&bench, &run, &bench.world.seen(), 1, figures);
     })
@@ -74,12 +74,12 @@ fn fault(known: &[Vec<u64>], item: usize, chance: &mut fastrand::Rng) -> (usize,
 }
 
 /// One start in which a call fails.
-fn fails(bench: &Bench, order: &str, interrupted: bool, figures: &mut Figures) {
+fn fails(bench: &Bench, order: &str, slow: bool, interrupted: bool, figures: &mut Figures) {
     let before = calls(&bench.world).len();
-    let orders = Orders { fail: Some(order.to_owned()), log: true, ..Orders::default() };
+    let orders = Orders { fail: Some(order.to_owned()), log: true, slow, ..Orders::default() };
     let run = bench.apply(Some(&orders), figures);
     let log = &calls(&bench.world)[before..];
-    let about = || format!("{order}, {:?}\n{}", bench.setup, run.stderr);
+    let about = || format!("{order}, slow: {slow}, {:?}\n{}", bench.setup, run.stderr);
     // Refused, failed, or gone on without what failed: never a success that is none.
     assert!([0, 1, 3, 4, 5, 6, 8].contains(&run.code), "it ended with {}: {}", run.code, about());
     judge::holds(bench, &bench.world.seen());
@@ -157,17 +157,17 @@ pub fn full_disk(plan: &Plan) -> Figures {
         let starts = 5;
         for _ in 0..starts {
             let order = format!("write:{}:lasting:28", chance.u64(1..120));
-            fails(&bench, &order, false, figures);
+            fails(&bench, &order, chance.bool(), false, figures);
         }
         let run = bench.apply(None, figures);
         judge::complete(&bench, &run, &bench.world.seen(), starts, figures);
     })
 }
 
-/// T23: no sync ends while requests go out. Lanes do not wait for it: all that is leased is sent.
+/// T23: no sync ends once a request is out. Lanes whose attempts need an intent do not wait for it: what the first
+/// lease speaks of is sent.
 pub fn held_syncs(plan: &Plan) -> Figures {
-    // Natural, held, keyed and held again, with 8, 8, 64 and 1 lanes.
-    const KINDS: [usize; 4] = [0, 1, 2, 5];
+    const KINDS: [usize; 2] = [1, 5];
     let items = plan.amount(KINDS.len(), 5 * KINDS.len());
     each(plan, "T23", items, |item, _, figures| {
         let setup = SETUPS[KINDS[item % KINDS.len()]];
@@ -178,19 +178,22 @@ pub fn held_syncs(plan: &Plan) -> Figures {
         let mut running = Running::of(&mut bench.command(Some(&orders)));
         // One record of the first lease is left out, and lanes may still wait for the last replies.
         let leased = (2 * setup.lanes).max(64) - 1;
-        let (reached, hung) = watched(&mut running, |running| bench.world.until(running, leased as u64));
-        let log = calls(&bench.world);
+        let (reached, hung) = watched(&mut running, |running| {
+            // Without a sync that lasts this shows nothing. It has to come: outcomes wait for it.
+            bench.world.until(running, leased as u64) && running.until(|| is_held(&calls(&bench.world)))
+        });
         // Both ends, so that it waits for nobody; from now on whoever opens it goes on at once.
         let _goes_on = OpenOptions::new().read(true).write(true).open(&pipe).expect("the pipe");
         let run = ended(&mut running, &bench.world);
         figures.starts += 1;
         figures.faults += 1;
         assert!(reached && !hung, "{setup:?}: lanes waited for a sync\n{}", run.stderr);
-        let held = log.iter().find(|call| {
-            call.kind == Kind::Sync
-                && !log.iter().any(|done| done.kind == Kind::Synced && done.number == call.number)
-        });
-        assert!(held.is_some(), "{setup:?}: no sync was held, so this shows nothing");
         judge::complete(&bench, &run, &bench.world.seen(), 0, figures);
     })
+}
+
+/// Whether a sync has begun and not ended.
+fn is_held(log: &[Call]) -> bool {
+    let ended = |number| log.iter().any(|call| call.kind == Kind::Synced && call.number == number);
+    log.iter().any(|call| call.kind == Kind::Sync && !ended(call.number))
 }

@@ -41,7 +41,8 @@ pub fn cut(plan: &Plan) -> Figures {
         let setups: Vec<Setup> = SETUPS[..4].iter().chain(&CALLS[..3]).chain(&STEPS).copied().collect();
         let mut bench = Bench::new(setups[item % setups.len()], RECORDS);
         bench.retried = matches!(story, Story::FailuresRetried);
-        record(&bench, story, chance, figures);
+        let slow = item % 2 == 1;
+        record(&bench, story, slow, chance, figures);
         let (log, seen) = (calls(&bench.world), bench.seen());
         let of_files: Vec<usize> = (0..log.len())
             .filter(|at| !matches!(log[*at].kind, Kind::Send | Kind::Receive | Kind::Read))
@@ -74,8 +75,8 @@ pub fn cut(plan: &Plan) -> Figures {
     })
 }
 
-fn record(bench: &Bench, story: Story, chance: &mut fastrand::Rng, figures: &mut Figures) {
-    let orders = Orders { log: true, boot: Some("the boot before"), ..Orders::default() };
+fn record(bench: &Bench, story: Story, slow: bool, chance: &mut fastrand::Rng, figures: &mut Figures) {
+    let orders = Orders { log: true, slow, boot: Some("the boot before"), ..Orders::default() };
     match story {
         Story::Undisturbed => {}
         Story::KilledAndResumed => {
