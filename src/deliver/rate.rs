@@ -62,6 +62,11 @@ impl Rate {
         Ok(())
     }
 
+    /// Puts back the token that was taken last: nothing was sent for it.
+    pub fn give_back(&mut self) {
+        self.next = self.next.checked_sub(self.interval.unwrap_or_default()).unwrap_or(self.next);
+    }
+
     /// Nothing leaves before `until`; a shorter pause does not end a longer one. Returns whether
     /// it changed anything.
     pub fn pause(&mut self, until: Instant) -> bool {

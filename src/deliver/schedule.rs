@@ -151,6 +151,14 @@ impl<J> Schedule<J> {
         Step::Start(job)
     }
 
+    /// What was to start now was settled without a request.
+    pub fn was_not_sent(&mut self, now: Instant) {
+        self.rate.give_back();
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.1.learned_nothing(now);
+        }
+    }
+
     /// Whether single requests look if a refusal is over.
     fn looks(&self) -> bool {
         self.adaptive.as_ref().is_some_and(|adaptive| adaptive.1.is_held())
@@ -316,6 +324,31 @@ mod tests {
         assert_eq!(schedule.step(now, NEW), Step::Wait(Some(now + second)));
         assert_eq!(schedule.step(now + second, NEW), Step::Start('a'));
         assert_eq!(schedule.step(now + second, NEW), Step::Wait(Some(now + 2 * second)));
+    }
+
+    #[test]
+    fn what_is_settled_without_a_request_takes_nothing() {
+        let now = Instant::now();
+        let mut limited = schedule(Some(1.0), now);
+        for job in ['a', 'b', 'c'] {
+            limited.ready(job);
+        }
+        assert_eq!(limited.step(now, OLD), Step::Start('a'));
+        limited.was_not_sent(now);
+        assert_eq!(limited.step(now, OLD), Step::Start('b'));
+        let Step::Wait(Some(until)) = limited.step(now, OLD) else { panic!("it has a limit") };
+        assert_eq!(until, now + Duration::from_secs(1));
+
+        let mut held = adaptive(now);
+        held.landed(now, landing(now, Felt::Throttled, None));
+        held.ready('a');
+        held.ready('b');
+        let Step::Wait(Some(over)) = held.step(now, OLD) else { panic!("a refusal holds") };
+        let still = Around { in_flight: 3, ..OLD };
+        assert_eq!(held.step(over, still), Step::Start('a'));
+        held.was_not_sent(over);
+        // It looked at nothing, so the next one does.
+        assert_eq!(held.step(over, still), Step::Start('b'));
     }
 
     #[test]

@@ -113,10 +113,10 @@ impl Loop<'_> {
     }
 
     fn start(&mut self, job: Box<Job>, now: Instant) {
-        let Some(job) = self.fresh(job) else { return };
+        let Some(job) = self.fresh(job) else { return self.schedule.was_not_sent(now) };
         let Some(lane) = self.free.pop() else {
             self.schedule.ready_first(job);
-            return;
+            return self.schedule.was_not_sent(now);
         };
         match self.with.sender.pass() {
             Some(pass) => self.launch(lane, job, pass, false, now),
@@ -144,6 +144,7 @@ impl Loop<'_> {
         if job.unknown && self.rules(&job).remembered.is_some_and(|kept| has_lapsed(job.first_at, wall, kept))
         {
             self.free.push(lane);
+            self.schedule.was_not_sent(now);
             let reading = Reading::without_reply("key-lapsed", KEY_LAPSED);
             self.settle(job, State::InDoubt, reading, None);
             return;

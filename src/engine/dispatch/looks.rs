@@ -67,6 +67,7 @@ impl Loop<'_> {
             }
             Err(why) => {
                 self.free.push(lane);
+                self.schedule.was_not_sent(now);
                 self.hold_doubt(job, Some(&format!("the look at it cannot be made: {why}")));
             }
         }
