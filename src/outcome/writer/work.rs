@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use rusqlite::{Connection, params};
+
 use crate::config::Durability;
 use crate::model::Failure;
-use rusqlite::{Connection, params};
 
 use super::syncs::{Acks, SYNC_ROWS, Syncs, Unsynced, Watch};
 use super::{Command, fault};
@@ -40,10 +41,10 @@ pub(super) struct Work {
     unsynced: usize,
     /// Rows since the log was last moved into the database.
     since_move: usize,
-    since: Option<Instant>,
-    unsynced_since: Option<Instant>,
     /// The same since a sync was last asked for that nobody waits for.
     since_ask: usize,
+    since: Option<Instant>,
+    unsynced_since: Option<Instant>,
     /// Who waits for the next commit.
     acks: Acks,
     /// Who waits for a sync that was not asked for yet.
@@ -447,7 +448,7 @@ impl Work {
         Ok(())
     }
 
-    /// The last commit of a start. Few files are synced twice for it, once in a start.
+    /// The last commit of a start. The files are synced twice for it, which is once in a start.
     fn end(&mut self) -> Result<(), Broken> {
         self.syncs.wait()?;
         if self.durability == Durability::Power {
