@@ -154,8 +154,13 @@ impl<J> Schedule<J> {
     /// What was to start now was settled without a request.
     pub fn was_not_sent(&mut self, now: Instant) {
         self.rate.give_back();
+        self.learned_nothing(now);
+    }
+
+    /// What started then ended and says nothing of the far side.
+    pub fn learned_nothing(&mut self, began: Instant) {
         if let Some(adaptive) = &mut self.adaptive {
-            adaptive.1.learned_nothing(now);
+            adaptive.1.learned_nothing(began);
         }
     }
 

@@ -4,8 +4,8 @@
 //! are synced before they are acknowledged; intents are committed without a sync (they survive
 //! the process); outcomes are committed at most 5 ms or 64 of them later, and a sync of them begins at most
 //! 50 ms or 2,048 of them later, or as soon as the one before has ended, beside whatever is committed then
-//! (docs/checkpoint.md). Invariant: once one write or sync is known to have failed, nothing is written or acknowledged
-//! any more (P12); every later command is refused.
+//! (docs/checkpoint.md). Invariant: once one write or sync is known to have failed, no row is written and nothing
+//! acknowledged any more (P12); every later command is refused.
 
 mod syncs;
 mod work;
@@ -106,7 +106,7 @@ impl Writer {
         Self::of(work, waiting)
     }
 
-    fn of(mut work: Work, waiting: Arc<Waiting>) -> Result<Self, Failure> {
+    fn of(work: Work, waiting: Arc<Waiting>) -> Result<Self, Failure> {
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
         let failure = Arc::new(Mutex::new(None));
         let syncs = work.watch();
@@ -114,12 +114,13 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || {
+                // Dropped in the other order, also by a panic: senders see that nobody listens before a sync under
+                // way is waited for.
+                let mut work = work;
+                let inbox = inbox;
                 if let Err(failure) = work.run(&inbox) {
                     *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
                 }
-                // Senders see it closed, and waiters false, before a sync under way is waited for.
-                drop(inbox);
-                drop(work);
             })
             .map_err(|error| {
                 Failure::new(Class::Io, Diagnostic::error("io", format!("cannot start a thread: {error}")))

@@ -116,35 +116,43 @@ impl Loop<'_> {
         let Some(job) = self.fresh(job) else { return self.schedule.was_not_sent(now) };
         let Some(lane) = self.free.pop() else {
             self.schedule.ready_first(job);
-            return self.schedule.was_not_sent(now);
+            return;
         };
         match self.with.sender.pass() {
-            Some(pass) => self.launch(lane, job, pass, false, now),
+            Some(pass) => self.launch(lane, job, pass, None, now),
             None => self.fetch_pass(lane, job),
         }
     }
 
-    /// Sends what a lane holds. `is_repeat`: the same attempt once more, after a token was refused.
+    /// What a lane was taken for is settled without a request, or without another one than that of `first`.
+    pub(super) fn was_not_sent(&mut self, first: Option<Instant>, now: Instant) {
+        match first {
+            None => self.schedule.was_not_sent(now),
+            Some(began) => self.schedule.learned_nothing(began),
+        }
+    }
+
+    /// Sends what a lane holds. `first`: when the same attempt was sent before, with a token that was refused.
     pub(super) fn launch(
         &mut self,
         lane: usize,
         mut job: Box<Job>,
         pass: Pass,
-        is_repeat: bool,
+        first: Option<Instant>,
         now: Instant,
     ) {
         if job.doubt.is_some() {
-            if !is_repeat {
+            if first.is_none() {
                 count_look(&mut job);
             }
-            self.start_look(job, lane, pass, now);
+            self.start_look(job, lane, pass, first, now);
             return;
         }
         let wall = jiff::Timestamp::now().as_millisecond();
         if job.unknown && self.rules(&job).remembered.is_some_and(|kept| has_lapsed(job.first_at, wall, kept))
         {
             self.free.push(lane);
-            self.schedule.was_not_sent(now);
+            self.was_not_sent(first, now);
             let reading = Reading::without_reply("key-lapsed", KEY_LAPSED);
             self.settle(job, State::InDoubt, reading, None);
             return;
@@ -152,7 +160,7 @@ impl Loop<'_> {
         if job.first_at == 0 {
             job.first_at = wall;
         }
-        if !is_repeat {
+        if first.is_none() {
             self.count_attempt(&mut job);
         }
         let request = Arc::clone(&job.request);

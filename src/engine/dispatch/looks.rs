@@ -52,7 +52,14 @@ impl Loop<'_> {
     }
 
     /// Begins a look in a lane.
-    pub(super) fn start_look(&mut self, job: Box<Job>, lane: usize, pass: Pass, now: Instant) {
+    pub(super) fn start_look(
+        &mut self,
+        job: Box<Job>,
+        lane: usize,
+        pass: Pass,
+        first: Option<Instant>,
+        now: Instant,
+    ) {
         let look = match (self.rules(&job).prober(), &job.context) {
             (Some(prober), Some(context)) => {
                 prober.request(context, &job.request).map_err(|error| error.message)
@@ -67,7 +74,7 @@ impl Loop<'_> {
             }
             Err(why) => {
                 self.free.push(lane);
-                self.schedule.was_not_sent(now);
+                self.was_not_sent(first, now);
                 self.hold_doubt(job, Some(&format!("the look at it cannot be made: {why}")));
             }
         }

@@ -20,28 +20,28 @@ pub(super) type Fetch = Pin<Box<dyn Future<Output = (usize, Result<Pass, Lost>)>
 /// A call that is not sent before a token is had.
 pub(super) struct Awaiting {
     job: Box<Job>,
-    /// Whether it was sent before, with a token that was refused.
-    is_repeat: bool,
+    /// When it was sent before, with a token that was refused.
+    first: Option<Instant>,
     since: Instant,
 }
 
 impl Loop<'_> {
     /// Fetches a token for what a lane is to send for the first time.
     pub(super) fn fetch_pass(&mut self, lane: usize, job: Box<Job>) {
-        self.awaiting.insert(lane, Awaiting { job, is_repeat: false, since: Instant::now() });
+        self.awaiting.insert(lane, Awaiting { job, first: None, since: Instant::now() });
         let sender = self.with.sender.clone();
         self.fetching.push(Box::pin(async move { (lane, sender.fetch_pass(None).await) }));
     }
 
     /// The API refused the token, and so did nothing: with another one the call goes out once more.
-    pub(super) fn renew_pass(&mut self, lane: usize, job: Box<Job>, refused: Pass) {
+    pub(super) fn renew_pass(&mut self, lane: usize, job: Box<Job>, refused: Pass, began: Instant) {
         let noted = self.note_refused(&job);
         if self.stopped.is_some() {
             self.free.push(lane);
             self.schedule.ready(job);
             return;
         }
-        self.awaiting.insert(lane, Awaiting { job, is_repeat: true, since: Instant::now() });
+        self.awaiting.insert(lane, Awaiting { job, first: Some(began), since: Instant::now() });
         let sender = self.with.sender.clone();
         self.fetching.push(Box::pin(async move {
             if let Some(noted) = noted {
@@ -67,24 +67,24 @@ impl Loop<'_> {
 
     /// A token is had, or is not to be had.
     pub(super) fn take_pass(&mut self, lane: usize, pass: Result<Pass, Lost>) {
-        let Some(Awaiting { mut job, is_repeat, since }) = self.awaiting.remove(&lane) else { return };
+        let Some(Awaiting { mut job, first, since }) = self.awaiting.remove(&lane) else { return };
         if self.stopped.is_some() {
             self.free.push(lane);
             self.schedule.ready(job);
             return;
         }
         let lost = match pass {
-            Ok(pass) => return self.launch(lane, job, pass, is_repeat, Instant::now()),
+            Ok(pass) => return self.launch(lane, job, pass, first, Instant::now()),
             Err(lost) => lost,
         };
-        if !is_repeat && job.doubt.is_some() {
+        if first.is_none() && job.doubt.is_some() {
             count_look(&mut job);
-        } else if !is_repeat {
+        } else if first.is_none() {
             self.count_attempt(&mut job);
         }
         self.lanes[lane] = Some(job);
-        let reply = Some(Reply::Lost(lost));
-        self.finish(Landed { lane, reply, pass: Pass::default(), began: since, took: since.elapsed() });
+        let (reply, began) = (Some(Reply::Lost(lost)), first.unwrap_or(since));
+        self.finish(Landed { lane, reply, pass: Pass::default(), began, took: since.elapsed() });
     }
 
     /// The run ends: what waits for a token was not sent, and stays pending.

@@ -25,7 +25,7 @@ impl Loop<'_> {
             return;
         };
         if pass.may_be_renewed_after(&reply) {
-            return self.renew_pass(lane, job, pass);
+            return self.renew_pass(lane, job, pass, began);
         }
         self.free.push(lane);
         let now = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! Apart from the writer, because a disk may take longer for one sync than for a thousand commits, and the intents
 //! that lanes wait for need none. Invariants: whoever asked is answered only once a sync that began afterwards is
-//! done; no more than [`SYNC_ROWS`] wait for one, or those of one command; after one failed sync none is tried again,
+//! done; no more than [`SYNC_ROWS`] rows wait for one, or those of one commit; after one failed sync none is tried again,
 //! and after a failed write none is answered (P12); whoever asked or waits learns of both.
 
 use std::fs::{File, OpenOptions};

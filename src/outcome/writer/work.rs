@@ -91,7 +91,7 @@ enum Next {
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     let mut failure = Failure::io(what, path, error);
     for diagnostic in &mut failure.diagnostics {
-        diagnostic.notes.push("no request was begun after that".to_owned());
+        diagnostic.notes.push("nothing was begun once this was seen".to_owned());
     }
     failure
 }
@@ -164,8 +164,11 @@ impl Work {
 
     /// Nothing may be noted any more: what waits for a sync is not answered, and a failed sync is not repeated, as
     /// closing would do when it moves the log.
-    fn give_up(&self) {
+    fn give_up(&mut self) {
         self.syncs.give_up();
+        // Dropped, they answer: nobody has to wait for the sync under way.
+        self.acks.clear();
+        self.synced_acks.clear();
         let _ =
             self.connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
@@ -448,7 +451,7 @@ impl Work {
         Ok(())
     }
 
-    /// The last commit of a start. The files are synced twice for it, which is once in a start.
+    /// The last commit of a start. Replies and log are synced twice here: before it, and behind it.
     fn end(&mut self) -> Result<(), Broken> {
         self.syncs.wait()?;
         if self.durability == Durability::Power {

@@ -157,19 +157,18 @@ unsafe fn synced(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
         if fail.is_some() { -1 } else { 0 },
     ));
     drop(held);
+    // Others go on meanwhile: what they write is not covered by this sync, and one may fail as late as it ends.
+    if matches!(orders().sync, Sync::Slow) {
+        std::thread::sleep(SLOW);
+    }
     if let Some(errno) = fail {
         done(number);
         set_errno(errno);
         return -1;
     }
-    // Others go on meanwhile: what they write is not covered by this sync.
     let result = match &orders().sync {
         Sync::Make => call(),
-        Sync::Skip => 0,
-        Sync::Slow => {
-            std::thread::sleep(SLOW);
-            0
-        }
+        Sync::Skip | Sync::Slow => 0,
         Sync::Hold(fifo) => {
             if was_sent() {
                 // Opened once somebody writes to it. What is read is of no interest.
