@@ -296,12 +296,17 @@ mod tests {
     use crate::config::Durability;
     use crate::model::{Class, State};
 
-    #[test]
-    fn damage_that_is_noted_is_known_to_the_next_start_and_makes_no_crash_an_orderly_end() {
-        let top = tempfile::tempdir().unwrap();
+    fn new_in(top: &tempfile::TempDir) -> (Folder, Checkpoint) {
         let folder = Folder::new(top.path(), "default", "p");
         folder.prepare(Use::Create).unwrap();
         let checkpoint = Checkpoint::open(&folder).unwrap();
+        (folder, checkpoint)
+    }
+
+    #[test]
+    fn damage_that_is_noted_is_known_to_the_next_start_and_makes_no_crash_an_orderly_end() {
+        let top = tempfile::tempdir().unwrap();
+        let (folder, checkpoint) = new_in(&top);
         let run = checkpoint.begin_run(&NewRun::example(9), None).unwrap();
         let grants = Grants { intents: true, durable_intents: false, leased_from: 0 };
         let writer = checkpoint.into_writer(&run, grants, Durability::Power, None).unwrap();
@@ -319,9 +324,7 @@ mod tests {
     #[test]
     fn a_look_beside_tells_what_it_finds_and_can_be_given_up() {
         let top = tempfile::tempdir().unwrap();
-        let folder = Folder::new(top.path(), "default", "p");
-        folder.prepare(Use::Create).unwrap();
-        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let (folder, checkpoint) = new_in(&top);
         assert!(checkpoint.inspect_beside(|_| ()).unwrap().is_none(), "it is known to be sound");
         let run = checkpoint.begin_run(&NewRun::example(9), None).unwrap();
         let rows: Vec<RecordRow> = (0..9).map(|at| RecordRow::new(at, State::Delivered)).collect();

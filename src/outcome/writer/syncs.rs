@@ -1,4 +1,4 @@
-//! Syncs beside the writing: a thread that makes survive a loss of power what the writer has committed.
+//! Syncs beside the writing: a thread that makes durable, against a loss of power, what the writer has committed.
 //!
 //! Apart from the writer, because a disk may take longer for one sync than for a thousand commits, and the intents
 //! that lanes wait for need none. Invariants: whoever asked is answered only once a sync that began afterwards is

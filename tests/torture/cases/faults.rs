@@ -180,16 +180,15 @@ pub fn held_syncs(plan: &Plan) -> Figures {
         let mut running = Running::of(&mut bench.command(Some(&orders)));
         // One record of the first lease is left out, and lanes may still wait for the last replies.
         let leased = (2 * setup.lanes).max(64) - 1;
-        let (reached, hung) = watched(&mut running, |running| {
-            // Without a sync that lasts this shows nothing.
-            bench.world.until(running, leased as u64) && is_held(&calls(&bench.world))
-        });
+        let (reached, hung) = watched(&mut running, |running| bench.world.until(running, leased as u64));
+        let log = calls(&bench.world);
         // Both ends, so that it waits for nobody; from now on whoever opens it goes on at once.
         let _goes_on = OpenOptions::new().read(true).write(true).open(&pipe).expect("the pipe");
         let run = ended(&mut running, &bench.world);
         figures.starts += 1;
         figures.faults += 1;
         assert!(reached && !hung, "{setup:?}: lanes waited for a sync\n{}", run.stderr);
+        assert!(is_held(&log), "{setup:?}: no sync was held while requests left, so this shows nothing");
         judge::complete(&bench, &run, &bench.world.seen(), 0, figures);
     })
 }
